@@ -33,8 +33,9 @@ test: lint client ## lint, types and all tests, with the real client if npm is i
 	echo "These tests failed in parallel. Running each again alone: a test that passes now is flaky; fix it." >&2; \
 	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }
 
-slow: .venv/.complete client ## the test variants that `make test` leaves out
-	$(BIN)/python -m pytest -q -m slow --numprocesses $(WORKERS)
+slow: .venv/.complete client ## what `make test` leaves out, and property tests with more examples
+	$(BIN)/python -m pytest -q -m "(slow or hypothesis) and not crash" --hypothesis-profile thorough \
+	  --numprocesses $(WORKERS)
 
 lint: .venv/.complete ## check with ruff, its formatter and mypy; changes nothing
 	$(BIN)/ruff check .

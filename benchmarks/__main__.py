@@ -18,10 +18,12 @@ from benchmarks import (
     finished_task,
     growth,
     idle_tick,
+    landing,
     minute_tick,
     peers,
     report,
     scratch,
+    slow_remote,
     waiting_supervisor,
 )
 from benchmarks.report import Broken, Row
@@ -38,6 +40,8 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "task": finished_task.measure,
     "crowd": crowd.measure,
     "peers": peers.measure,
+    "landing": landing.measure,
+    "remote": slow_remote.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }

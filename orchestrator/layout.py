@@ -35,6 +35,8 @@ class Layout:
         self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
+        #: Held by the process that asks the forge and the remotes.
+        self.look_lock = join(self.cache, "look.lock")
         self.idle_stamp = join(self.cache, "idle")
         #: The number of a shared queue, for which this host's attendant vouches (`idle`).
         self.pulse = join(self.cache, "pulse")

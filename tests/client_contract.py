@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pytest
+from conftest import examples
 from harness import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -282,7 +283,7 @@ class ClientContract:
         assert outcome.session is None
         assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (None, None, None)
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.differing_executors])
     @given(st.lists(st.binary(max_size=40), max_size=3))
     def test_no_line_of_any_shape_breaks_it(self, lines: list[bytes]) -> None:
         texts = [line.decode(errors="replace") for line in lines]

@@ -8,6 +8,7 @@ a test started ends with the test, so a test that timed out does not fail its ne
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -129,11 +130,32 @@ sys.addaudithook(_guard)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No test depends on speed: a busy machine is no reason for an example to be too slow.
-hypothesis.settings.register_profile(
-    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("busy")
+#: Examples per property test: `make test` draws few, `make slow` many.
+_EXAMPLES = {"quick": 25, "thorough": 200}
+for _profile, _number in _EXAMPLES.items():
+    # No test depends on speed: a busy machine is no reason for an example to be too slow.
+    hypothesis.settings.register_profile(
+        _profile,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        max_examples=_number,
+    )
+hypothesis.settings.load_profile("quick")
+
+
+def examples(share: float) -> int:
+    """Return a number of examples: this share of what the profile in use draws."""
+    return max(1, round(share * hypothesis.settings.default.max_examples))
+
+
+# What collection makes stays to the end. A look at it by the garbage collector takes a third of a
+# second, and there is such a look now and then in every worker.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 #: The ids of all tests, if pytest was not told to run only some files.

@@ -342,7 +342,8 @@ def step_stderr(text: str) -> None:
 
 
 def step_call(*argv: str) -> None:
-    """Run a program in the worktree and note what came of it."""
+    """Run a program in the worktree; note that, and what came of it."""
+    note("calling", argv=argv)
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     note("call", argv=argv, code=done.returncode, out=done.stdout, err=done.stderr)
 
@@ -378,7 +379,8 @@ def behaviour(count: int) -> dict[str, object]:
 def ledger() -> list[dict[str, object]]:
     try:
         with open(os.path.join(HOME, "ledger.jsonl"), encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            # Of a line that is being written, a reader may see a part.
+            return [json.loads(line) for line in file if line.endswith("\n")]
     except FileNotFoundError:
         return []
 

@@ -1,6 +1,7 @@
 """The storms of `make chaos`: some of them, and the checker itself.
 
-`make test` plays storms of fixed seeds, and begins no storm after 20 seconds.
+`make test` plays a small storm. `make slow` plays storms of fixed seeds, and begins no storm after
+20 seconds.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import deeds, invariants, storm
+from chaos import deeds, invariants, odd, scripts, storm
 from chaos.invariants import Commit, End, Moment, blob
 
-#: Seeds of `make test`, in this order: with the local forge, and with that of GitHub.
+#: Seeds of `make slow`, in this order: with the local forge, and with that of GitHub.
 SEEDS = ("ci-3", "ci-48", "ci-5", "ci-0")
 #: Seconds after which no further storm begins.
 SECONDS = 20
-#: Deeds of each of these storms.
+#: Deeds of each of these storms, and of the storm of `make test`.
 DEEDS = 25
+FEW = 6
 
 RUN = "20260101T000000Z-1"
 MOMENT = Moment(
@@ -30,8 +32,10 @@ SOUND = End(
     moment=MOMENT,
     ledger=[
         {"event": "start", "run": RUN, "task": "well", "agent": "a"},
+        {"event": "commit", "run": RUN, "task": "breaks", "message": scripts.BREAKS},
         {"event": "rivals", "run": RUN, "task": "well", "agent": "a", "rivals": []},
-        {"event": "call", "run": RUN, "code": 0, "argv": ["sh", "-c", deeds.LEAVE_A_CHANGE]},
+        {"event": "call", "run": RUN, "argv": ["sh"], "out": f"left {blob(b'kept')}\n"},
+        {"event": "calling", "run": RUN, "agent": "a", "argv": odd.argv(odd.WAYS[4])},
         {"event": "end", "run": RUN, "task": "well", "agent": "a"},
     ],
     histories={
@@ -41,8 +45,11 @@ SOUND = End(
             {"event": "requeued", "run": "2", "charged": True, "interrupted": True},
             {"event": "done", "run": "3"},
         ],
+        "breaks": [
+            {"event": "requeued", "charged": True, "error": "checks_failed", "interrupted": False}
+        ],
         "fails": [
-            {"event": "failed", "run": "4", "charged": True, "error": f"x: {deeds.SCRIPTED}"}
+            {"event": "failed", "run": "4", "charged": True, "error": f"x: {scripts.SCRIPTED}"}
         ],
     },
     commits=[
@@ -53,7 +60,7 @@ SOUND = End(
         Commit("c0", "run 2", frozenset({"b0"})),
     ],
     reachable=frozenset({"c1"}),
-    objects=frozenset({"c1", "b1", blob(f"{RUN}\n")}),
+    objects=frozenset({"c1", "b1", blob(b"kept")}),
     status={"totals": {"cost_usd": 0.25}, "problems": [{"code": "checkout_changed"}]},
     inbox=[
         {"id": "asks", "task": "asks", "kind": "question"},
@@ -61,9 +68,13 @@ SOUND = End(
         {"id": "pr:1", "task": "well", "kind": "approval"},
     ],
     prs=[{"id": "1", "task": "well", "state": "open"}],
-    explained={},
+    explained={"next": ["blocked_by_dependency"]},
+    depends_on={"next": ["well", "asks"]},
+    most_open=1,
+    base_was_broken=False,
     runs=[{"id": RUN, "agent": "a", "status": "finished", "outcome": {"cost_usd": 0.25}}],
     leftovers=[],
+    set_aside=["agents/a/worktree.set-aside-1"],
     fsck=[],
 )
 
@@ -110,6 +121,7 @@ SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
         "well was charged for run 1: client_error: no space",
         {"histories": charged("client_error: no space")},
     ),
+    "a check that nothing broke": ("well was charged", {"histories": charged("checks_failed")}),
     "a first interruption is charged": (
         "well was charged",
         {"histories": charged("killed", interrupted=True)},
@@ -120,6 +132,10 @@ SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
         {"runs": [*SOUND.runs, {"id": "9", "agent": "a", "status": "running"}]},
     ),
     "a lock": ("left behind: index.lock", {"leftovers": ["index.lock"]}),
+    "a worktree set aside": (
+        "2 worktrees of a were set aside, 1 runs left one for it",
+        {"set_aside": [f"agents/a/worktree.set-aside-{n}" for n in (1, 2)]},
+    ),
     "a bad object": ("git fsck: missing blob", {"fsck": ["missing blob"]}),
     "a problem": (
         "a problem is left: system_fault: git fails",
@@ -137,6 +153,15 @@ SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a silent pull request": ("pull request 1 of well is open", {"inbox": SOUND.inbox[:2]}),
     "a task that waits": ("waits waits in incoming", {"explained": {"waits": []}}),
+    "a dependency that is done": (
+        "next waits in incoming",
+        {"depends_on": {"next": ["well"]}, "prs": [{**SOUND.prs[0], "state": "merged"}]},
+    ),
+    "a limit that is not reached": (
+        "waits in incoming: max_open_prs",
+        {"explained": {"waits": ["max_open_prs"]}, "most_open": 2},
+    ),
+    "too many pull requests": ("1 pull requests are open, 0 may be", {"most_open": 0}),
     "a task that waits in vain": ("in incoming: backoff", {"explained": {"waits": ["backoff"]}}),
 }
 
@@ -178,7 +203,12 @@ def test_each_deed_of_the_table_has_its_function() -> None:
     assert {each.kind for each in deeds.deeds("all", 5000)} == deeds.WEIGHTS.keys()
 
 
-@pytest.mark.timeout(3600)  # of three storms that wait for a busy machine
+@pytest.mark.timeout(3600)  # of a storm that waits for a busy machine
+def test_a_small_storm_breaks_nothing(tmp_path: Path) -> None:
+    play("ci-5", tmp_path, FEW)
+
+
+@pytest.mark.timeout(3600)
 def test_storms_of_fixed_seeds_break_nothing(tmp_path: Path) -> None:
     until = time.monotonic() + SECONDS
     for seed in SEEDS:
@@ -193,8 +223,8 @@ def test_a_storm_with_a_disk_that_fills_breaks_nothing(tmp_path: Path) -> None:
     play("ci-disk", tmp_path)
 
 
-def play(seed: str, folder: Path) -> None:
+def play(seed: str, folder: Path, count: int = DEEDS) -> None:
     """Play a storm; fail with its story."""
-    report = storm.play(seed, folder / seed, DEEDS)
+    report = storm.play(seed, folder / seed, count)
     assert not report.wrong, f"{report.wrong}\n{(report.folder / 'story.txt').read_text()}"
     assert report.figures["runs"] > 0

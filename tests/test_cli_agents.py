@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import runs
+import warm
 from conftest import AGENTS_YAML, Done, tree
 
 from orchestrator.config import change, keys
@@ -191,16 +190,9 @@ def test_a_link_in_the_project_is_read_and_not_written_through(cli: Cli, project
 
 
 def test_edits_at_once_lose_none(cli: Cli, project: Layout) -> None:
-    words = (sys.executable, "-m", "orchestrator", "agent", "add", "--role", "tester")
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    children = [
-        subprocess.Popen(
-            [*words, f"a{number}"],
-            cwd=project.root, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        for number in range(8)
-    ]  # fmt: skip
-    assert [child.wait(60) for child in children] == [0] * 8
+    words = ("agent", "add", "--role", "tester")
+    done = warm.at_once(project.root, *((*words, f"a{number}") for number in range(8)))
+    assert [each.returncode for each in done] == [0] * 8
     names = {agent.name for agent in keys.parse(text_of(project)).agents}
     assert {f"a{number}" for number in range(8)} < names
 

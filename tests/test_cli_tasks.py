@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import runs
+import warm
 from conftest import AGENTS_YAML, Done, git, tree
 
 from orchestrator.cli import pr as pr_command
@@ -210,36 +210,18 @@ def test_malformed_files_do_not_fill_the_queue(cli: Cli, project: Layout) -> Non
 
 def test_twenty_at_once_keep_to_the_limit(cli: Cli, project: Layout) -> None:
     assert cli("limits", "set", "max_incoming=7").code == 0
-    words = [sys.executable, "-m", "orchestrator", "task", "add", "--role", "implement", "--title"]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    children = [
-        subprocess.Popen(
-            [*words, f"Task {number}"],
-            cwd=project.root, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for number in range(20)
-    ]  # fmt: skip
-    said = [child.communicate(timeout=60) for child in children]
-    codes = [child.returncode for child in children]
-    assert sorted(codes) == [0] * 7 + [1] * 13
-    assert all(
-        b"max_incoming is 7" in err for (_, err), code in zip(said, codes, strict=True) if code
-    )
-    assert len({out for out, _ in said if out}) == 7
+    words = ("task", "add", "--role", "implement", "--title")
+    done = warm.at_once(project.root, *((*words, f"Task {number}") for number in range(20)))
+    assert sorted(each.returncode for each in done) == [0] * 7 + [1] * 13
+    assert all("max_incoming is 7" in each.stderr for each in done if each.returncode)
+    assert len({each.stdout for each in done if each.stdout}) == 7
     assert len(os.listdir(project.state("incoming"))) == 7
 
 
 def test_twenty_at_once_add_one_title_once(cli: Cli, project: Layout) -> None:
-    words = [sys.executable, "-m", "orchestrator", "task", "add", "--role", "test", "--title", "T"]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    children = [
-        subprocess.Popen(
-            words, cwd=project.root, env=variables,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        for _ in range(20)
-    ]  # fmt: skip
-    assert sorted(child.wait(60) for child in children) == [0] + [1] * 19
+    words = ("task", "add", "--role", "test", "--title", "T")
+    done = warm.at_once(project.root, *[words] * 20)
+    assert sorted(each.returncode for each in done) == [0] + [1] * 19
 
 
 def test_with_a_broken_configuration_the_last_good_limits_hold(cli: Cli, project: Layout) -> None:

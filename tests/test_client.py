@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -783,7 +784,7 @@ any_line = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(0.6))
 @given(st.lists(any_line, max_size=3), st.sampled_from([IMPL, REVIEWER, PM]))
 def test_no_shape_of_a_line_makes_anything_but_an_outcome(lines: list[Line], role: Role) -> None:
     outcome = streams.outcome(read(lines), RC1, role, 0)

@@ -7,6 +7,7 @@ import difflib
 
 import pytest
 import yaml
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -336,7 +337,6 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     st.sampled_from([0, 1, 2]),
     st.sampled_from(["model", "paused", "new"]),
@@ -349,7 +349,7 @@ def test_any_value_is_read_back_as_it_was_given(index: int, key: str, value: obj
     assert len(kept) >= len(FILE.splitlines()) - 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(0.5))
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
 def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) -> None:
     text, names = FILE, ["pm-agent", "impl", "t"]
@@ -371,7 +371,6 @@ def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) ->
     assert [each.name for each in keys.parse(text).agents] == names
 
 
-@settings(deadline=None)
 @given(
     st.text()
     | st.lists(st.sampled_from(["a: 1", "b:", "  - x", "  c: {}", "# d", ""])).map("\n".join)

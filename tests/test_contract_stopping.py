@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_stopping_ends_everything_that_a_run_started_within_five_seconds(
     world: World, words: list[str]
 ) -> None:
     task, pids = stubborn_run(world)
+    assert os.getsid(pids[0]) == pids[0], "signals of the tick's terminal do not reach the client"
     # The machine may be busy, and starting a process is not what is measured.
     spare = min(10.0, _seconds(lambda: world.ok("status")) * 3)
     took = _seconds(lambda: world.ok(*words))

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import harness
+import pytest
 from harness import ONCE, Sampler, World, wait_until
 
+from orchestrator.git import remote_pair
+from orchestrator.layout import Layout
+from orchestrator.project import mark
+from orchestrator.setup import uninstall
 from orchestrator.system import locks
+from orchestrator.tick.tick import run_tick
 
 world = harness.world
 
@@ -24,10 +33,9 @@ def test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once(world: W
 
     with Sampler(lambda: len(world.places()["claimed"])) as claimed:
         for _ in range(2):
-            ticks = [world.start("tick") for _ in range(20)]
-            for tick in ticks:
-                out, err = tick.communicate(timeout=60)
-                assert tick.returncode == 0, (out, err)
+            with ThreadPoolExecutor(20) as pool:
+                for tick in [pool.submit(world.run, "tick") for _ in range(20)]:
+                    assert tick.result().code == 0, tick.result()
         world.tick_until(all_done, "all tasks in done")
     world.quiet()
     for task in tasks:
@@ -284,3 +292,58 @@ def test_clean_drops_what_is_safe_and_its_dry_run_says_the_same(world: World) ->
     again = world.add("After cleaning")
     world.script("default", {"steps": [["work"]]})
     world.tick_until_in("done", again)
+
+
+def test_a_tick_asks_the_remote_before_it_takes_its_lock(
+    delivered: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow remote keeps no other process waiting: neither a run's end nor a command."""
+    held: list[bool] = []
+    real = remote_pair.fetch
+
+    def fetch(*words: Any, **named: Any) -> dict[str, str]:
+        held.append(locks.is_locked(layout_of(delivered).scheduler_lock))
+        return real(*words, **named)
+
+    monkeypatch.setattr(remote_pair, "fetch", fetch)
+    assert run_tick(layout_of(delivered), time.time()).good
+    assert held == [False]
+
+
+def test_a_tick_beside_a_process_that_asks_the_remote_works_with_what_is_known(
+    delivered: World,
+) -> None:
+    head = delivered.prs()[0]["head"]
+    delivered.git("push", "--quiet", "origin", f"{head}:main")
+    with locks.Lock(layout_of(delivered).look_lock):
+        task = delivered.add("Second task")
+        delivered.ok("tick")
+        delivered.tick_until(lambda: delivered.where(task) == ["done"], "the second task")
+    delivered.ok("tick")
+    assert [pr["state"] for pr in delivered.prs()] == ["merged", "open"]
+
+
+def test_no_tick_looks_while_the_project_is_uninstalled(
+    delivered: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uninstall, "_TICK_WAIT", 0.1)
+    with locks.Lock(layout_of(delivered).look_lock), pytest.raises(locks.LockHeld):
+        uninstall.carry_out(layout_of(delivered))
+    assert mark.is_initialised(layout_of(delivered))
+    uninstall.carry_out(layout_of(delivered))
+    assert run_tick(layout_of(delivered), time.time()).held
+    assert not os.path.exists(layout_of(delivered).look_lock)
+
+
+def layout_of(world: World) -> Layout:
+    return Layout(str(world.root))
+
+
+@pytest.fixture
+def delivered(world: World) -> World:
+    """A project with a remote and an open pull request."""
+    world.create(agents=[world.agent("impl-1", interval_seconds=0)])
+    task = world.add("First task")
+    world.tick_until(lambda: world.where(task) == ["done"], "the first task")
+    world.quiet()
+    return world

@@ -154,7 +154,7 @@ class Killer(threading.Thread):
         self.random = random.Random(7)
 
     def run(self) -> None:
-        while self.killed < self.times and not self.stopped.wait(self.random.uniform(0.3, 1.5)):
+        while self.killed < self.times and not self.stopped.wait(self.random.uniform(0.2, 1.0)):
             with contextlib.suppress(psutil.Error, IndexError):
                 one = self.random.choice(self.world.processes())
                 if os.getpid() in (parent.pid for parent in one.parents()):

@@ -61,6 +61,15 @@ def test_when_a_dependency_is_met(state: str, pr: str | None, merged: str, deliv
     assert judged(tasks, prs, "A", delivered=True) == (delivered or merged)
 
 
+def test_a_dependency_on_a_review_is_met_when_the_review_is_done() -> None:
+    """Its `pr` is that of the work that it reviewed, which may be open, merged or closed."""
+    waits = task("B", "incoming", "REVIEW-a")
+    prs = [pull_request("1", "open")._replace(task="A")]
+    for state, verdict in (("done", "met"), ("incoming", "waiting: it is in incoming")):
+        review = task("REVIEW-a", state, pr="1")._replace(reviews="A")
+        assert judged([review, waits], prs, "REVIEW-a") == verdict
+
+
 @pytest.mark.parametrize("state", ["incoming", "claimed", "blocked", "done"])
 def test_a_cycle_is_one_through_unfinished_tasks_in_any_state(state: str) -> None:
     prs = [pull_request("1", "open")]

@@ -245,6 +245,74 @@ def test_a_look_that_failed_is_not_fresh(
     assert not states.is_fresh(layout)
 
 
+def test_a_look_within_the_time_that_is_given_asks_nothing(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+
+    def states_of(at_most_every: float) -> list[str]:
+        found = states.look(layout, config, at_most_every=at_most_every)
+        return [pr.state for pr in states.record(layout, config, found, []) or ()]
+
+    assert states_of(60.0) == ["open"], "nothing was asked before"
+    sh(remote, "update-ref", "refs/heads/main", head)
+    assert states_of(60.0) == ["open"]
+    before = time.time() - 61
+    os.utime(os.path.join(layout.cache, "bases-looked-at"), (before, before))
+    assert states_of(60.0) == ["merged"]
+
+
+def test_what_happens_here_between_a_look_and_its_record_counts(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    """A look is made without the tick's lock: after it, a run may deliver, a person may land."""
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    found = states.look(layout, config)
+    sh(repo, "push", "--quiet", "origin", f"{head}:main")
+    late = branch(repo, "agent/T2")
+    local.open(wanted(late, "agent/T2"), "")
+    sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")  # not seen, so not gone
+    now = states.record(layout, config, found, [])
+    assert [pr.state for pr in now or ()] == ["merged", "open"]
+
+
+def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    """Its push deletes the branch's ref here before it moves the base's, or is killed between."""
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    found = states.look(layout, config)
+    sh(repo, "push", "--quiet", "origin", f"{head}:main", ":agent/T1")
+    sh(repo, "update-ref", "refs/remotes/origin/main", f"{head}^")
+    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
+    assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["merged"]
+
+
+def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+    found = states.look(layout, config)
+    sh(repo, "push", "--quiet", "origin", "agent/T1")
+    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
+
+
+def test_a_person_who_closes_it_between_a_look_and_its_record_is_not_overruled(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    sh(remote, "update-ref", "refs/heads/main", head)
+    found = states.look(layout, config)
+    local.close("1")
+    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["closed"]
+
+
 # --- which forge -------------------------------------------------------------------------------
 
 

@@ -199,6 +199,32 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     )
 
 
+@pytest.mark.parametrize("was_shallow", [False, True])
+def test_history_that_an_agents_fetch_cut_off_comes_back_with_the_next_fetch(
+    remote: Path, repo: Path, tmp_path: Path, was_shallow: bool
+) -> None:
+    """All worktrees share the cut: the base has nothing in common with work that began before."""
+    old, base = commit(repo, "old.txt"), commit(repo, "base.txt")
+    sh(repo, "push", "--quiet", "origin", "main")
+    if was_shallow:
+        sh(tmp_path, "clone", "--quiet", "--depth=1", f"file://{remote}", "shallow")
+        repo = tmp_path / "shallow"
+    clone = tmp_path / "colleague"
+    sh(tmp_path, "clone", "--quiet", str(remote), str(clone))
+    assert base_branch.fetch(Layout(str(repo)), "origin", ["main"]) == {"main": base}
+    for key, value in (("user.name", "C"), ("user.email", "c@example.com")):
+        sh(clone, "config", key, value)
+    for number in range(2):
+        commit(clone, f"{number}.txt")
+    sh(clone, "push", "--quiet", "origin", "main")
+    sh(repo, "fetch", "--quiet", "--depth=1", "origin", "main")
+    new = head(clone)
+    assert not repository.is_ancestor(str(repo), base, new)
+    assert base_branch.fetch(Layout(str(repo)), "origin", ["main"]) == {"main": new}
+    # What a person has made shallow is not filled: it may be large.
+    assert repository.is_ancestor(str(repo), old, new) is not was_shallow
+
+
 @pytest.fixture
 def tagged(remote: Path, repo: Path) -> str:
     """Tags that only the person has, and a commit that the remote has and `origin/main` has not."""

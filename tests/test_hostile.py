@@ -558,3 +558,28 @@ def test_a_run_writes_through_no_link_and_starts_no_program_of_the_repository(
     added = world.git("--no-pager", "diff", "--no-ext-diff", "--name-only", "main", pr["head"])
     assert added == "new.txt"
     assert bashrc.read_text() == "alias ll='ls -l'\n"
+
+
+# --- objects that an agent puts in the place of others -----------------------------------------
+
+
+def test_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None:
+    """A commit is shown, checked and merged as it is, and not as `git replace` says."""
+    world.create(
+        agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer")],
+        review={"after": ["implement"], "auto_merge": True},
+        checks=["git show HEAD:TASK-00000001.txt && ! git cat-file -e HEAD:harmless.txt"],
+    )
+    hide = (
+        "echo harmless > harmless.txt; git add harmless.txt; tree=$(git write-tree); git reset -q; "
+        'rm harmless.txt; git replace HEAD "$(git commit-tree "$tree" -m harmless)"'
+    )
+    world.script("TASK-00000001", {"steps": [["work"], ["call", "sh", "-c", hide]]})
+    show = ["git", "ls-tree", "--name-only", "HEAD"]
+    world.script("rev-1", {"steps": [["call", *show]]})
+    task = world.add("Looks harmless")
+    world.tick_until(lambda: [pr for pr in world.prs() if pr["state"] == "merged"], "the merge")
+    [seen] = world.ledger("call", argv=show)
+    assert "harmless.txt" not in seen["out"]
+    assert world.task(task)["attempts"] == 0
+    assert world.git("cat-file", "-t", f"main:{task}.txt", cwd=world.remote) == "blob"

@@ -288,6 +288,17 @@ def test_if_the_state_of_a_pull_request_is_not_in_files_here_no_stamp_is_left(
     assert not os.path.exists(delivered.idle_stamp)
 
 
+def test_a_tick_that_did_not_ask_the_remote_leaves_no_stamp(
+    delivered: Layout, cli: Callable[..., Any]
+) -> None:
+    """What changed there since the last look would stay unseen as long as the stamp holds."""
+    with locks.Lock(delivered.look_lock):
+        leave_stamp(delivered, cli)
+    assert not os.path.exists(delivered.idle_stamp)
+    leave_stamp(delivered, cli)
+    assert os.path.exists(delivered.idle_stamp)
+
+
 def test_a_pull_request_that_is_to_be_merged_automatically_needs_whole_ticks(
     delivered: Layout, cli: Callable[..., Any]
 ) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from compared import Compared
+from conftest import examples
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -553,7 +554,7 @@ BOUNDED: dict[str, Any] = {
 
 @pytest.mark.timeout(900)
 def test_every_story_ends_as_the_contract_says(story: Callable[[], Story]) -> None:
-    play(story, settings=settings(**BOUNDED, max_examples=12, derandomize=True))
+    play(story, settings=settings(**BOUNDED, max_examples=examples(0.24), derandomize=True))
 
 
 @pytest.mark.crash

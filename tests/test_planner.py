@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1126,8 +1127,8 @@ def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task
 
 # --- properties --------------------------------------------------------------------------------
 
-QUICK = settings(max_examples=40)
-MANY = settings(max_examples=120)
+QUICK = settings(max_examples=examples(0.4))
+MANY = settings(max_examples=examples(1.2))
 
 T = TypeVar("T")
 

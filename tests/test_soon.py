@@ -16,6 +16,7 @@ from test_schedule import add_crontab
 from orchestrator.cli import parser
 from orchestrator.layout import Layout
 from orchestrator.project import mark
+from orchestrator.pulls import states
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import locks
 from orchestrator.tick import soon
@@ -121,7 +122,27 @@ def test_the_process_becomes_the_schedules_script_in_the_schedules_environment(
     soon.tick(project.root)
     [(program, words, variables)] = became
     assert (program, words) == ("/bin/sh", ("/bin/sh", entry.script_path))
-    assert variables.keys() <= {"HOME", "LOGNAME", "USER", "SHELL", "PATH"}
+    assert variables.keys() <= {"HOME", "LOGNAME", "USER", "SHELL", "PATH", soon.MARK}
+    assert variables[soon.MARK] == "1"
+
+
+def test_such_a_tick_does_not_wait_for_a_remote_that_was_just_asked(
+    project: Layout, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command changed is on this disk. No run inherits the mark."""
+    asked: list[float] = []
+    real = states.look
+
+    def look(*words: Any, at_most_every: float, **named: Any) -> states.Look | None:
+        asked.append(at_most_every)
+        return real(*words, at_most_every=at_most_every, **named)
+
+    monkeypatch.setattr(states, "look", look)
+    monkeypatch.setenv(soon.MARK, "1")
+    cli("tick")
+    assert soon.MARK not in os.environ
+    cli("tick")
+    assert asked == [soon.LOOK_EVERY, 0.0]
 
 
 def test_a_paused_project_gets_no_tick_and_a_resumed_project_does(

@@ -16,7 +16,7 @@ from conftest import git as sh
 from harness import World
 from test_worktree import RESCUE, Agent, commit, head, rescued
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import (
     lfs,
     repository,
@@ -29,6 +29,7 @@ from orchestrator.git import (
 )
 from orchestrator.git import rescued as rescues
 from orchestrator.run import nested
+from orchestrator.system import disk
 
 world = harness.world
 FILE = "protocol.file.allow=always"
@@ -279,6 +280,23 @@ def test_changes_in_a_submodule_are_kept_though_the_agent_removed_its_entry(
     assert sh(agent.repo / "lib", "show", f"{kept}:lib.txt") == "edited"
 
 
+@pytest.mark.parametrize("removed", ["by git", "by hand"])
+def test_a_commit_in_a_submodule_whose_folder_is_gone_is_kept(agent: Worker, removed: str) -> None:
+    start = head(agent.repo / "lib")
+    shutil.rmtree(agent.lib)
+    agent.end()
+    assert agent.begin_filled(run="R2") == []  # now git's configuration names the folder
+    made = change_inside(agent.lib)
+    if removed == "by git":
+        sh(agent.path, "rm", "--quiet", "--force", "lib")
+    shutil.rmtree(agent.lib, ignore_errors=True)
+    agent.end()
+    assert not list(agent.path.parent.glob("*set-aside*"))
+    assert made in repository.refs(str(agent.repo / "lib"), RESCUE).values()
+    assert agent.begin_filled(run="R3") == []
+    assert (head(agent.lib), sh(agent.path, "status", "--porcelain")) == (start, "")
+
+
 def test_each_path_of_a_submodule_gives_a_valid_name_of_a_ref() -> None:
     for path in ("third party", "libé", "a..b", "x.lock", "li~b", "a/.b", "@{", "b.", "[*]:?^\\"):
         ref = f"{RESCUE}R1-{submodule_rescue.word(path)}"
@@ -364,6 +382,24 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
         aside = agent.path.parent.glob("worktree.set-aside-*/**/lib.txt")
         texts += [path.read_text() for path in aside]
         assert "edited" in "".join(texts)
+
+
+def test_a_full_disk_sets_no_submodule_aside(
+    agent: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Path(submodules.git_folder(str(agent.lib)), "index")
+    whole = index.read_bytes()
+    (agent.lib / "lib.txt").write_text("edited\n")
+    index.write_bytes(b"damaged")
+    full = disk.Shortage("disk_full", "no space is left", "free some")
+    monkeypatch.setattr(disk, "shortage", lambda folder: full)
+    with pytest.raises(GitError):
+        agent.end()
+    assert not list(agent.path.parent.glob("*set-aside*"))
+    index.write_bytes(whole)
+    agent.end()
+    [kept] = repository.refs(str(agent.repo / "lib"), RESCUE)
+    assert sh(agent.repo / "lib", "show", f"{kept}:lib.txt") == "edited"
 
 
 # --- whole at the remote -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import harness
 import pytest
 import runs
-from conftest import git
+from conftest import examples, git
 from harness import World
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -267,7 +267,7 @@ def refs(layout: Layout) -> dict[str, str]:
     return dict(line.split() for line in lines.splitlines())
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(0.12))
 @given(state=WORLDS)
 def test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable(state: State) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -188,6 +188,7 @@ def test_a_tick_that_waited_through_an_uninstall_makes_and_begins_nothing(world:
         harness.wait_until(opened, "it to wait for the lock")
         # What an uninstall does under the lock.
         (world.root / ".git" / "orchestrator.json").unlink()
+        shutil.rmtree(world.home_folder / "cache", ignore_errors=True)
         lock.unlink()
     _, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, err) == (0, "")

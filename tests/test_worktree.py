@@ -13,7 +13,9 @@ import pytest
 from conftest import git as sh
 from conftest import tree
 
+from orchestrator.errors import GitError
 from orchestrator.git import repository, worktree, worktree_commands
+from orchestrator.system import disk
 
 BRANCH = "agent/T1-fix-it"
 RESCUE = "refs/orchestrator/rescue/"
@@ -258,13 +260,14 @@ def test_what_only_the_index_holds_is_kept(agent: Agent) -> None:
     assert kept_text(agent.repo, "precious")
 
 
-@pytest.mark.parametrize("command", ["write-tree", "add", "commit-tree"])
+@pytest.mark.parametrize("command", ["write-tree", "add", "commit-tree", "update-index"])
 def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     agent.begin()
     (agent.path / "new.txt").write_text("precious\n")
     sh(agent.path, "add", "new.txt")
+    sh(agent.path, "update-index", "--assume-unchanged", "new.txt")
     git, programs, alive = shutil.which("git"), tmp_path / "bin", tmp_path / "alive"
     programs.mkdir()
     alive.touch()
@@ -276,6 +279,46 @@ def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
     assert not alive.exists()
     assert kept_text(agent.repo, "precious")
     assert not list(agent.path.parent.glob("*set-aside*"))
+
+
+@pytest.mark.parametrize("fails", ["add", "status"])
+def test_a_full_disk_sets_no_worktree_aside(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """With space, git keeps the same content; what was set aside, a person must delete."""
+    (agent.path / "new.txt").write_text("precious\n")
+    full = disk.Shortage("disk_full", "no space is left", "free some")
+    monkeypatch.setattr(disk, "shortage", lambda folder: full)
+    broken = agent.path / ".gitattributes"
+    if fails == "add":
+        broken.write_text("*.txt working-tree-encoding=UTF-16\n")
+    else:
+        broken = agent.git_folder / "index"
+        whole = broken.read_bytes()
+        broken.write_bytes(b"damaged")
+    with pytest.raises(GitError):
+        agent.end()
+    assert not list(agent.path.parent.glob("*set-aside*"))
+    if fails == "add":
+        broken.unlink()
+    else:
+        broken.write_bytes(whole)
+    assert sh(agent.repo, "show", f"{agent.end()}:new.txt") == "precious"
+
+
+def test_a_branch_below_the_tasks_branch_is_named_and_stops_only_this_task(agent: Agent) -> None:
+    agent.begin()
+    sh(agent.path, "checkout", "--quiet", "--detach")
+    sh(agent.path, "branch", "--delete", "--force", BRANCH)
+    sh(agent.path, "branch", f"{BRANCH}/inner")
+    made = commit(agent.path)
+    assert agent.end() == f"{RESCUE}R1"
+    assert rescued(agent.repo) == {"R1": made}
+    with pytest.raises(worktree.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
+        agent.begin()
+    agent.begin("agent/T2-next")
+    sh(agent.repo, "branch", "-m", f"{BRANCH}/inner", "other")
+    agent.begin()
 
 
 @pytest.mark.parametrize("text", [None, "edited\n"])

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -62,6 +63,20 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands at the same time, each in a process of its own, with this environment."""
+    at_start = [name for name in os.environ if name.startswith(_READ_AT_START)]
+    env = {k: v for k, v in os.environ.items() if k not in at_start} | AT_START
+    if sys.platform == "linux":
+        _server()  # now: each thread would start a server of its own
+    with ThreadPoolExecutor(len(commands)) as pool:
+        started = [
+            pool.submit(run, PRODUCT, words, cwd=Path(folder), env=env, timeout=60)
+            for words in commands
+        ]
+        return [each.result() for each in started]
 
 
 def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> bool:

@@ -13,17 +13,16 @@ import os
 import time
 from argparse import Namespace
 
-from orchestrator.cli import context, json_rows, output
+from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest
-from orchestrator.pulls import forges, landing, rework, states, verdicts
+from orchestrator.pulls import forges, states, verdicts
 from orchestrator.system import locks
 from orchestrator.tasks import stores
-from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = locks.LONGEST_WAIT
@@ -42,6 +41,8 @@ def list_all(arguments: Namespace) -> None:
       orchestrator pr list
       orchestrator pr list --all --json
     """
+    from orchestrator.cli import json_rows
+
     layout = context.layout(arguments)
     config = context.settings(layout).config
     left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
@@ -67,6 +68,9 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
+    from orchestrator.cli import json_rows
+    from orchestrator.tick import inbox
+
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
     config, number = forges.named(loaded.config, arguments.pr)
@@ -221,6 +225,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     None if the forge merges it later, by itself.
     """
+    from orchestrator.pulls import landing, rework
+
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
     with landing.alone(layout, LANDING_WAIT):
@@ -233,6 +239,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
+    from orchestrator.pulls import rework
+
     layout = context.changing(arguments)
     own = context.good_settings(layout).config
     config, number = forges.named(own, arguments.pr)

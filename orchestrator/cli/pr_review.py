@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from argparse import Namespace
 
@@ -13,9 +12,8 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import settings
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest, Task, iso
-from orchestrator.pulls import forges, review, rework, states
+from orchestrator.pulls import forges, states
 from orchestrator.tasks import stores
-from orchestrator.tick import inbox
 
 TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
@@ -25,6 +23,8 @@ def approve(arguments: Namespace) -> None:
     """Approve the head of a pull request; this settles every requested change before it. It is
     merged by `pr merge`, or automatically with `review.auto_merge`. (`inbox approve` also merges.)
     """
+    from orchestrator.tick import inbox
+
     layout = context.changing(arguments)
     pr, task = give(layout, arguments.pr, "approved")
     loaded, seen = context.look(layout)
@@ -80,12 +80,16 @@ def merged(arguments: Namespace) -> None:
         ]
         book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
+        from orchestrator.pulls import rework
+
         rework.end(layout, own, pr.id, context.now(), config.forge)
     output.answer(arguments, {"id": pr.id, "state": "merged"}, *said)
 
 
 def _take_back(arguments: Namespace, layout: Layout, config: Config, number: str) -> None:
     """Undo `pr merged`: the pull request is open, and its task is delivered, as before."""
+    from orchestrator.pulls import review
+
     book, store = forges.of_project(layout, config).book, stores.of_project(layout)
     pr = book.find(number)
     if not pr.said:
@@ -111,6 +115,8 @@ def give(
     An approval settles the objections before it. Returns the pull request as it was, and the task
     as it is now. Raises OrchestratorError.
     """
+    from orchestrator.pulls import review
+
     config, number = forges.named(context.good_settings(layout).config, pr_id)
     pr = find(layout, config, number)
     if pr.state != "open":
@@ -143,6 +149,8 @@ def person(root: str) -> str:
     named = settings.find(root, "user.name").get("user.name", ())
     if named and named[-1].strip():
         return named[-1].strip()
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # an account without a name, in a container

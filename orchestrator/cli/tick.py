@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
+from orchestrator.tick import soon
 from orchestrator.tick.tick import Report, run_tick
 
 #: Seconds to wait for the rest of a tick that settled the last run.
@@ -43,7 +45,10 @@ def tick(arguments: Namespace) -> int:
     context.refuse_in_run("no tick is allowed")
     layout = context.layout(arguments)
     mark.require_initialised(layout)
-    report = run_tick(layout, context.now(), dry_run=dry_run)
+    # Taken away: the runs inherit this environment.
+    is_soon = os.environ.pop(soon.MARK, None) is not None
+    every = soon.LOOK_EVERY if is_soon else 0.0
+    report = run_tick(layout, context.now(), dry_run=dry_run, at_most_every=every)
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:

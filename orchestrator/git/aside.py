@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from orchestrator.errors import GitError
 from orchestrator.git import place, repository, worktree_commands
-from orchestrator.system import files
+from orchestrator.system import disk, files
 
 
 def move(root: str, path: str) -> None:
@@ -31,6 +31,16 @@ def move(root: str, path: str) -> None:
         if os.path.islink(aside) or not os.path.isdir(aside) or os.path.lexists(inside):
             inside = files.free_name(f"{path}.set-aside")
         os.rename(folder, inside)
+
+
+def replace_after(error: GitError, path: str) -> None:
+    """Set the whole worktree aside after an error of git. Raises the error if the disk is full.
+
+    Then the disk is the reason, not the content of the worktree: with space, git can keep it.
+    """
+    if disk.shortage(os.path.dirname(path)) is not None:
+        raise error
+    replace(path)
 
 
 def replace(path: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.git import call, damage, remotes, repository
+from orchestrator.git import call, damage, place, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Task
 from orchestrator.system import files, locks
@@ -37,6 +37,13 @@ def branch_commits(root: str, *branches: tuple[str | None, str]) -> list[str | N
     return [next((known[name] for name in each if name in known), None) for each in names]
 
 
+_QUIETLY = (
+    "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
+)  # fmt: skip
+#: Seconds for a fetch of the whole history.
+_UNSHALLOW = 1800.0
+
+
 def fetch(
     layout: Layout,
     remote: str,
@@ -63,9 +70,28 @@ def fetch(
     try:
         path = os.path.join(layout.cache, "fetch.lock")
         with locks.Lock(path, timeout if wait is None else wait):
-            return _fetch(layout, remote, address or remote, branches, watched, timeout, known)
+            theirs = _fetch(layout, remote, address or remote, branches, watched, timeout, known)
+            _complete(layout, remote, address or remote, [b for b in branches if b in theirs])
+            return theirs
     except locks.LockHeld as error:
         raise SystemFault(error.message, error.hint, code=error.code) from None
+
+
+def _complete(layout: Layout, remote: str, address: str, branches: Sequence[str]) -> None:
+    """Fetch the history that an agent's `git fetch --depth` has cut off for all worktrees.
+
+    Without it, git finds nothing in common between the base and the work that began before. A
+    repository that was shallow when the product first fetched in it stays shallow. If the remote
+    cannot be reached, the next fetch tries again.
+    """
+    cut = os.path.join(place.common_folder(layout.root), "shallow")
+    was_shallow = os.path.join(layout.cache, "shallow")
+    if not os.path.exists(was_shallow):
+        files.write_atomic(was_shallow, b"yes" if os.path.exists(cut) else b"no", flush=False)
+    if not branches or not os.path.exists(cut) or not files.holds(was_shallow, b"no"):
+        return
+    specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
+    call.run(layout.root, "fetch", "--unshallow", *_QUIETLY, address, *specs, timeout=_UNSHALLOW)
 
 
 def _fetch(
@@ -96,8 +122,7 @@ def _fetch(
         return theirs
     for spec in specs:
         repository.make_plain(root, spec.partition(":")[2], keep=False)
-    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    words = ["--quiet", *options, address, *specs]
+    words = [*_QUIETLY, address, *specs]
     done = call.run(root, "fetch", *words, timeout=timeout)
     if done.code and re.search(f"{_UNUSABLE}|{damage.SAID}", done.err):
         damage.drop_copies(root, [spec.partition(":")[2] for spec in specs])

@@ -4,10 +4,12 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
@@ -55,9 +57,9 @@ def run(
     """Run git in `cwd` and return what happened.
 
     Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
-    when git cannot be started, or does not end within `timeout` seconds; GitError when a git that
-    was only asked something is killed again and again (no answer is not the answer no), and in a
-    worktree that does not belong to its project any more.
+    when git cannot be started, or does not end within `timeout` seconds; GitKilled when a git that
+    was only asked something is killed again and again (no answer is not the answer no); GitError in
+    a worktree that does not belong to its project any more.
     """
     environment = _environment(cwd, extra or {})
     pause = 0.02
@@ -72,7 +74,7 @@ def run(
             return done
         if done.code < 0 and (question := _subcommand(arguments)) in _QUESTIONS:
             if pause > 0.1:
-                raise GitError(f"git {question} was killed by signal {-done.code}")
+                raise GitKilled(f"git {question} was killed by signal {-done.code}")
             pause *= 2
             continue
         half_made = re.search(_HALF_MADE, done.err)
@@ -206,6 +208,17 @@ def ask(
         said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
         raise GitError(said, repairs.hint(done.err))
     return done.out.rstrip("\n")
+
+
+Result = TypeVar("Result")
+
+
+def again(steps: Callable[[], Result]) -> Result:
+    """Return what steps return; begin again after a git that was killed, twice at most."""
+    for _ in range(2):
+        with contextlib.suppress(GitKilled):
+            return steps()
+    return steps()
 
 
 #: How the lines begin that give a reason; "remote:" lines come from the remote's git and hooks.

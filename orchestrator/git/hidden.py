@@ -6,7 +6,7 @@ such a file would be lost at the next checkout, or would stay there for the next
 
 import os
 
-from orchestrator.errors import GitError
+from orchestrator.errors import GitError, GitKilled
 from orchestrator.git import index
 from orchestrator.git.call import ask, run
 
@@ -26,6 +26,8 @@ def reveal(worktree: str) -> None:
         for how, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
             if names:
                 ask(worktree, "update-index", how, "-z", "--stdin", stdin=_joined(names))
+    except GitKilled:
+        raise
     except GitError:
         # A name that is no UTF-8: a new index has no flags. The files stay as they are.
         ask(worktree, "read-tree", "HEAD")

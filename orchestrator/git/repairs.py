@@ -15,10 +15,6 @@ _STEPS = (
         ".git/objects/pack/multi-pack-index",
     ),
     (
-        r"bad object refs/replace/|replacement \S+ not found|failed to resolve 'refs/replace",
-        "a replacement names an object that is missing: git replace --list; git replace -d OBJECT",
-    ),
-    (
         r"bad config line \d+ in file (?P<path>\S+)",
         "correct that line of {path}",
     ),

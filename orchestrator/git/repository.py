@@ -157,6 +157,15 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
     ask(cwd, "update-ref", *how, ref, commit, *([old] if old is not None else []))
 
 
+def have_ref(root: str, ref: str, commit: str) -> None:
+    """Point a full ref name at a commit, if it does not; a ref that was just written costs nothing.
+
+    Such a ref is a file of its own, except in a repository with reftables.
+    """
+    if place.words(os.path.join(place.common_folder(root), ref)) != commit:
+        update_ref(root, ref, commit)
+
+
 def make_plain(root: str, ref: str, *, keep: bool) -> None:
     """Make a ref that is symbolic a plain ref; with `keep` at the same commit, else it is deleted.
 

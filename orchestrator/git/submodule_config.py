@@ -43,8 +43,9 @@ def _is_kept(name: str, value: str, folder: str, tree: str) -> bool:
     if not _KEPT.fullmatch(name):
         return False
     if name == "core.worktree":
-        inside = os.path.realpath(tree) + os.sep
-        return os.path.realpath(os.path.join(folder, value)).startswith(inside)
+        place = os.path.realpath(os.path.join(folder, value))
+        # Git does not start with a worktree that is gone; `submodules` enters the setting again.
+        return place.startswith(os.path.realpath(tree) + os.sep) and os.path.isdir(place)
     # `helper::address` starts a program of that name (gitremote-helpers(7)).
     return not (name.endswith(".url") and "::" in value)
 

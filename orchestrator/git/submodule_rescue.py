@@ -9,11 +9,12 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from orchestrator.errors import GitError
 from orchestrator.git import call, hidden, repository, submodules, worktree_commands
 from orchestrator.git.submodules import Submodule
-from orchestrator.system import files
+from orchestrator.system import disk, files
 
 
 def preserve(main: str, tree: str, name: str, aside: str, store: str | None = None) -> list[str]:
@@ -78,26 +79,32 @@ def store_of(main: str, path: str, otherwise: str | None = None) -> str:
 
 
 def _one(path: str, store: str, name: str, aside: str) -> None:
-    """Keep the changes and the commits of one submodule."""
+    """Keep the changes and the commits of one submodule. Raises GitError if the disk is full."""
     folder = submodules.git_folder(path)
     submodules.unlock(path)
     try:
-        worktree_commands.finish_checkout(path)
-        hidden.reveal(path)
-        found = worktree_commands.state(path)
-        if found.head and found.dirty:
-            index = os.path.join(folder, "rescue.index")
-            message = f"Uncommitted changes in a submodule, {name}"
-            commit = worktree_commands.commit_all(path, message, index)
-            worktree_commands.detach(path, commit or found.head)
-        _keep_commits(folder, store, name)
+        call.again(partial(_keep, path, folder, store, name))
     except GitError:
+        if disk.shortage(path) is not None:
+            raise
         # What git cannot read or commit is kept as it is; the next run gets another checkout.
         with contextlib.suppress(GitError):
             _keep_commits(folder, store, name)
         free = _set_aside(path, aside)
         if os.path.isdir(folder):
             os.rename(folder, os.path.join(free, ".git-modules"))
+
+
+def _keep(path: str, folder: str, store: str, name: str) -> None:
+    worktree_commands.finish_checkout(path)
+    hidden.reveal(path)
+    found = worktree_commands.state(path)
+    if found.head and found.dirty:
+        index = os.path.join(folder, "rescue.index")
+        message = f"Uncommitted changes in a submodule, {name}"
+        commit = worktree_commands.commit_all(path, message, index)
+        worktree_commands.detach(path, commit or found.head)
+    _keep_commits(folder, store, name)
 
 
 def _set_aside(path: str, aside: str) -> str:

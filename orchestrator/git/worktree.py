@@ -7,6 +7,7 @@ works in the worktree at the same time.
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -58,7 +59,10 @@ def leading_files(root: str) -> list[str]:
 
 
 class BranchHeld(OrchestratorError):
-    """A person has the task's branch checked out: git does not allow a second checkout of it."""
+    """The task's branch cannot be checked out: elsewhere it is, or there is a branch below it.
+
+    The message says what a person can do.
+    """
 
     code = "branch_held"
 
@@ -104,6 +108,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     `on_refs` are commits that a ref has, as just seen: git is not asked again about one of them.
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
+    Raises GitError if the disk is full.
     """
     _unlock(path, branch)
     for left in worktree_commands.not_ignored(path, irregular.clear(path).left):
@@ -117,21 +122,21 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     with contextlib.suppress(GitError):
         worktree_commands.finish_checkout(path)
         worktree_commands.make_whole(path)
-    inside = None
+    inside = unreadable = None
     try:
-        inside = _keep_submodules(path, name)
-        hidden.reveal(path)
+        inside = call.again(partial(_keep_submodules, path, name))
+        call.again(partial(hidden.reveal, path))
         found = worktree_commands.state(path)
-    except GitError:
-        on = repository.current_branch(path)
+    except GitError as error:
+        unreadable, on = error, repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref, on_refs) or inside
     rescued = left_behind.keep(path, branch, ref) or rescued
     tip = found.head if branch and found.branch == branch else None
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
-    if found.dirty is None:
-        aside.replace(path)
+    if unreadable is not None:
+        aside.replace_after(unreadable, path)
     elif found.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
@@ -148,8 +153,8 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
             if fault.code != "git_hung":
                 raise
             aside.replace(path)
-        except GitError:
-            aside.replace(path)
+        except GitError as error:
+            aside.replace_after(error, path)
     is_clean = found.dirty is False and found.branch is None
     return Preserved(rescued, False, tip, found.head if is_clean else None)
 
@@ -158,12 +163,12 @@ def clean(path: str) -> None:
     """Remove the untracked files that `preserve` kept; ignored files stay.
 
     If git cannot remove them (a path that is too long, a folder that nobody can write), the
-    worktree is set aside, and a new worktree is in its place.
+    worktree is set aside, and a new worktree is in its place. Raises GitError if the disk is full.
     """
     try:
         worktree_commands.clean(path)
-    except GitError:
-        aside.replace(path)
+    except GitError as error:
+        aside.replace_after(error, path)
 
 
 def detach(path: str, commit: str) -> None:
@@ -207,7 +212,12 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
     if tip is not None and not repository.is_ancestor(path, tip, head):
         return False
     if tip != head:
-        repository.update_ref(path, ref, head, tip)
+        try:
+            repository.update_ref(path, ref, head, tip)
+        except GitError:
+            if _held_below(path, branch) is None:
+                raise
+            return False
     return True
 
 
@@ -224,12 +234,16 @@ def take_up_branch(
 
     `ours` and `theirs` are the branch's commits here and at the remote; None if it does not exist
     there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
-    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before.
+    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before. Raises
+    BranchHeld.
     """
     _unlock(path, branch)
     if ours is None:
         start = partial(worktree_commands.start_branch, path, branch, theirs or base)
-        aside.in_order(path, start, partial(_start_again, root, branch, start))
+        try:
+            aside.in_order(path, start, partial(_start_again, root, branch, start))
+        except GitError as error:
+            raise _held_below(root, branch) or error from None
         return
     holder = worktree_commands.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
@@ -242,6 +256,19 @@ def take_up_branch(
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
     words = ("--quiet", "--force", "--no-guess", branch, "--")
     aside.in_order(path, partial(call.ask, path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT))
+
+
+def _held_below(root: str, branch: str) -> BranchHeld | None:
+    """Return the error that branches in a folder of the branch's name exist; None without any."""
+    ref = f"refs/heads/{branch}"
+    below = [name.removeprefix("refs/heads/") for name in repository.refs(root, f"{ref}/")]
+    if not below:
+        return None
+    return BranchHeld(
+        f"The branch {branch} cannot exist beside {', '.join(below[:3])}. Rename or delete what is "
+        f"below it (git branch -m {shlex.quote(below[0])} OTHER), then answer this question, and "
+        "the work continues."
+    )
 
 
 def _start_again(root: str, branch: str, start: Callable[[], object]) -> None:

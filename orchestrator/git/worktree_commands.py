@@ -3,7 +3,6 @@
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import NamedTuple
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled
 from orchestrator.git import place
-from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
+from orchestrator.git.call import CHECKOUT_TIMEOUT, again, ask, lines, reason, run
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
@@ -249,12 +248,9 @@ def commit_all(worktree: str, message: str, index: str) -> str | None:
     """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`.
 
     None if nothing differs from what a checkout of HEAD writes. Begins again after a git that was
-    killed, twice at most. Raises RepositoryInside.
+    killed. Raises RepositoryInside.
     """
-    for _ in range(2):
-        with contextlib.suppress(GitKilled):
-            return _commit_all(worktree, message, index)
-    return _commit_all(worktree, message, index)
+    return again(partial(_commit_all, worktree, message, index))
 
 
 def _commit_all(worktree: str, message: str, index: str) -> str | None:

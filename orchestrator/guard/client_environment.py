@@ -10,6 +10,10 @@ _GIT_POSITION = (
     "GIT_PREFIX",
 )  # fmt: skip
 
+#: Git shows the objects that are pushed, and not those that `git replace` puts in their place: an
+#: agent could let a reviewer, a check or a merge see other work than what it delivers.
+_AS_PUSHED = {"GIT_NO_REPLACE_OBJECTS": "1"}
+
 #: Beginnings of names of variables that point to the terminal, the editor or the trace in which a
 #: person started the run: a client could open a pane there, or report there.
 _SURROUNDING = (
@@ -40,7 +44,7 @@ def for_client(
         for name, value in secret_names.without_secrets(base, allow, kept).items()
         if name not in _GIT_POSITION and not name.startswith((*_SURROUNDING, *dropped))
     }
-    clean.update(GIT_TERMINAL_PROMPT="0", GIT_EDITOR="true")
+    clean.update(GIT_TERMINAL_PROMPT="0", GIT_EDITOR="true", **_AS_PUSHED)
     clean.update(extra)
     return clean
 
@@ -78,6 +82,7 @@ def for_git(base: Mapping[str, str], **extra: str) -> dict[str, str]:
         GIT_EDITOR="true",
         GIT_MERGE_AUTOEDIT="no",
         LC_ALL="C",
+        **_AS_PUSHED,
     )
     clean.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     clean.update(extra)

@@ -90,12 +90,17 @@ def levels(task: Task, found: Mapping[str, Task | None]) -> list[list[str]]:
 def _is_finished(task: Task, prs: Mapping[str, PullRequest]) -> bool:
     pr = pull_request(task, prs)
     merged = task.merged if pr is None else pr.state == "merged"
-    return task.state == "failed" or (task.state == "done" and (task.pr is None or merged))
+    return task.state == "failed" or (task.state == "done" and (_delivered(task) is None or merged))
+
+
+def _delivered(task: Task) -> str | None:
+    """Return the pull request that a task delivered: a review names the one that it reviewed."""
+    return None if task.reviews else task.pr
 
 
 def pull_request(task: Task, prs: Mapping[str, PullRequest]) -> PullRequest | None:
     """Return a task's pull request. Another forge may have another one of the same number."""
-    pr = prs.get(task.pr or "")
+    pr = prs.get(_delivered(task) or "")
     return pr if pr is None or pr.task in (None, task.id) else None
 
 
@@ -144,7 +149,7 @@ def _dependency(
 
 
 def _pull_request(task: Task, landed: _Landed) -> str:
-    if task.pr is None:
+    if _delivered(task) is None:
         return "met"
     pr = pull_request(task, landed.prs)
     if pr is None and task.merged:

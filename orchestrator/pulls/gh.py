@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import NotFound, SystemFault
-from orchestrator.guard import client_environment, secret_shapes
+from orchestrator.guard import client_environment
 from orchestrator.system import commands, files
 
 #: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
@@ -70,6 +70,8 @@ class Gh:
         if done.code is not None and "Could not resolve to a PullRequest" in done.err:
             raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
         # A token may stand in the address of a failed request, or in a proxy's words.
+        from orchestrator.guard import secret_shapes
+
         said = secret_shapes.withheld(done.err[-6000:]).strip()[-600:]
         said = said or f"it ended with {done.code} and wrote nothing"
         said = "no answer in time" if done.code is None else said

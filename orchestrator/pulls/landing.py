@@ -24,7 +24,6 @@ from orchestrator.pulls import (
     merge_refusal,
     merging,
     restack,
-    review,
     states,
 )
 from orchestrator.pulls.forge import Forge
@@ -223,8 +222,10 @@ class Lander:
         there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch]) if ask else {}
         if ask and pair.base and pr.base not in there:
             raise base_branch.gone(root, pair.base, pr.base)
-        wanted = ((pair.base, pr.base), (pair.push, pr.branch))
-        base, head = base_branch.branch_commits(root, *wanted)
+        base, head = there.get(pr.base), there.get(pr.branch)
+        if base is None or head is None:
+            wanted = ((pair.base, pr.base), (pair.push, pr.branch))
+            base, head = base_branch.branch_commits(root, *wanted)
         if not ask and (base is None or head != only):
             return self._fresh(pr, only, ask=True)
         if base is None or head is None:
@@ -302,7 +303,7 @@ class Lander:
             if refused is not None:
                 raise _Moved  # the next try asks, and finds out why
             self._has_dropped = beside.is_dropped
-            repository.update_ref(root, f"refs/remotes/{self._remote}/{pr.base}", merged)
+            self._note_pushed(pr.base, merged)
             return merged
         # With a lease: a base that is gone at the remote is never created by this push.
         refused = remotes.push(root, self._remote, merged, pr.base, base)
@@ -311,8 +312,12 @@ class Lander:
         if refused is not None:
             said = f"the remote refused the merge: {refused}"
             raise OrchestratorError(said, "see what its rules allow", code="merge_refused")
-        repository.update_ref(root, f"refs/remotes/{self._remote}/{pr.base}", merged)
+        self._note_pushed(pr.base, merged)
         return merged
+
+    def _note_pushed(self, branch: str, commit: str) -> None:
+        """Have the remote's branch here as it is there now; mostly the push itself does that."""
+        repository.have_ref(self._layout.root, f"refs/remotes/{self._remote}/{branch}", commit)
 
     def _drops(self, pr: PullRequest) -> bool:
         """Whether the remote's branch goes when the pull request is merged."""
@@ -349,6 +354,8 @@ class Lander:
         given = Given(SCHEDULER, "agent", "changes_requested", pr.head, said, iso(self._now))
         self._forge.post(pr, given)
         run = f"landing-{pr.id}-{pr.head[:12]}"
+        from orchestrator.pulls import review
+
         review.record_verdict(store, self._config, task, given, now=self._now, run=run)
         return task.state == "done"
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest, Task, task_order
-from orchestrator.pulls import cuts, overlap, states, verdicts
+from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, records
 from orchestrator.tasks import stores
@@ -113,6 +113,8 @@ def candidates(
     free = [pr for pr in due if pr.id not in tasks or not cuts.below(store, tasks[pr.id], known)]
     order = in_order(free, tasks)
     if config.overlap == "hold" and len(order) > 1:
+        from orchestrator.pulls import overlap
+
         found = overlap.Radar(layout, config).overlaps(order, running=False)
         order = overlap.smaller_first(order, found)
     return order

@@ -1,6 +1,7 @@
-"""Making one merge: in the landing worktree, by the configured method, checked before it counts.
+"""Making one merge: by the configured method, checked before it counts.
 
-The worktree is kept and reused between merges, with what the project's set-up put there.
+Most merges need no worktree (`git.bare_merge`). The others, and the checks, have the landing
+worktree, which is kept and reused, with what the project's set-up put there.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import call, repository, submodules, worktree, worktree_commands
+from orchestrator.git import bare_merge, call, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
 from orchestrator.project.worktree_setup import SetUpFailed, Site
+from orchestrator.system import files
 
 #: Below the top of a checkout: the file that commands of the product edit.
 CONFIG = ".orchestrator/agents.yaml"
@@ -48,16 +50,26 @@ class Workshop:
 
     def merge(self, pr: PullRequest, base: str, head: str, method: str) -> str:
         """Return the commit that lands `head` on `base`. Raises Conflict."""
-        self._prepare(base)
         message = f"Merge {pr.branch}: {pr.title}"
         if method == "squash":
             message = f"{pr.title}\n\nPull request {pr.id}, branch {pr.branch}."
-        found = worktree_commands.join(self.path, base, head, method, message)
+        scratch = self._empty_folder()
+        found = bare_merge.join(self._layout.root, scratch, base, head, method, message)
+        if found is None:
+            self._prepare(base)
+            found = worktree_commands.join(self.path, base, head, method, message)
         if isinstance(found, str):
             return found
         named = ", ".join(found[:20])
         said = f"{pr.branch} conflicts with {pr.base} in {named}"
         raise Conflict(f"{said}: merge {pr.base} into {pr.branch}", tuple(found))
+
+    def _empty_folder(self) -> str:
+        path = os.path.join(self._layout.cache, "merge")
+        if os.path.islink(path) or (os.path.isdir(path) and os.listdir(path)):
+            files.remove_tree(path)
+        files.make_folder(path)
+        return path
 
     def check(self, commit: str, mark: str) -> Failure | None:
         """Set up for a commit and run the project's checks; return the commit's first failure.

@@ -1,15 +1,17 @@
 """Pull requests in their current states: the forge's records, git's word and the reviews together.
 
-A tick asks the forge and the remote at most once (failures 13). Read commands use what is on this
-disk and change nothing.
+A tick asks the forge and the remote at most once (failures 13), before it takes its lock (`look`).
+Under the lock it records what followed (`record`). Read commands use what is on this disk and
+change nothing.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
-import contextlib
+import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
@@ -29,33 +31,51 @@ WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks i
 LOOK_EVERY = 10.0
 
 
-def refresh(
-    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
-) -> list[PullRequest] | None:
-    """Return the pull requests after a look at the forge; record which were merged or closed.
+class Look(NamedTuple):
+    """What a look at the forge and the remotes found, beside what it left on this disk."""
 
-    None if the forge does not answer; the reason is kept until it answers (`faults.forge_fault`). A
-    remote that cannot be reached is added to `problems`. `after_run`: a run's end calls this; if
-    git and the remote were asked within the last LOOK_EVERY seconds, the records count, as they do
-    for the commands that only read. What the run itself delivered is in the records.
+    #: Why the forge did not answer.
+    fault: OrchestratorError | None = None
+    #: A remote that could not be reached.
+    problems: tuple[Problem, ...] = ()
+    #: The pull requests of which git is asked what became of them: none if no look was due.
+    unsure: frozenset[str] = frozenset()
+    #: Whether the branches of all of them, and the bases, are here as the remotes had them.
+    is_fetched: bool = False
+    #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
+    #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
+    gone: frozenset[str] = frozenset()
+
+    def has_seen(self, prs: Iterable[PullRequest]) -> bool:
+        """Whether git was asked about each of these that is open, as the remotes had it."""
+        return self.is_fetched and self.unsure >= {pr.id for pr in prs if pr.state == "open"}
+
+
+def look(
+    layout: Layout, config: Config, *, after_run: bool = False, at_most_every: float = 0.0
+) -> Look | None:
+    """Ask the forge and the remotes; leave on this disk what they say.
+
+    A tick calls this before it takes its lock: a slow remote keeps no other process waiting.
+    `after_run`: a run's end calls this; if the remote was asked within the last LOOK_EVERY seconds,
+    it is not asked. Within `at_most_every` seconds, nothing is asked at all, and this returns None.
+    Then the records count, as they do for the commands that only read; what a run itself delivered
+    is there.
     """
-    try:
-        prs = _refresh(layout, config, problems, after_run=after_run)
-    except OrchestratorError as error:
-        faults.keep(layout.forge_fault, error)
+    files.make_folder(layout.cache)
+    if min(map(_age, (_looked_path(layout), asked_path(layout)))) < at_most_every:
         return None
-    files.remove(layout.forge_fault)
-    return prs
+    try:
+        return _look(layout, config, after_run=after_run)
+    except OrchestratorError as error:
+        return Look(error)
 
 
-def _refresh(
-    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool
-) -> list[PullRequest]:
+def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
     if where.is_elsewhere:
-        files.make_folder(layout.cache)
         files.write_atomic(asked_path(layout), b"", flush=False)
     # A forge elsewhere says itself what was merged; git may know better of a closed one.
     unsure = [pr for pr in prs if pr.state == "open"]
@@ -65,18 +85,66 @@ def _refresh(
     if not (unsure or pushed):
         if config.push_remote:
             remote_pair.find(layout.root, config)  # raises if there is no such remote
+        return Look()
+    is_due = _start_look(layout)
+    if not (is_due or where.is_elsewhere or not after_run):
+        return Look()
+    looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
+    problems: list[Problem] = []
+    pair = remote_pair.find(layout.root, config)
+    there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
+    ids = frozenset(pr.id for pr in unsure)
+    gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
+    return Look(None, tuple(problems), ids, there is not None, gone)
+
+
+def refresh(
+    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
+) -> list[PullRequest] | None:
+    """Look at the forge and the remotes, and record what became of the pull requests: see both."""
+    return record(layout, config, look(layout, config, after_run=after_run), problems)
+
+
+def record(
+    layout: Layout, config: Config, found: Look | None, problems: list[Problem]
+) -> list[PullRequest] | None:
+    """Return the pull requests as the last look found them; record which were merged or closed.
+
+    Asks only git, and only of this repository. None if the forge did not answer; the reason is kept
+    until it answers (`faults.forge_fault`). A remote that cannot be reached is added to `problems`.
+    """
+    if found is None and faults.forge_fault(layout):
+        return None
+    try:
+        if found is not None and found.fault is not None:
+            raise found.fault
+        prs = _recorded(layout, config, found or Look())
+    except OrchestratorError as error:
+        faults.keep(layout.forge_fault, error)
+        return None
+    files.remove(layout.forge_fault)
+    problems += found.problems if found else ()
+    return prs
+
+
+def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
+    """Return the records, brought up to date with what git knows since the look."""
+    where = forges.of_project(layout, config)
+    # Not those that the look listed: a run may have opened one since.
+    prs = where.book.list()
+    open_ones = [pr for pr in prs if pr.state == "open"]
+    doubtful = "closed" if where.is_elsewhere else "open"
+    unsure = [pr for pr in prs if pr.id in found.unsure and pr.state == doubtful]
+    if not (open_ones or unsure):
         return prs
     answers = contents(layout, ask=True)
-    is_due = _start_look(layout)
     now = prs
     remote: str | None = config.remote
-    if is_due or where.is_elsewhere or not after_run:
-        looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
+    if unsure or found.is_fetched:
         pair = remote_pair.find(layout.root, config)
-        fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
-        seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
-        if fetched:
-            seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
+        seen = _seen(layout.root, answers, pair, unsure, may_close=found.gone)
+        if where.is_elsewhere and found.is_fetched:
+            seen |= _pushed_by_hand(layout, answers, pair.base, open_ones)
         now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
     now = _judged(layout, answers, remote, now)
     for old, new in zip(prs, now, strict=True):
@@ -109,8 +177,8 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
         answers = contents(layout, ask=False)
         if not where.is_elsewhere:
             # Only a fetch shows that the remote's branch is gone.
-            is_sure = pair.base is None
-            seen = _seen(layout.root, answers, pair, open_ones, may_close=is_sure)
+            sure = [pr.id for pr in open_ones] if pair.base is None else []
+            seen = _seen(layout.root, answers, pair, open_ones, may_close=sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
         return _judged(layout, answers, pair.base, prs)
     except OrchestratorError:
@@ -127,9 +195,9 @@ def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
     if where.is_elsewhere:
         return where.show(pr.id)
     pair = remote_pair.find(layout.root, config)
-    remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
-    answers = contents(layout, ask=True)
-    return _seen(layout.root, answers, pair, [pr], may_close=True)[pr.id]
+    there = remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
+    answers, gone = contents(layout, ask=True), [] if pr.branch in there else [pr.id]
+    return _seen(layout.root, answers, pair, [pr], may_close=gone)[pr.id]
 
 
 # --- reviews -----------------------------------------------------------------------------------
@@ -187,12 +255,12 @@ def contents(layout: Layout, *, ask: bool) -> Contents:
 
 
 def _seen(
-    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: bool
+    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: Collection[str]
 ) -> dict[str, PullRequest]:
     """Return pull requests by id with their state and head according to git (reference 9.3).
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
-    changes nothing. It is closed if its branch is gone; `may_close` says that git knows that now.
+    changes nothing. It is closed if its branch is gone and `may_close` has its id: git knows that.
     Git is asked three times per base, however many pull requests there are, and once per pair of
     commits whether a merge changes anything.
     """
@@ -218,7 +286,7 @@ def _seen(
             or answers.has_landed(head, bases[-1])
         )
         # A damaged ref is not a deleted branch.
-        gone = may_close and tip is None and not damage.is_there(root, tips[pr.id])
+        gone = pr.id in may_close and tip is None and not damage.is_there(root, tips[pr.id])
         state = "merged" if landed else "closed" if gone else pr.state
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
@@ -242,14 +310,23 @@ def _pushed_by_hand(
 
 def _start_look(layout: Layout) -> bool:
     """Note a look at the bases if one is due; return whether it is: only a fetch shows a push."""
-    path = os.path.join(layout.cache, "bases-looked-at")
-    now = time.time()
-    with contextlib.suppress(OSError):
-        if 0 <= now - os.stat(path).st_mtime < LOOK_EVERY:
-            return False
-    files.make_folder(layout.cache)
-    files.write_atomic(path, b"", flush=False)
+    if _age(_looked_path(layout)) < LOOK_EVERY:
+        return False
+    files.write_atomic(_looked_path(layout), b"", flush=False)
     return True
+
+
+def _looked_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "bases-looked-at")
+
+
+def _age(path: str) -> float:
+    """Return the seconds since a file was written; infinity for no file, or one of the future."""
+    try:
+        age = time.time() - os.stat(path).st_mtime
+    except OSError:
+        return math.inf
+    return age if age >= 0 else math.inf
 
 
 def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
@@ -259,16 +336,21 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]) -> bool:
-    """Fetch bases and branches; return False if a remote cannot be reached (nothing changes)."""
+def _fetch(
+    layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]
+) -> Collection[str] | None:
+    """Fetch bases and branches; return the names that exist.
+
+    None if a remote cannot be reached: nothing changes.
+    """
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
-        remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
+        there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
-        return False
+        return None
     files.write_atomic(_seen_path(layout), b"", flush=False)
-    return True
+    return there
 
 
 def is_fresh(layout: Layout) -> bool:
@@ -277,9 +359,7 @@ def is_fresh(layout: Layout) -> bool:
     That is within the last LOOK_EVERY seconds. What was read since may have moved: whoever relies
     on it is told by a lease, or by a verdict that is for one commit only.
     """
-    with contextlib.suppress(OSError):
-        return 0 <= time.time() - os.stat(_seen_path(layout)).st_mtime < LOOK_EVERY
-    return False
+    return _age(_seen_path(layout)) < LOOK_EVERY
 
 
 def _seen_path(layout: Layout) -> str:

@@ -48,7 +48,9 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        with lock.exclusive(layout, _TICK_WAIT):
+        files.make_folder(layout.cache)
+        look = locks.Lock(layout.look_lock, _TICK_WAIT)
+        with lock.exclusive(layout, _TICK_WAIT), look:
             require_rest(layout)
             # First, because git must still ignore the product's files in worktrees; otherwise they
             # would be rescued.

@@ -13,7 +13,6 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import locks, process
 from orchestrator.tasks import stores
-from orchestrator.tick.lock import WAITING
 from orchestrator.tick.observe import Observation
 
 #: Seconds for which a lock must be held before it is a problem, if processes wait for this lock.
@@ -28,13 +27,13 @@ def lock_paths(layout: Layout) -> dict[str, bool]:
 
     The value says whether a process holds the lock only for milliseconds.
     """
-    in_cache = ("config.lock", "fetch.lock", "keeping.lock", "landing.lock", "soon.lock", WAITING)
+    in_cache = ("config", "fetch", "keeping", "landing", "look", "soon", "waiting")
     return {
         **{path: True for path in stores.of_project(layout).places() if path.endswith(".lock")},
         os.path.join(layout.prs, ".lock"): True,
         os.path.join(layout.prs, "github", ".lock"): True,
         layout.events: True,
-        **{os.path.join(layout.cache, name): False for name in in_cache},
+        **{os.path.join(layout.cache, f"{name}.lock"): False for name in in_cache},
     }
 
 

@@ -23,6 +23,10 @@ WAIT = 30.0
 #: Set for each command by the sandbox of a client's session (the program `sandbox-runtime`). The
 #: sandbox ends a command's processes with the command, and hides the runs' processes from a tick.
 SANDBOX = "SANDBOX_RUNTIME"
+#: Set for such a tick. It asks forge and remotes only if the ticks of the schedule did not do so
+#: within LOOK_EVERY seconds: what the command changed is on this disk, and must not wait for them.
+MARK = "ORCHESTRATOR_SOON"
+LOOK_EVERY = 60.0
 
 
 def is_possible(layout: Layout, variables: Mapping[str, str]) -> bool:
@@ -61,7 +65,9 @@ def tick(root: str) -> None:
         return
     from orchestrator.schedule import schedule
 
-    variables = schedule.environment(entry, os.environ, registry.of_config(config).token[1])
+    variables = {MARK: "1"} | schedule.environment(
+        entry, os.environ, registry.of_config(config).token[1]
+    )
     # Who holds this lock has not begun its tick, which will see the change of any later process.
     # `execve` closes the descriptor.
     lock = locks.Lock(os.path.join(layout.cache, "soon.lock"))

@@ -1,7 +1,8 @@
 """One tick: lock, observe, plan, apply each action alone, record, exit.
 
-A tick never waits for an agent, for slow network operations or for a check: supervisors do that.
-It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
+A tick never waits for an agent or for a check: supervisors do that. It asks the forge and the
+remotes before it takes its lock, so that a slow remote keeps no other process waiting. It holds its
+lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
 import contextlib
@@ -42,9 +43,11 @@ EDITS_UNSEEN = 300.0
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
-
+#: The work of a tick under its lock. Its arguments are what the lock's holder has to report, and
+#: the gate that is closed until the work is done.
+Work = Callable[[list[Problem], supervisor.Gate], "Report"]
 #: Takes the tick's lock.
-_Take = Callable[[], contextlib.AbstractContextManager[list[Problem] | None]]
+Take = Callable[[], contextlib.AbstractContextManager[list[Problem] | None]]
 
 
 class Report:
@@ -76,42 +79,68 @@ def run_tick(
     forced: dict[str, str | None] | None = None,
     fresh: bool = False,
     after_run: bool = False,
+    at_most_every: float = 0.0,
     begun: Callable[[], object] = lambda: None,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
-    end calls this, not the schedule. `begun` is called when the tick has its lock, before it looks
-    at anything.
+    end calls this, not the schedule. Forge and remotes are not asked again within `at_most_every`
+    seconds. `begun` is called when the tick has its lock, before it looks at the project.
     """
     take = partial(lock.taken, layout, now, wait_for_lock, begun)
     try:
         if dry_run:
             return _dry_run(layout, now)
-        return _run_tick(layout, now, take, forced, fresh=fresh, after_run=after_run)
+        if disk.shortage(layout.home) is not None:
+            return _without_disk(layout, now)
+        files.make_folder(layout.home)
+        looked = _look(layout, wait_for_lock, after_run=after_run, at_most_every=at_most_every)
+        work = partial(_tick, layout, now, forced, looked, fresh=fresh, after_run=after_run)
+        return _run_tick(layout, now, take, work)
     except StoreFault as error:
         return _without_store(layout, error)
 
 
-def _run_tick(
-    layout: Layout,
-    now: float,
-    take: _Take,
-    forced: dict[str, str | None] | None,
-    *,
-    fresh: bool,
-    after_run: bool,
-) -> Report:
-    """Run a tick if the disk and the locks allow it. Raises StoreFault."""
-    if disk.shortage(layout.home) is not None:
-        # Work that starts now would stay half done, and would count against runs and tasks.
-        report = _dry_run(layout, now)
-        skipped = [action for action in report.actions if action.action == "skip"]
-        return Report(skipped, report.problems, good=False)
-    files.make_folder(layout.home)
+def _without_disk(layout: Layout, now: float) -> Report:
+    """Return the report of a tick on a full disk: it starts nothing.
+
+    Work that starts now would stay half done, and would count against runs and tasks.
+    """
+    report = _dry_run(layout, now)
+    skipped = [action for action in report.actions if action.action == "skip"]
+    return Report(skipped, report.problems, good=False)
+
+
+def _look(
+    layout: Layout, wait: float, *, after_run: bool, at_most_every: float
+) -> states.Look | None:
+    """Ask the forge and the remotes; None if another process does that at this moment.
+
+    Also None if another tick is active and this one will not wait for it.
+    """
+    if not after_run:  # the end of the run has just asked
+        git_settings.forget()
+    is_held = not wait and locks.is_locked(layout.scheduler_lock)
+    if is_held or not mark.is_initialised(layout):
+        return None
+    files.make_folder(layout.cache)
     try:
-        return _locked(layout, now, take, forced, fresh=fresh, after_run=after_run)
+        with locks.Lock(layout.look_lock):
+            if not mark.is_initialised(layout):  # uninstalled since
+                files.remove(layout.look_lock)
+                return None
+            config = load.settings(layout, write_cache=False).config
+            return states.look(layout, config, after_run=after_run, at_most_every=at_most_every)
+    except locks.LockHeld:
+        return None
+
+
+def _run_tick(layout: Layout, now: float, take: Take, work: Work) -> Report:
+    """Run a tick if the locks allow it. Raises StoreFault."""
+    try:
+        return _locked(layout, now, take, work)
     except locks.LockHeld as error:
         # A process keeps the lock of the queue, or a hung tick cannot be killed.
         report = _dry_run(layout, now)
@@ -131,15 +160,7 @@ def _without_store(layout: Layout, error: StoreFault) -> Report:
     return Report(skips, [Problem(error.code, error.message, error.hint)])
 
 
-def _locked(
-    layout: Layout,
-    now: float,
-    take: _Take,
-    forced: dict[str, str | None] | None,
-    *,
-    fresh: bool,
-    after_run: bool,
-) -> Report:
+def _locked(layout: Layout, now: float, take: Take, work: Work) -> Report:
     """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
     with take() as problems:
         if problems is None:
@@ -158,21 +179,20 @@ def _locked(
             with store.change():
                 pass
         with contextlib.closing(supervisor.Gate()) as gate:
-            return _tick(layout, now, forced, problems, gate, fresh=fresh, after_run=after_run)
+            return work(problems, gate)
 
 
 def _tick(
     layout: Layout,
     now: float,
     forced: dict[str, str | None] | None,
+    looked: states.Look | None,
     problems: list[Problem],
     gate: supervisor.Gate,
     *,
     fresh: bool,
     after_run: bool,
 ) -> Report:
-    if not after_run:  # the end of the run has just asked
-        git_settings.forget()
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     after = partial(own_process, "_after_run")
@@ -193,7 +213,7 @@ def _tick(
         _apply(report, action, act)
     settled = list(report.actions)
     _repair_clocks(layout, memory, now)
-    prs = states.refresh(layout, loaded.config, report.problems, after_run=after_run)
+    prs = states.record(layout, loaded.config, looked, report.problems)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
     _finish_split(layout, now, report)
@@ -231,7 +251,8 @@ def _tick(
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
-        _leave_stamp(layout, loaded.config, report, seen.snapshot, prs, now, planned.wake, number)
+        sure = prs if looked and looked.has_seen(prs or ()) else None
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, sure, now, planned.wake, number)
     return report
 
 
@@ -339,13 +360,16 @@ def _leave_stamp(
 def _watched(
     layout: Layout, config: Config, seen: Snapshot, prs: list[PullRequest] | None
 ) -> Watched | None:
-    """Return the paths that show each change of what the tick read; None if there are no such."""
+    """Return the paths that show each change of what the tick read; None if there are no such.
+
+    `prs` are the pull requests, if the tick looked for each open one.
+    """
     queue = stores.of_project(layout).watched()
-    if queue is None or prs is None:
+    if queue is None or seen.open_prs is None:
         return None
     own = [layout.config, layout.hold, layout.prs, layout.roles]
     if seen.open_prs:
-        if config.overlap == "hold" and seen.waiting:
+        if prs is None or (config.overlap == "hold" and seen.waiting):
             return None  # which lines a pull request changes decides what starts
         from orchestrator.pulls import watched
 
@@ -455,28 +479,29 @@ def _work(word: str, root: str) -> None:
             _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return
-    report = _tick_after_run(layout)
-    if report is None:
-        return
+    with contextlib.ExitStack() as line:
+        # Not after a landing: what it merged may not be in the look of the tick that waits.
+        if word == "_after_run" and not _is_next(layout, line):
+            return
+        now, wait = time.time(), AFTER_RUN_WAIT
+        report = run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=line.close)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
 
 
-def _tick_after_run(layout: Layout) -> Report | None:
-    """Run the tick after a run; None if a tick waits already that has not looked at anything.
+def _is_next(layout: Layout, line: contextlib.ExitStack) -> bool:
+    """Return whether this tick after a run is to wait for the tick's lock; keep others out of line.
 
-    That tick sees the end of this run, too. Behind many agents, one process waits for the lock, and
-    one tick settles all runs that ended meanwhile.
+    False if another one waits already: it has not looked at the runs, so it sees the end of this
+    run, too. Behind many agents, one tick settles all runs that ended meanwhile.
     """
-    with contextlib.ExitStack() as line:
-        if os.path.isdir(layout.cache):  # an uninstall may have removed it: create nothing there
-            try:
-                line.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
-            except locks.LockHeld:
-                return None
-        now, wait = time.time(), AFTER_RUN_WAIT
-        return run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=line.close)
+    if os.path.isdir(layout.cache):  # an uninstall may have removed it: create nothing there
+        try:
+            line.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
+        except locks.LockHeld:
+            return False
+    return True
 
 
 def _drop_remote_branches(layout: Layout, config: Config) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 Found = TypeVar("Found")
 
@@ -35,6 +35,7 @@ FAULTS = {
     "hold_lock": 4,
     "lack_memory": 3,
     "upgrade": 2,
+    "rename_base": 2,
 }
 #: What people do, with weights.
 PEOPLE = {
@@ -65,6 +66,8 @@ PEOPLE = {
     "git_gc": 2,
     "git_prune": 1,
     "git_repack": 2,
+    "git_tidy": 2,
+    "own_branch": 3,
     "look": 3,
     "clean": 2,
 }
@@ -107,6 +110,8 @@ class Setting(NamedTuple):
     dependencies: str
     #: The tasks that are there at its beginning, as picks of their tales.
     tasks: tuple[float, ...]
+    #: Whether the project has a submodule.
+    library: bool
 
 
 def setting(seed: str) -> Setting:
@@ -118,6 +123,7 @@ def setting(seed: str) -> Setting:
         merge_method=chance.choice(("auto", "merge", "squash", "rebase")),
         dependencies=chance.choice(("merged", "delivered")),
         tasks=tuple(chance.random() for _ in range(chance.randint(4, 8))),
+        library=chance.random() < 0.4,
     )
 
 
@@ -136,84 +142,3 @@ def deeds(seed: str, count: int) -> list[Deed]:
         )
         for number in range(count)
     ]
-
-
-# --- what the agents do ------------------------------------------------------------------------
-
-#: Words by which the checker knows that a script, and no fault, made an attempt fail.
-SCRIPTED = "Scripted failure."
-#: What a hook of the remote says that refuses every push.
-REFUSED = "no pushes today"
-#: The file that the project's check refuses.
-BROKEN = "broken.txt"
-_GOOD: dict[str, Any] = {"steps": [["work_once"]]}
-#: Leaves a change that is not committed; what it holds is told by the run that did it.
-LEAVE_A_CHANGE = "echo $ORCHESTRATOR_RUN_ID > dirty-$ORCHESTRATOR_RUN_ID.txt"
-_LEAVE = ["call", "sh", "-c", LEAVE_A_CHANGE]
-_FAILS = {
-    "steps": [_LEAVE],
-    "report": {"outcome": "failed", "summary": SCRIPTED},
-}
-_FIX = ["call", "git", "rm", "-q", "--ignore-unmatch", BROKEN]
-_ASKS = {"steps": [], "report": {"outcome": "needs_human", "question": "Which?", "summary": "Q."}}
-_NOTHING = {"steps": [], "report": {"outcome": "no_change", "summary": "Nothing to do."}}
-#: The base's own lines of a file that both sides change are given up for the branch's.
-_TAKE_OURS = ["call", "git", "merge", "-q", "--no-edit", "-X", "ours", "origin/main"]
-#: What executions of one task do, one after the other; the last repeats. With weights.
-TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
-    (6, [_GOOD]),
-    # A change that is not committed for a while: a kill may come before its commit.
-    (5, [{"steps": [_LEAVE, ["chatter", 1.0], ["work_once"], ["chatter", 1.0]]}]),
-    (5, [_FAILS, _GOOD]),
-    (1, [_FAILS]),
-    (
-        2,
-        [
-            # As the first README: a squash of what repairs this keeps nothing of its own.
-            {"steps": [["write", BROKEN, "# A project\n"], ["commit", "broken"]]},
-            {"steps": [_FIX, ["commit", "fixed"], ["work_once"]]},
-        ],
-    ),
-    (2, [_ASKS, _GOOD]),
-    (1, [_NOTHING]),
-    (2, [{"steps": [["spawn", False, True], ["spawn", True, True], ["work_once"]]}]),
-    (
-        2,
-        [
-            {
-                "steps": [
-                    *(["git", "checkout", "-q", "--detach"], _LEAVE, ["commit", "left detached"]),
-                    *(["git", "checkout", "-q", "-"], ["work_once"]),
-                ]
-            }
-        ],
-    ),
-    (
-        2,
-        [
-            {"steps": [["append", "app.py", "# an agent's\n"], ["work_once"]]},
-            {"steps": [_TAKE_OURS, ["work_once"]]},
-        ],
-    ),
-    (1, [_GOOD, {"steps": [["git", "commit", "-q", "--amend", "-m", "amended"]]}]),
-)
-#: What an agent does that adds tasks.
-ADDS: list[dict[str, Any]] = [
-    {"steps": [["call", "sh", "-c", 'orchestrator task add "From $ORCHESTRATOR_RUN_ID"']]}
-]
-REVIEWS: tuple[list[dict[str, Any]], ...] = (
-    [{}],
-    [{}],
-    [{"report": {"outcome": "changes_requested", "feedback": "Shorter.", "summary": "No."}}, {}],
-)
-
-
-def tale(pick: float) -> list[dict[str, Any]]:
-    """Return what executions of a task do; `pick` is from 0 to below 1."""
-    tales = [tale for weight, tale in TALES for _ in range(weight)]
-    return tales[int(pick * len(tales))]
-
-
-def reviews(pick: float) -> list[dict[str, Any]]:
-    """Return what reviews of a task's work do; `pick` is from 0 to below 1."""
-    return REVIEWS[int(pick * len(REVIEWS))]

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import psutil
 
-from chaos.deeds import REFUSED, Deed
-from chaos.project import Project
+from chaos.deeds import Deed
+from chaos.project import Broken, Project
 
 HOUR, DAY = 3600, 86_400
 MOVES = (8 * HOUR, -8 * HOUR, 30 * DAY, -30 * DAY, 400 * DAY, 90)
@@ -32,7 +32,7 @@ GITHUB_SAYS = (
     {"offline": True},
 )
 #: Hooks of the remote, by deed.
-REFUSES = f"echo '{REFUSED}' >&2; exit 1"
+REFUSES = "echo 'no pushes today' >&2; exit 1"
 KILLED = "kill -9 $$"
 #: The locks that another process holds, below `.orchestrator/`.
 LOCKS = (
@@ -82,6 +82,7 @@ class Faults:
         self.end_due(1 << 30)
 
     def lasts(self, deed: Deed, end: Callable[[], object], name: str = "") -> None:
+        """Let `end` end a fault; it also ends an earlier fault of this name (default: the kind)."""
         self.active[name or deed.kind] = Lasting(deed.number + deed.lasts, end)
 
     # --- processes ---
@@ -236,7 +237,7 @@ class Faults:
         def end() -> None:
             holder.communicate()
 
-        self.lasts(deed, end)
+        self.lasts(deed, end, f"hold_lock {holder.pid}")
         return f"{holder.pid} holds {path}"
 
     def lack_memory(self, deed: Deed) -> str:
@@ -299,11 +300,13 @@ class Faults:
     # --- the remote and GitHub ---
 
     def remote_away(self, deed: Deed) -> str:
-        remote, hub = self.project.world.remote, self.project.hub
-        remote.unlink(missing_ok=True)
+        away = self.project.remotes()
+        for remote in away:
+            remote.unlink(missing_ok=True)
 
         def end() -> None:
-            remote.symlink_to(hub)
+            for remote, hub in away.items():
+                remote.symlink_to(hub)
 
         self.lasts(deed, end)
         return "the remote is out of reach"
@@ -326,6 +329,23 @@ class Faults:
 
     def remote_slow(self, deed: Deed) -> str:
         return self._hook(deed, SLOW)
+
+    def rename_base(self, deed: Deed) -> str:
+        """Rename the base branch at the remote for a while; nobody may create it again."""
+        if self.project.setting.github:
+            return "left out: the stand-in does not follow a renamed branch"
+        if deed.kind in self.active:
+            return "it has another name already"
+        hub, git = self.project.hub, self.project.world.git
+        git("branch", "-m", "main", "trunk", cwd=hub)
+
+        def end() -> None:
+            if self.project.world.sha("refs/heads/main", cwd=hub):
+                raise Broken("the base branch that was renamed was created again")
+            git("branch", "-m", "trunk", "main", cwd=hub)
+
+        self.lasts(deed, end)
+        return "the base branch is called trunk"
 
     def github_fails(self, deed: Deed) -> str:
         if not self.project.setting.github:

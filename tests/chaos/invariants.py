@@ -7,13 +7,13 @@ no process: `seen` does that.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from chaos.deeds import LEAVE_A_CHANGE, SCRIPTED
+from chaos import odd
+from chaos.scripts import BREAKS, SCRIPTED
 
-#: Reasons that an attempt may count for: a scripted failure, and the project's check.
-_OF_THE_WORK = (SCRIPTED, "checks_failed")
 #: Problems that a person's own deed makes and that a person reads: work goes on.
 _NOTICES = ("checkout_changed",)
 
@@ -59,10 +59,18 @@ class End(NamedTuple):
     prs: list[dict[str, Any]]
     #: The verdicts of `explain` for tasks in `incoming`.
     explained: dict[str, list[str]]
+    #: The tasks that tasks depend on.
+    depends_on: dict[str, list[str]]
+    #: The most pull requests that may be open.
+    most_open: int
+    #: Whether the base branch ever had the file that the project's check refuses.
+    base_was_broken: bool
     #: Records of all runs.
     runs: list[dict[str, Any]]
     #: Processes, locks, temporary files and worktrees that nobody needs.
     leftovers: list[str]
+    #: What was set aside, as paths below `.orchestrator/`.
+    set_aside: list[str]
     #: Lines of `git fsck`.
     fsck: list[str]
 
@@ -83,6 +91,12 @@ def no_limit_is_exceeded(seen: Moment) -> list[str]:
     if len(claimed) <= seen.most_claimed:
         return []
     return [f"{len(claimed)} tasks are claimed, {seen.most_claimed} may be: {claimed}"]
+
+
+def no_more_pull_requests_are_open_than_may_be(seen: End) -> list[str]:
+    """Reference 8.3."""
+    count = sum(pr["state"] == "open" for pr in seen.prs)
+    return [f"{count} pull requests are open, {seen.most_open} may be"] * (count > seen.most_open)
 
 
 def no_two_live_clients_share_a_task_or_an_agent(seen: End) -> list[str]:
@@ -123,28 +137,34 @@ def _is_kept(commit: Commit, seen: End) -> bool:
 
 
 def no_uncommitted_change_is_lost(seen: End) -> list[str]:
-    """Reference 8.4: a script that leaves a change writes its run's id into a file."""
+    """Reference 8.4: a script that leaves a change prints the name of its blob."""
     return [
-        f"the uncommitted change of run {record['run']} is lost"
+        f"the uncommitted change of run {record['run']} is lost: {record['argv']}"
         for record in seen.ledger
-        if record["event"] == "call" and record["argv"][-1] == LEAVE_A_CHANGE
-        if record["code"] == 0 and blob(f"{record['run']}\n") not in seen.objects
+        if record["event"] == "call"
+        for line in record["out"].splitlines()
+        if line.startswith("left ") and line.split()[1] not in seen.objects
     ]
 
 
 def attempts_are_charged_for_failures_of_the_work_only(seen: End) -> list[str]:
     """Reference 7: every fault is injected, so each charge needs a script that fails.
 
-    A second interruption in a row costs an attempt, too, and so does an agent that reports `done`
-    when others have merged its work and nothing is left to do.
+    The project's check may fail for a task whose script commits what it refuses, and for every task
+    once a colleague has merged such work. A second interruption in a row costs an attempt, too, and
+    so does an agent that reports `done` when others have merged its work and nothing is left to do.
     """
     found_done = {each["run"] for each in seen.ledger if each["event"] == "found_done"}
+    broken = {each["task"] for each in seen.ledger if each.get("message") == BREAKS}
     return [
         f"{task} was charged for run {event.get('run')}: {event.get('error')}"
         for task, events in seen.histories.items()
         for event, interrupted_before in _endings(events)
         if event.get("charged")
-        and not any(word in str(event.get("error")) for word in _OF_THE_WORK)
+        and SCRIPTED not in str(event.get("error"))
+        and not (
+            "checks_failed" in str(event.get("error")) and (task in broken or seen.base_was_broken)
+        )
         and not (event.get("interrupted") and interrupted_before)
         and not (event.get("reason") == "no_commits" and event.get("run") in found_done)
     ]
@@ -189,6 +209,21 @@ def nothing_is_left_behind(seen: End) -> list[str]:
     return [f"left behind: {each}" for each in seen.leftovers]
 
 
+def only_what_git_cannot_keep_is_set_aside(seen: End) -> list[str]:
+    """A person must delete what was set aside, so each needs a script that left something odd."""
+    asides = Counter(path.split("/")[1] for path in seen.set_aside)
+    odd_ends = Counter(
+        record["agent"]
+        for record in seen.ledger
+        if record["event"] == "calling" and odd.may_set_aside(record["argv"])
+    )
+    return [
+        f"{count} worktrees of {agent} were set aside, {odd_ends[agent]} runs left one for it"
+        for agent, count in asides.items()
+        if count > odd_ends[agent]
+    ]
+
+
 def the_repository_is_whole(seen: End) -> list[str]:
     """What `git fsck` finds."""
     return [f"git fsck: {line}" for line in seen.fsck]
@@ -221,12 +256,20 @@ def every_open_thing_is_explained(seen: End) -> list[str]:
         for pr in seen.prs
         if pr["state"] == "open" and not {pr["task"], f"pr:{pr['id']}"} & asked
     ]
-    waits = ("blocked_by_dependency", "max_open_prs")
+    full = sum(pr["state"] == "open" for pr in seen.prs) >= seen.most_open
     return wrong + [
         f"{task} waits in incoming: {', '.join(codes) or 'explain says that it starts'}"
         for task, codes in seen.explained.items()
-        if task not in asked and not set(codes) & set(waits)
+        if task not in asked
+        and not ("max_open_prs" in codes and full)
+        and not ("blocked_by_dependency" in codes and _is_open(seen, seen.depends_on[task]))
     ]
+
+
+def _is_open(seen: End, tasks: Iterable[str]) -> bool:
+    """Whether one of these tasks is not done, or its pull request is not merged."""
+    unmerged = {pr["task"] for pr in seen.prs if pr["state"] != "merged"}
+    return any(task not in seen.moment.places["done"] or task in unmerged for task in tasks)
 
 
 def _was_dismissed(seen: End, task: str) -> bool:
@@ -241,6 +284,7 @@ ALWAYS: tuple[Callable[[Moment], list[str]], ...] = (
     no_limit_is_exceeded,
 )
 AT_REST: tuple[Callable[[End], list[str]], ...] = (
+    no_more_pull_requests_are_open_than_may_be,
     no_two_live_clients_share_a_task_or_an_agent,
     no_client_was_started_wrongly,
     no_commit_is_lost,
@@ -249,6 +293,7 @@ AT_REST: tuple[Callable[[End], list[str]], ...] = (
     costs_add_up,
     every_run_has_ended,
     nothing_is_left_behind,
+    only_what_git_cannot_keep_is_set_aside,
     the_repository_is_whole,
     no_problem_is_left,
     every_open_thing_is_explained,
@@ -265,7 +310,6 @@ def at_the_end(seen: End) -> list[str]:
     return at_an_instant(seen.moment) + [wrong for holds in AT_REST for wrong in holds(seen)]
 
 
-def blob(text: str) -> str:
+def blob(content: bytes) -> str:
     """Return the name that git gives to a file's contents."""
-    content = text.encode()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -57,7 +57,11 @@ class People:
 
     def edit_task(self, deed: Deed) -> str:
         task = self.task_of(deed, "incoming", "claimed", "blocked")
-        return self.project.command("task", "set", task, f"priority=P{int(deed.how * 4)}")
+        title = f"title=Edited by deed {deed.number}"
+        words = deed.way(
+            (*(f"priority=P{n}" for n in range(4)), title, "role=test", "role=implement")
+        )
+        return self.project.command("task", "set", task, words)
 
     def retry_task(self, deed: Deed) -> str:
         return self.project.command("task", "retry", self.task_of(deed, "failed", "blocked"))
@@ -169,6 +173,8 @@ class People:
 
     def _push(self, branch: str, *words: str) -> str:
         """Push the colleague's HEAD; a commit that arrives is one that nobody may lose."""
+        if branch == "main" and "rename_base" in self.faults.active:
+            return "the base has another name"
         head = self.world.sha("HEAD", cwd=self.project.colleague)
         where = f"HEAD:refs/heads/{branch}"
         self._colleague("push", "-q", *words, "origin", where)
@@ -296,6 +302,26 @@ class People:
         words = deed.way((("repack", "-Adq"), ("pack-refs", "--all"), ("repack", "-q")))
         self._own(lambda: self.world.git(*words, good=False))
         return f"git {words[0]}"
+
+    def git_tidy(self, deed: Deed) -> str:
+        words = (
+            *(("worktree", "prune"), ("reflog", "expire", "--expire=now", "--all")),
+            *(("fetch", "-q", "--all", "--prune"), ("remote", "prune", "origin")),
+        )
+        self._own(lambda: self.world.git(*deed.way(words), good=False))
+        return f"git {' '.join(deed.way(words))}"
+
+    def own_branch(self, deed: Deed) -> str:
+        """Let the person work on a branch, reword a commit, rebase, or go back to main."""
+        words = (
+            *(("checkout", "-q", "-b", f"own-{deed.number}"), ("checkout", "-q", "main")),
+            *(("commit", "-q", "--amend", "-m", f"reworded {deed.number}"),),
+            *(("rebase", "-q", "--autostash", "-X", "theirs", "origin/main"),),
+            *(("checkout", "-q", "--detach"), ("branch", "-m", "main", f"main-{deed.number}")),
+        )
+        chosen = deed.way(words)
+        self._own(lambda: self.world.git(*chosen, good=False))
+        return f"git {' '.join(chosen)}"
 
     def look(self, deed: Deed) -> str:
         task = self.task_of(deed, *harness.STATES)

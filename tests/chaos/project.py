@@ -19,7 +19,7 @@ import harness
 from full_disk import Disk
 from harness import PYTHON, World
 
-from chaos import deeds, invariants
+from chaos import deeds, invariants, scripts
 from chaos.deeds import Setting
 
 #: Size of the project's disk: room for a storm, and small enough to fill at once.
@@ -51,6 +51,8 @@ class Project:
         #: The remote's own folder: what the project knows as its remote is a link to it, so that
         #: the remote can be out of reach while GitHub is not.
         self.hub = folder / "hub.git"
+        #: The same of the submodule, if the project has one.
+        self.library_hub = folder / "library-hub.git"
         self._noted = 0
         self._tasks = 0
 
@@ -71,17 +73,35 @@ class Project:
         world.create(**self.configuration())
         world.remote.rename(self.hub)
         world.remote.symlink_to(self.hub)
+        if self.setting.library:
+            self._add_library()
         self.colleague = self.folder / "colleague"
         world.git("clone", "-q", str(world.remote), str(self.colleague), cwd=self.folder)
         if self.setting.github:
             world.on_github()
             with self.github() as state:
                 state["remote"] = str(self.hub)
-        world.script("default", *deeds.tale(0))
-        world.script("pm-0", *deeds.ADDS)
+        world.script("default", *scripts.tale(0))
+        world.script("pm-0", *scripts.ADDS)
         for pick in self.setting.tasks:
             self.add_task(pick)
         self.human = self.of_the_human()
+
+    def remotes(self) -> dict[Path, Path]:
+        """Return the paths that the project knows as remotes, with the folders behind them."""
+        found = {self.world.remote: self.hub}
+        if self.setting.library:
+            found[self.folder / "library.git"] = self.library_hub
+        return found
+
+    def _add_library(self) -> None:
+        """Give the project a submodule with a remote of its own."""
+        git, link = self.world.git, self.folder / "library.git"
+        git("clone", "-q", "--bare", str(self.hub), str(self.library_hub), cwd=self.folder)
+        link.symlink_to(self.library_hub)
+        git("submodule", "--quiet", "add", str(link), scripts.LIBRARY)
+        git("commit", "-q", "-m", "the library", "--", ".gitmodules", scripts.LIBRARY)
+        git("push", "-q", "origin", "main")
 
     def configuration(self, *, adds: bool = True) -> dict[str, Any]:
         """Return agents.yaml as a dictionary; `adds`: whether an agent adds tasks."""
@@ -90,7 +110,7 @@ class Project:
         pm = {"interval_seconds": 10, "paused": not adds}
         agents += [{"name": "pm-0", "role": "product_manager", **pm}]
         return {
-            "checks": [f"test ! -e {deeds.BROKEN}"],
+            "checks": [f"test ! -e {scripts.BROKEN}"],
             "forge": "github" if self.setting.github else "local",
             "agents": agents,
             "queue_limits": dict(LIMITS),
@@ -102,6 +122,7 @@ class Project:
                 "merge_method": self.setting.merge_method,
             },
             "retention": {"runs": 5000},
+            "submodules": {"unpushed": "push"},
         }
 
     # --- what is told ---
@@ -119,8 +140,8 @@ class Project:
         chance = random.Random(pick)
         self._tasks += 1
         task = f"TASK-{self._tasks:08x}"
-        self.world.script(task, *deeds.tale(chance.random()))
-        self.world.script(f"review-of-{task}", *deeds.reviews(chance.random()))
+        self.world.script(task, *scripts.tale(chance.random(), library=self.setting.library))
+        self.world.script(f"review-of-{task}", *scripts.reviews(chance.random()))
         depends = f"DEPENDS_ON: {depends_on}\n" if depends_on else ""
         text = f"# [{task}] Task {self._tasks}\n\nROLE: implement\n{depends}\n## Context\nText.\n"
         # A person writes a file at once, and again if the disk was full.
@@ -133,27 +154,24 @@ class Project:
 
     def command(self, *words: str) -> str:
         """Run a command of a person; return how it ended. Raises Broken for a bug."""
-        argv = [*PYTHON, str(self.world.product), *words]
-        done = subprocess.run(
-            argv,
-            cwd=self.world.root,
-            env=self.world.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        self.assert_no_bug(" ".join(words), done.returncode, done.stdout + done.stderr)
+        done = self._run(*words)
         if done.returncode == 2:
             raise Broken(f"the storm used a command wrongly: {words}: {done.stderr}")
         said = (done.stderr or done.stdout).strip().splitlines()
         return f"{' '.join(words)} -> {done.returncode} {said[0][:160] if said else ''}"
 
     def ask(self, *words: str) -> Any:
-        """Return what a command that only reads prints as JSON."""
+        """Return what a command that only reads prints as JSON. Raises Broken for a bug."""
+        done = self._run(*words, "--json")
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise Broken(f"no JSON from {words}: {done.stdout}{done.stderr}") from None
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the product. Raises Broken if it met a bug."""
         done = subprocess.run(
-            [*PYTHON, str(self.world.product), *words, "--json"],
+            [*PYTHON, str(self.world.product), *words],
             cwd=self.world.root,
             env=self.world.environment,
             stdin=subprocess.DEVNULL,
@@ -162,16 +180,10 @@ class Project:
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        self.assert_no_bug(" ".join(words), done.returncode, done.stdout + done.stderr)
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            raise Broken(f"no JSON from {words}: {done.stdout}{done.stderr}") from None
-
-    def assert_no_bug(self, what: str, code: int, said: str) -> None:
-        """Raise Broken if a command of the product met a bug."""
-        if code == 3 or "Traceback" in said:
-            raise Broken(f"a bug: {what} ended with {code}: {said}")
+        said = done.stdout + done.stderr
+        if done.returncode == 3 or "Traceback" in said:
+            raise Broken(f"a bug: {' '.join(words)} ended with {done.returncode}: {said}")
+        return done
 
     def start_tick(self) -> subprocess.Popen[bytes]:
         """Start a tick, as the schedule does."""
@@ -251,6 +263,8 @@ class Project:
 
         found = of_the_human(self.world)
         del found["agents.yaml"]
+        # A clean-up of the repository by an agent packs the ref; its commit is compared.
+        del found[".git/refs/stash"]
         return found
 
     def assert_checkout_is_untouched(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 from harness import STATES, World
 
-from chaos import invariants
-from chaos.project import Project
+from chaos import invariants, scripts
+from chaos.project import LIMITS, Project
 
 _EVENT = re.compile(r"- \S+ (\w+) (\{.*\})")
 
@@ -27,13 +27,17 @@ def end(project: Project) -> invariants.End:
         histories=histories(world.queue),
         commits=list(project.commits.values()),
         reachable=reachable,
-        objects=objects,
+        objects=objects | _in_set_asides(world),
         status=project.ask("status"),
         inbox=project.ask("inbox"),
         prs=project.ask("pr", "list"),
         explained={task: _explained(project, task) for task in moment.places["incoming"]},
+        depends_on=_dependencies(world.queue),
+        most_open=LIMITS["max_open_prs"],
+        base_was_broken=_was_in_base(project, scripts.BROKEN),
         runs=runs(world.home_folder),
         leftovers=leftovers(world),
+        set_aside=[str(path.relative_to(world.home_folder)) for path in _set_asides(world)],
         fsck=_fsck(world),
     )
 
@@ -49,6 +53,21 @@ def histories(queue: Path) -> dict[str, list[dict[str, Any]]]:
         for state in STATES
         for path in (queue / state).glob("*.md")
     }
+
+
+def _dependencies(queue: Path) -> dict[str, list[str]]:
+    """Return the tasks that each task depends on."""
+    found = {}
+    for path in (path for state in STATES for path in (queue / state).glob("*.md")):
+        named = re.search(r"(?m)^DEPENDS_ON: *(.+)", path.read_text())
+        found[path.stem] = re.split(r"[,\s]+", named[1].strip()) if named else []
+    return found
+
+
+def _was_in_base(project: Project, path: str) -> bool:
+    """Whether a commit that the base branch had as its tip contained a file."""
+    words = ("log", "--first-parent", "--max-count=1", "--format=%H", "main", "--", path)
+    return bool(project.world.git(*words, cwd=project.hub))
 
 
 def runs(home: Path) -> list[dict[str, Any]]:
@@ -74,12 +93,14 @@ def _kept(project: Project) -> tuple[frozenset[str], frozenset[str]]:
     worktrees = world.git("worktree", "list", "--porcelain").splitlines()
     heads = [line.split()[1] for line in worktrees if line.startswith("HEAD ")]
     heads = [head for head in heads if set(head) != {"0"}]
-    places = ((world.root, heads), (project.hub, []))
+    places = [(world.root, heads), (project.hub, [])]
+    if project.setting.library:
+        places += [(world.root / scripts.LIBRARY, ["HEAD"]), (project.library_hub, [])]
     commits, objects = set(), set()
     for where, more in places:
-        commits.update(world.git("rev-list", "--all", *more, cwd=where).split())
-        rows = world.git("rev-list", "--objects", "--all", *more, cwd=where).splitlines()
-        objects.update(row.split()[0] for row in rows)
+        every = ("--no-replace-objects", "rev-list", "--all", *more)
+        commits.update(world.git(*every, cwd=where).split())
+        objects.update(world.git(*every, "--objects", "--no-object-names", cwd=where).split())
     return frozenset(commits), frozenset(objects)
 
 
@@ -88,7 +109,7 @@ def leftovers(world: World) -> list[str]:
     found = [f"process {p.pid} {_words(p)}" for p in world.processes()]
     found += [str(path) for path in (world.root / ".git").rglob("*.lock")]
     home = world.home_folder
-    for pattern in (".*.tmp", "rescue.index*", "*set-aside*"):
+    for pattern in (".*.tmp", "rescue.index*"):
         found += [
             str(path)
             for path in home.rglob(pattern)
@@ -101,6 +122,18 @@ def leftovers(world: World) -> list[str]:
     return found + [f"worktree {path}" for path in sorted(folders - known)]
 
 
+def _set_asides(world: World) -> list[Path]:
+    """Return the worktrees, and parts of worktrees, that the product has set aside."""
+    return sorted(world.home_folder.glob("agents/*/*set-aside*"))
+
+
+def _in_set_asides(world: World) -> frozenset[str]:
+    """Return the blobs of the small files in what was set aside."""
+    files = (path for top in _set_asides(world) for path in top.rglob("*"))
+    small = (path for path in files if path.is_file() and path.stat().st_size < 1 << 20)
+    return frozenset(invariants.blob(path.read_bytes()) for path in small)
+
+
 def _words(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())[-200:]
@@ -109,5 +142,9 @@ def _words(process: psutil.Process) -> str:
 
 
 def _fsck(world: World) -> list[str]:
-    done = world.git("fsck", "--no-dangling", "--no-progress", good=False)
-    return done.splitlines()
+    found = []
+    for path in (world.root, world.root / scripts.LIBRARY):
+        if (path / ".git").exists():
+            done = world.git("fsck", "--no-dangling", "--no-progress", cwd=path, good=False)
+            found += done.splitlines()
+    return found

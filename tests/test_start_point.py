@@ -1,0 +1,224 @@
+"""Where a run starts: the commits of its base and of its branch, here and at the remote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import test_landing
+from conftest import git as sh
+from store_contract import new_task
+from test_landing import World
+
+from orchestrator.config import load
+from orchestrator.errors import SystemFault
+from orchestrator.git import base_branch, repository, work_branch
+from orchestrator.model import Agent, Entry, Role
+from orchestrator.project import agent_memory, run_record
+from orchestrator.pulls import states
+from orchestrator.run import start_point
+from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal
+from orchestrator.run.start_point import Start
+
+world, alone = test_landing.world, test_landing.alone
+RUN = "20260101T000000Z-aaaaaa"
+BRANCH = "agent/T1-title-of-t1"
+PULL_REQUEST = Role("implementer", "implement", "pull_request", (), (), (), "")
+VERDICT = Role("reviewer", "review", "verdict", (), (), (), "")
+AT = "2026-01-01T00:00:00Z"
+
+
+def job_of(world: World, as_role: Role = PULL_REQUEST, *, claim: Any = None, **facts: Any) -> Job:
+    """Return a run that has claimed a new task with these facts, and has not looked at git yet."""
+    folder = runs.lay_out(world.layout, "a", RUN, task="T1")
+    record = run_record.read(str(folder))
+    assert record is not None
+    world.store.add(new_task("T1", **facts))
+    fields = {"agent": "a", "run": record.id, **(claim or {})}
+    task = world.store.move(world.store.find("T1"), "claimed", Entry(AT, "claimed", fields))
+    journal, agent = Journal(str(folder), record), Agent("a", as_role.name, 0)
+    file = world.store.read(task)
+    return Job(journal, world.layout, world.config, agent, as_role, task, file, "unused")
+
+
+def commit(world: World, parent: str, text: str) -> str:
+    """Make a commit that no branch has; return it."""
+    tree = sh(world.repo, "rev-parse", f"{parent}^{{tree}}")
+    return sh(world.repo, "commit-tree", tree, "-p", parent, "-m", text)
+
+
+def at_remote(world: World, branch: str, at: str) -> str:
+    sh(world.repo, "push", "--quiet", "--force", "origin", f"{at}:refs/heads/{branch}")
+    return at
+
+
+def here(world: World, branch: str, at: str) -> str:
+    sh(world.repo, "update-ref", f"refs/heads/{branch}", at)
+    return at
+
+
+def test_new_work_starts_from_the_remotes_base_of_now(world: World) -> None:
+    old = world.main()
+    new = world.push_to_main({"a.txt": "a\n"})
+    job = job_of(world)
+    assert start_point.find(job) == Start(new, on_refs=frozenset({old}))
+    written = run_record.read(job.folder)
+    assert written is not None
+    assert (written.branch, written.base, written.base_commit) == (BRANCH, "main", new)
+    assert (written.start, written.there, written.review) == (new, None, None)
+    assert (written.remote, written.push_remote, written.push_address) == ("origin", "origin", None)
+    assert written.identity
+
+
+def test_without_a_remote_work_starts_from_the_base_here(alone: World) -> None:
+    job = job_of(alone)
+    assert start_point.find(job).commit == alone.main()
+    assert (job.record.remote, job.record.push_remote) == (None, None)
+
+
+def test_a_branch_keeps_its_name_and_a_task_may_name_its_base(world: World) -> None:
+    dev = at_remote(world, "dev", commit(world, "main", "dev"))
+    mine = here(world, "mine", commit(world, dev, "work"))
+    job = job_of(world, branch="dev", claim={"branch": "mine"})
+    start = start_point.find(job)
+    assert (start.commit, start.here, start.there) == (dev, mine, None)
+    assert (job.record.branch, job.record.base) == ("mine", "dev")
+
+
+@pytest.mark.parametrize("there", ["the same", "of the product", "of others", "on top of others"])
+def test_which_commits_of_the_branch_give_way(world: World, there: str) -> None:
+    mine = here(world, BRANCH, commit(world, "main", "mine"))
+    other = commit(world, "main", "other")
+    rescue, others = None, None
+    if there == "the same":
+        other = mine
+    elif there == "of the product":
+        work_branch.remember(str(world.repo), BRANCH, other)
+    elif there == "of others":
+        rescue, others = f"{repository.RESCUE}{RUN}-replaced", other
+    else:  # The product pushed this commit on top of one that `mine` lacks.
+        below, other = other, commit(world, other, "on top")
+        work_branch.remember_others(str(world.repo), BRANCH, below)
+        work_branch.remember(str(world.repo), BRANCH, other)
+        rescue, others = f"{repository.RESCUE}{RUN}-replaced", below
+    at_remote(world, BRANCH, other)
+    start = start_point.find(job_of(world))
+    assert (start.here, start.there, start.rescue) == (mine, other, rescue)
+    assert not start.has_kept
+    assert work_branch.known(str(world.repo), BRANCH).others == others
+
+
+def test_commits_that_only_the_remote_has_are_remembered_and_replace_nothing(world: World) -> None:
+    other = at_remote(world, BRANCH, commit(world, "main", "other"))
+    start = start_point.find(job_of(world))
+    assert (start.here, start.there, start.rescue) == (None, other, None)
+    assert work_branch.known(str(world.repo), BRANCH).others == other
+    assert repository.resolve(str(world.repo), f"refs/remotes/origin/{BRANCH}") == other
+
+
+def test_a_preparation_that_is_repeated_knows_that_the_commits_were_kept(world: World) -> None:
+    sh(world.repo, "update-ref", f"{repository.RESCUE}{RUN}-replaced", "main")
+    assert start_point.find(job_of(world)).has_kept
+
+
+def test_commits_at_the_worktree_of_the_last_run_are_known_to_be_on_a_ref(world: World) -> None:
+    last = here(world, "agent/T0", commit(world, "main", "last"))
+    runs.lay_out(world.layout, "a", "20250101T000000Z-bbbbbb", branch="agent/T0")
+    memory = agent_memory.read(world.layout, "a")
+    agent_memory.write(world.layout, "a", memory._replace(last_run="20250101T000000Z-bbbbbb"))
+    assert last in start_point.find(job_of(world)).on_refs
+
+
+def test_work_on_top_of_delivered_work_starts_where_the_tick_cut_it(world: World) -> None:
+    cut = commit(world, "main", "delivered")
+    job = job_of(world, claim={"cut": cut})
+    assert start_point.find(job).commit == cut
+    assert job.record.base_commit == world.main()
+
+
+@pytest.mark.parametrize("new_name", [None, "here", "there"])
+def test_a_branch_with_a_refused_name_is_taken_along_to_an_unused_name(
+    world: World, new_name: str | None
+) -> None:
+    old = here(world, "old/T1", commit(world, "main", "under the former name"))
+    if new_name == "here":
+        here(world, BRANCH, commit(world, "main", "new"))
+    elif new_name == "there":
+        at_remote(world, BRANCH, commit(world, "main", "new"))
+    former = start_point.find(job_of(world, claim={"former": "old/T1"})).former
+    assert former == (None if new_name else ("old/T1", old))
+
+
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_a_branch_in_the_way_is_found_before_a_client_is_paid(world: World, place: str) -> None:
+    (here if place == "here" else at_remote)(world, "agent", sh(world.repo, "rev-parse", "main"))
+    with pytest.raises(SystemFault, match="'agent' exists in") as refused:
+        start_point.find(job_of(world))
+    assert refused.value.code == "branch_in_the_way"
+    assert ("the remote 'origin'" in refused.value.message) == (place == "there")
+
+
+def test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault(world: World) -> None:
+    with pytest.raises(start_point.BadBase, match="its base branch 'gone' does not exist"):
+        start_point.find(job_of(world, branch="gone"))
+
+
+def test_a_base_of_a_task_that_only_this_repository_has_is_enough(world: World) -> None:
+    mine = here(world, "mine", commit(world, "main", "mine"))
+    assert start_point.find(job_of(world, branch="mine")).commit == mine
+
+
+@pytest.mark.parametrize("has_remote", [True, False])
+def test_the_projects_base_must_be_where_work_is_delivered(
+    repo: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, has_remote: bool
+) -> None:
+    world: World = request.getfixturevalue("world" if has_remote else "alone")
+    if has_remote:
+        here(world, "mine", sh(repo, "rev-parse", "main"))  # and not at the remote
+    world.config = world.config._replace(base_branch="mine")
+    again: list[Any] = []
+    monkeypatch.setattr(load, "read_again", again.append)
+    with pytest.raises(SystemFault) as refused:
+        start_point.find(job_of(world))
+    assert refused.value.code == "base_gone"
+    assert refused.value.message.startswith("the remote" if has_remote else "this repository")
+    assert again == [world.layout], "the next tick asks git again which branch is the base"
+
+
+@pytest.mark.parametrize("seen", ["just now", "long ago", "not all"])
+def test_a_review_starts_from_the_commit_that_a_tick_has_just_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    pr = world.deliver("T0", {"a.txt": "a\n"}, approved=False)
+    now = at_remote(world, pr.branch, commit(world, pr.head, "pushed since"))
+    sh(world.repo, "update-ref", f"refs/remotes/origin/{pr.branch}", pr.head)
+    if seen == "not all":
+        sh(world.repo, "update-ref", "-d", f"refs/remotes/origin/{pr.branch}")
+    monkeypatch.setattr(states, "is_fresh", lambda _: seen != "long ago")
+    job = job_of(world, VERDICT, role="review", extra=[("REVIEWS", "T0"), ("PR", pr.id)])
+    start = start_point.find(job)
+    expected = pr.head if seen == "just now" else now
+    assert (start.commit, start.rescue) == (expected, None)
+    assert (job.record.branch, job.record.review) == (None, pr)
+    assert (job.record.base, job.record.base_commit) == ("main", world.main())
+
+
+def test_a_review_of_a_branch_that_is_gone_starts_from_the_head_of_the_pull_request(
+    alone: World,
+) -> None:
+    pr = alone.deliver("T0", {"a.txt": "a\n"}, approved=False)
+    sh(alone.repo, "update-ref", "-d", f"refs/heads/{pr.branch}")
+    job = job_of(alone, VERDICT, role="review", extra=[("REVIEWS", "T0"), ("PR", pr.id)])
+    assert start_point.find(job).commit == pr.head
+
+
+def test_other_roles_ask_the_remote_even_if_a_tick_has_just_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "is_fresh", lambda _: True)
+    new = world.push_to_main({"a.txt": "a\n"})
+    assert start_point.find(job_of(world)).commit == new
+    assert base_branch.branch_commit(str(world.repo), "origin", "main") == new
