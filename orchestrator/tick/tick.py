@@ -479,26 +479,26 @@ def _work(word: str, root: str) -> None:
             _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return
-    with contextlib.ExitStack() as line:
+    with contextlib.ExitStack() as turn:
         # Not after a landing: what it merged may not be in the look of the tick that waits.
-        if word == "_after_run" and not _is_next(layout, line):
+        if word == "_after_run" and not _is_next(layout, turn):
             return
         now, wait = time.time(), AFTER_RUN_WAIT
-        report = run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=line.close)
+        report = run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=turn.close)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
 
 
-def _is_next(layout: Layout, line: contextlib.ExitStack) -> bool:
-    """Return whether this tick after a run is to wait for the tick's lock; keep others out of line.
+def _is_next(layout: Layout, turn: contextlib.ExitStack) -> bool:
+    """Return whether this tick after a run is to wait for the tick's lock; `turn` keeps others out.
 
     False if another one waits already: it has not looked at the runs, so it sees the end of this
     run, too. Behind many agents, one tick settles all runs that ended meanwhile.
     """
     if os.path.isdir(layout.cache):  # an uninstall may have removed it: create nothing there
         try:
-            line.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
+            turn.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
         except locks.LockHeld:
             return False
     return True
