@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable
 
 from benchmarks import (
+    at_once,
     claim_complete,
     client_start,
     commands,
+    crowd,
     disk_use,
     finished_task,
     growth,
     idle_tick,
     landing,
     minute_tick,
+    peers,
     report,
     scratch,
     slow_remote,
@@ -34,8 +37,11 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
+    "at_once": at_once.measure,
     "claim": claim_complete.measure,
     "task": finished_task.measure,
+    "crowd": crowd.measure,
+    "peers": peers.measure,
     "landing": landing.measure,
     "remote": slow_remote.measure,
     # Last: it deletes many files, after which making some is slow for a while.

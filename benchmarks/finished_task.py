@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
-from benchmarks.scratch import Project, Scratch, git, wait_for
+from benchmarks.scratch import PATIENCE, Project, Scratch, git, wait_for
 from orchestrator.system import process
 
 FILES = 100
@@ -62,8 +62,8 @@ def measure(scratch: Scratch) -> list[Row]:
     process.adopt_orphans()
     bare = _Bare(scratch)
     cases = {
-        "CPU per finished task": (_project(scratch, reviews=False, lands=False), AIM),
-        "CPU per reviewed task": (_project(scratch, reviews=True, lands=False), REVIEWED_AIM),
+        "CPU per finished task": (new_project(scratch, reviews=False, lands=False), AIM),
+        "CPU per reviewed task": (new_project(scratch, reviews=True, lands=False), REVIEWED_AIM),
     }
     tasks = max(scratch.scaled(TASKS), 2)
     samples: dict[str, list[float]] = {name: [] for name in cases}
@@ -80,7 +80,7 @@ def measure(scratch: Scratch) -> list[Row]:
     return [*rows, *_counts(scratch)]
 
 
-def _project(scratch: Scratch, *, reviews: bool, lands: bool) -> Project:
+def new_project(scratch: Scratch, *, reviews: bool, lands: bool) -> Project:
     roles = ["implementer"] * AGENTS + ["reviewer"] * (AGENTS if reviews else 0)
     agents = "".join(
         f"  - {{name: agent-{number}, role: {role}}}\n" for number, role in enumerate(roles)
@@ -118,10 +118,10 @@ def counted() -> Iterator[list[float]]:
     seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def wait_for_children() -> None:
+def wait_for_children(patience: float = PATIENCE) -> None:
     """Wait until no process of the product is left: each run ends as a tick that starts the next.
 
-    Raises Broken when that takes too long.
+    Raises Broken when that takes more than `patience` seconds.
     """
 
     def ended() -> bool:
@@ -132,7 +132,7 @@ def wait_for_children() -> None:
             return True
         return False
 
-    wait_for("the end of all runs", ended)
+    wait_for("the end of all runs", ended, patience)
 
 
 class _Bare:
@@ -170,7 +170,7 @@ class _Bare:
 
 def _counts(scratch: Scratch) -> list[Row]:
     """Return how many git processes, and connections, a reviewed and landed task needs."""
-    project = _project(scratch, reviews=True, lands=True)
+    project = new_project(scratch, reviews=True, lands=True)
     tasks = max(scratch.scaled(TASKS), 2)
     with _recorded(scratch) as log:
         _seconds(scratch, project, tasks)

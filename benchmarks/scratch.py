@@ -60,6 +60,8 @@ class Scratch:
         self.python = str(self._environment / "bin" / "python")
         self.tick = [self.python, "-I", "-S", str(ROOT / "orchestrator" / "__main__.py"), "tick"]
         self.launcher_tick = [LAUNCHER, "tick"]
+        #: What the last program said that was timed.
+        self.output = str(folder / "output")
         self._projects: list[Project] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._numbers: dict[str, int] = {}
@@ -95,6 +97,11 @@ class Scratch:
                 return
             yield count
 
+    @property
+    def is_smoke(self) -> bool:
+        """Whether this run only shows that the measures work, for the tests."""
+        return not self._rounds
+
     def scaled(self, number: int) -> int:
         """Return how much of something to do: half in quick mode, an eighth of it for a look."""
         return number if self._rounds >= 1 else number // (2 if self._rounds else 8)
@@ -114,7 +121,7 @@ class Scratch:
 
     def timed(self, argv: Sequence[str]) -> float:
         """Run a program to its end in the current folder; return the seconds. Raises Broken."""
-        log = str(self.folder / "output")
+        log = self.output
         began = time.perf_counter()
         pid = spawn(argv, log)
         _, status = os.waitpid(pid, 0)
@@ -175,12 +182,12 @@ def git(cwd: Path | str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def wait_for(what: str, happened: Callable[[], bool]) -> None:
-    """Wait until something has happened. Raises Broken when it takes too long."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(what: str, happened: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until something has happened. Raises Broken when it takes over `patience` seconds."""
+    deadline = time.monotonic() + patience
     while not happened():
         if time.monotonic() > deadline:
-            raise Broken(f"waited {PATIENCE:.0f} s in vain: {what}")
+            raise Broken(f"waited {patience:.0f} s in vain: {what}")
         time.sleep(0.005)
 
 
@@ -257,21 +264,26 @@ class Project:
         os.chdir(self.root)
         began = time.perf_counter()
         pid = spawn(argv, str(self.folder / "output"))
-        return self._seconds_to_client(began, pid), pid
+        return self.seconds_to_client(began, pid), pid
 
     def client_start(self) -> float:
         """Return the seconds that the client alone needs to its first instruction."""
         began = time.perf_counter()
         pid = spawn([self.client], str(self.folder / "output"))
-        seconds = self._seconds_to_client(began, pid)
+        seconds = self.seconds_to_client(began, pid)
         self.release()
         os.waitpid(pid, 0)
         return seconds
 
-    def _seconds_to_client(self, began: float, starter: int) -> float:
+    def seconds_to_client(self, began: float, starter: int | None = None) -> float:
+        """Return the seconds since `began` to the first instruction of a client that is started.
+
+        `starter` is the process that starts it. Raises Broken if it fails, or takes too long.
+        """
         deadline = began + PATIENCE
         while not select.select([self._started], [], [], 0.5)[0]:
-            ended = os.waitid(os.P_PID, starter, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            ended = os.waitid(os.P_PID, starter, options) if starter else None
             failed = ended is not None and ended.si_status != 0
             if failed or time.perf_counter() > deadline:
                 said = (self.folder / "output").read_text(errors="replace")[-500:].strip()
@@ -284,10 +296,14 @@ class Project:
         """Let the client go on to its report."""
         os.write(self._release, b"go\n")
 
-    def finish_run(self, task: str, tick: int) -> RunRecord:
-        """Let the client end; wait until its run is settled and no process of it is left."""
+    def finish_run(self, task: str, tick: int | None = None) -> RunRecord:
+        """Let the client end; wait until its run is settled and no process of it is left.
+
+        `tick` is the child of this process that started it.
+        """
         self.release()
-        os.waitpid(tick, 0)
+        if tick is not None:
+            os.waitpid(tick, 0)
         done = os.path.join(self.layout.state("done"), f"{task}.md")
         wait_for(f"{task} in done/", lambda: os.path.exists(done))
         record = self.run_of(task)

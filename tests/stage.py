@@ -175,7 +175,7 @@ class Stage:
 
     # --- supervisors ---
 
-    def _spawn(self, folder: str, _: object) -> int:
+    def _spawn(self, folder: str, *_: object) -> int:
         agent = Path(folder).parents[1].name
         dies = self.stillborn > 0
         self.stillborn -= dies

@@ -162,6 +162,48 @@ def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) 
     world.assert_never_at_once(most=1)
 
 
+def test_behind_a_tick_at_work_one_tick_after_a_run_waits_and_sees_what_the_others_would(
+    world: World,
+) -> None:
+    """Each of them is the end of a run: what a waiting tick has not looked at yet, it will see."""
+    world.create(agents=[world.agent("impl-1")])
+    world.ok("tick")
+    task = world.add("Ready when the look begins")
+    waiting = world.home_folder / "cache" / "waiting.lock"
+
+    def after_run() -> subprocess.Popen[str]:
+        return world.start("_after_run", str(world.root))
+
+    with locks.Lock(str(world.queue / ".lock")):
+        with locks.Lock(str(world.home_folder / "scheduler.lock")):
+            first = after_run()
+            wait_until(lambda: locks.is_locked(str(waiting)), "the first one to wait")
+            for other in [after_run() for _ in range(2)]:
+                assert other.communicate(timeout=60) == ("", "")
+            assert first.poll() is None
+        # The first one has its lock now, and waits for the queue. It may have looked at the runs.
+        wait_until(lambda: not locks.is_locked(str(waiting)), "the first one to begin")
+        late = after_run()
+        wait_until(lambda: locks.is_locked(str(waiting)), "the late one to wait")
+        assert (first.poll(), late.poll()) == (None, None)
+    for each in (first, late):
+        assert each.communicate(timeout=60) == ("", "")
+    wait_until(lambda: world.where(task) == ["done"], "the task that the first one started")
+
+
+def test_a_claim_that_fails_stops_no_other_run_of_its_tick(world: World) -> None:
+    """The actions are in the order of the agents, although the claims come before all starts."""
+    agents = [world.agent(f"impl-{n}") for n in range(3)]
+    world.create(agents=agents)
+    tasks = [world.add(f"Task {n}") for n in range(3)]
+    world.drop("poison.md", "# [poison] P\n\nROLE: implement\nPRIORITY: P0\n\n")
+    (world.queue / "claimed").mkdir(exist_ok=True)
+    (world.queue / "claimed" / "poison.md").mkdir()
+    done = world.tick()["actions"]
+    assert [each["agent"] for each in done] == ["impl-0", "impl-1", "impl-2"]
+    wait_until(lambda: len(world.places()["done"]) == len(tasks), "the others done")
+
+
 def test_failure_14_one_poisoned_item_stops_no_other(world: World) -> None:
     """Failures 14: names, branches, bodies, state files, folders: each fails alone."""
     agents = [world.agent(name) for name in ("impl-1", "impl-2", "impl-3")]

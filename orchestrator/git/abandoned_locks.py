@@ -19,6 +19,9 @@ from orchestrator.system import process
 #: Seconds after which a lock on refs in a repository in which processes of other machines may work
 #: has no living owner there: git holds such a lock for milliseconds.
 OLD = 60.0
+#: Seconds that a lock is given before anybody looks at the processes of the machine: with many
+#: agents at work, most locks belong to a git that releases it at once.
+BRIEF = 0.1
 #: Seconds for which a lock must be seen unchanged. Programs with a git library of their own, whose
 #: processes have other names, hold locks for milliseconds.
 SETTLED = 0.5
@@ -45,6 +48,12 @@ def free(paths: Iterable[str], common: str) -> bool:
     `PATIENCE` seconds at most. Returns whether all of them are gone. Raises OSError.
     """
     left = {path: seen for path in paths if (seen := _look(path)) is not None}
+    began = time.monotonic()
+    while left and time.monotonic() - began < BRIEF:
+        time.sleep(0.01)
+        # As first seen now: its holder is alive now, or dead.
+        known = {path: _look(path) for path in left}
+        left = {path: now for path, now in known.items() if now and now.file == left[path].file}
     if not left:
         return True
     owners = {seen.owner for seen in left.values()}

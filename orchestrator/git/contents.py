@@ -7,6 +7,7 @@ settings, so the patches are made with settings of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -166,7 +167,8 @@ class Contents:
             self._known[key] = find(self._root, *commits)
             files.make_folder(os.path.dirname(self._memory))
             newest = dict([*self._known.items()][-REMEMBERED:])
-            files.write_json(self._memory, newest)
+            # Not flushed: it is asked anew after a power cut. A moved base asks for each request.
+            files.write_atomic(self._memory, json.dumps(newest).encode(), flush=False)
         return self._known.get(key) is True
 
 

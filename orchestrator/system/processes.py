@@ -123,6 +123,7 @@ class Psutil:
         import psutil
 
         found = set()
+        starts = tuple(f"{folder}/" for folder in folders)
         for process in psutil.process_iter(["name"]):
             if not (process.info["name"] or "").startswith(program):
                 continue
@@ -130,7 +131,7 @@ class Psutil:
                 where = process.cwd()
                 words = [word.rpartition("=")[2] for word in process.cmdline()]
                 paths = {where, *(os.path.join(where, word) for word in words)}
-                if not any(_is_below(path, folder) for path in paths for folder in folders):
+                if not any(f"{os.path.realpath(path)}/".startswith(starts) for path in paths):
                     continue
             except psutil.NoSuchProcess:
                 continue
@@ -214,10 +215,6 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return f"{os.path.realpath(path)}/".startswith(f"{folder}/")
 
 
 #: The implementation for the system that this program runs on.

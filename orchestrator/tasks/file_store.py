@@ -206,7 +206,9 @@ class FileStore(Store):
 
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
         with self.change():
-            if len(self.list("claimed").tasks) >= max_claimed:
+            # Not every file is a claimed task: only if they are too many, they are read.
+            is_many = len(names.listed(self._folders["claimed"])) >= max_claimed
+            if is_many and len(self.list("claimed").tasks) >= max_claimed:
                 return None
             try:
                 return self.move(task, "claimed", entry)

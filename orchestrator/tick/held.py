@@ -27,7 +27,7 @@ def lock_paths(layout: Layout) -> dict[str, bool]:
 
     The value says whether a process holds the lock only for milliseconds.
     """
-    in_cache = ("config", "fetch", "keeping", "landing", "look", "soon")
+    in_cache = ("config", "fetch", "keeping", "landing", "look", "soon", "waiting")
     return {
         **{path: True for path in stores.of_project(layout).places() if path.endswith(".lock")},
         os.path.join(layout.prs, ".lock"): True,

@@ -6,7 +6,7 @@ is.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator import idle
 from orchestrator.layout import Layout
@@ -16,6 +16,8 @@ from orchestrator.text.words import span
 
 #: A process that holds the lock for more seconds than this is hung (reference 8.6).
 HUNG_AFTER = 300.0
+#: The name of the lock, in the cache, of the tick after a run that waits for the tick's lock.
+WAITING = "waiting.lock"
 #: Seconds to wait for the lock after a hung process was killed.
 _AFTER_KILL = 5.0
 
@@ -65,11 +67,13 @@ def trouble(layout: Layout, now: float) -> Problem | None:
 
 
 @contextlib.contextmanager
-def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | None]:
+def taken(
+    layout: Layout, now: float, wait: float, begun: Callable[[], object]
+) -> Iterator[list[Problem] | None]:
     """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
-    Yields a problem if a hung tick had to be killed; None if another tick still holds the lock.
-    Raises LockHeld if a hung tick cannot be killed.
+    Calls `begun` when it has the lock. Yields a problem if a hung tick had to be killed; None if
+    another tick still holds the lock. Raises LockHeld if a hung tick cannot be killed.
     """
     problems = []
     with contextlib.closing(locks.Lock(layout.scheduler_lock, wait)) as lock:
@@ -85,6 +89,7 @@ def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | N
             problems.append(Problem("tick_hung", message, "events.jsonl shows its last actions"))
             lock.wait = _AFTER_KILL
             lock.__enter__()
+        begun()
         _write(lock)
         yield problems
 

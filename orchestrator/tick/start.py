@@ -29,6 +29,7 @@ class Starter:
         settings: Settings,
         now: float,
         after_run: Callable[[str], object],
+        gate: supervisor.Gate,
         *,
         fresh: bool = False,
     ) -> None:
@@ -37,16 +38,21 @@ class Starter:
         self.now = now
         #: The tick that follows each run, in the run's process; it takes the project's folder.
         self.after_run = after_run
+        #: Closed until this tick ends.
+        self.gate = gate
         #: Whether the runs start in new worktrees.
         self.fresh = fresh
         self.store = stores.of_project(layout)
         #: The commits that the branches of waiting tasks are cut from, where that is not the base.
         self.cuts: Mapping[str, str] = {}
+        #: The claimed runs that have no supervisor yet.
+        self.claimed: list[Action] = []
 
-    def start(self, task: Task | None, action: Action) -> Action:
-        """Claim the task and start the run. The intent is on disk first (failures 1).
+    def claim(self, task: Task | None, action: Action) -> Action | None:
+        """Make the run's record and claim the task. The intent is on disk first (failures 1).
 
-        Returns the action with the run, or a skip if another process claimed the task first.
+        Returns None if the run can start (`start`), and a skip if another process claimed the task
+        first.
         """
         files.remove(self.layout.idle_stamp)
         agent = next(a for a in self.settings.config.agents if a.name == action.agent)
@@ -73,8 +79,20 @@ class Starter:
         # tick dies in between, the next tick restarts the run and logs the restart.
         told = {"agent": agent.name, "task": action.task, "run": run_id}
         events.append(self.layout, self.now, "start", **told)
-        self._spawn(agent.name, folder)
-        return action._replace(run=run_id)
+        self.claimed.append(action._replace(run=run_id))
+        return None
+
+    def start(self, action: Action) -> Action:
+        """Start the supervisor of a claimed run, after all claims.
+
+        If there are several, they begin their work at the end of the tick, which holds its lock:
+        they would compete with it for the processors.
+        """
+        assert action.agent
+        assert action.run
+        gate = self.gate if len(self.claimed) > 1 else None
+        self._spawn(action.agent, self.layout.run(action.agent, action.run), gate)
+        return action
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
@@ -131,8 +149,8 @@ class Starter:
         record = run_record.read(self.layout.run(str(agent), str(run_id)))
         return record.undelivered if record else None
 
-    def _spawn(self, agent: str, folder: str) -> None:
-        pid = supervisor.start(folder, self.after_run)
+    def _spawn(self, agent: str, folder: str, gate: supervisor.Gate | None = None) -> None:
+        pid = supervisor.start(folder, self.after_run, gate)
         state = agent_memory.read(self.layout, agent)
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 

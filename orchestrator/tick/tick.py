@@ -26,6 +26,7 @@ from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import forges, states
+from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Watched
@@ -42,8 +43,11 @@ EDITS_UNSEEN = 300.0
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
-#: The work of a tick under its lock; its argument is what the lock's holder has to report.
-Work = Callable[[list[Problem]], "Report"]
+#: The work of a tick under its lock. Its arguments are what the lock's holder has to report, and
+#: the gate that is closed until the work is done.
+Work = Callable[[list[Problem], supervisor.Gate], "Report"]
+#: Takes the tick's lock.
+Take = Callable[[], contextlib.AbstractContextManager[list[Problem] | None]]
 
 
 class Report:
@@ -76,14 +80,16 @@ def run_tick(
     fresh: bool = False,
     after_run: bool = False,
     at_most_every: float = 0.0,
+    begun: Callable[[], object] = lambda: None,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
     end calls this, not the schedule. Forge and remotes are not asked again within `at_most_every`
-    seconds.
+    seconds. `begun` is called when the tick has its lock, before it looks at the project.
     """
+    take = partial(lock.taken, layout, now, wait_for_lock, begun)
     try:
         if dry_run:
             return _dry_run(layout, now)
@@ -92,7 +98,7 @@ def run_tick(
         files.make_folder(layout.home)
         looked = _look(layout, wait_for_lock, after_run=after_run, at_most_every=at_most_every)
         work = partial(_tick, layout, now, forced, looked, fresh=fresh, after_run=after_run)
-        return _run_tick(layout, now, wait_for_lock, work)
+        return _run_tick(layout, now, take, work)
     except StoreFault as error:
         return _without_store(layout, error)
 
@@ -131,10 +137,10 @@ def _look(
         return None
 
 
-def _run_tick(layout: Layout, now: float, wait: float, work: Work) -> Report:
+def _run_tick(layout: Layout, now: float, take: Take, work: Work) -> Report:
     """Run a tick if the locks allow it. Raises StoreFault."""
     try:
-        return _locked(layout, now, wait, work)
+        return _locked(layout, now, take, work)
     except locks.LockHeld as error:
         # A process keeps the lock of the queue, or a hung tick cannot be killed.
         report = _dry_run(layout, now)
@@ -154,9 +160,9 @@ def _without_store(layout: Layout, error: StoreFault) -> Report:
     return Report(skips, [Problem(error.code, error.message, error.hint)])
 
 
-def _locked(layout: Layout, now: float, wait: float, work: Work) -> Report:
+def _locked(layout: Layout, now: float, take: Take, work: Work) -> Report:
     """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
-    with lock.taken(layout, now, wait) as problems:
+    with take() as problems:
         if problems is None:
             idle.note_tick(layout.ticks, now, idle.HELD)
             blocked = lock.trouble(layout, now)
@@ -172,7 +178,8 @@ def _locked(layout: Layout, now: float, wait: float, work: Work) -> Report:
             # Waits here once, not at each action.
             with store.change():
                 pass
-        return work(problems)
+        with contextlib.closing(supervisor.Gate()) as gate:
+            return work(problems, gate)
 
 
 def _tick(
@@ -181,18 +188,19 @@ def _tick(
     forced: dict[str, str | None] | None,
     looked: states.Look | None,
     problems: list[Problem],
+    gate: supervisor.Gate,
     *,
     fresh: bool,
     after_run: bool,
 ) -> Report:
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
+    after = partial(own_process, "_after_run")
+    starter = Starter(layout, loaded, now, after, gate, fresh=fresh)
     settler = Settler(layout, loaded, now)
     store = stores.of_project(layout)
-    number = (
-        store.number()
-    )  # first: what changes while this tick looks makes the next one look again
+    # First: what changes while this tick looks makes the next one look again.
+    number = store.number()
     memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
@@ -259,16 +267,22 @@ def _carry_out(
     settler: Settler,
 ) -> None:
     """Apply the actions of the plan: starts, and ends of waiting tasks."""
+    before = len(report.actions)
     waiting = {task.id: task for task in seen.incoming.tasks}
     for action in planned.actions:
         task = waiting.get(action.task or "")
         if action.action == "start":
-            _apply(report, action, partial(starter.start, task))
+            _apply(report, action, partial(starter.claim, task))
         elif action.run is None and task is not None:
             refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
             _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
+    for action in starter.claimed:
+        _apply(report, action, starter.start)
+    order = {action.agent or action.task: n for n, action in enumerate(planned.actions)}
+    applied = sorted(report.actions[before:], key=lambda done: order[done.agent or done.task])
+    report.actions[before:] = applied
 
 
 def _follow(
@@ -468,10 +482,29 @@ def _work(word: str, root: str) -> None:
             _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return
-    report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    with contextlib.ExitStack() as turn:
+        # Not after a landing: what it merged may not be in the look of the tick that waits.
+        if word == "_after_run" and not _is_next(layout, turn):
+            return
+        now, wait = time.time(), AFTER_RUN_WAIT
+        report = run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=turn.close)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
+
+
+def _is_next(layout: Layout, turn: contextlib.ExitStack) -> bool:
+    """Return whether this tick after a run is to wait for the tick's lock; `turn` keeps others out.
+
+    False if another one waits already: it has not looked at the runs, so it sees the end of this
+    run, too. Behind many agents, one tick settles all runs that ended meanwhile.
+    """
+    if os.path.isdir(layout.cache):  # an uninstall may have removed it: create nothing there
+        try:
+            turn.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
+        except locks.LockHeld:
+            return False
+    return True
 
 
 def _drop_remote_branches(layout: Layout, config: Config) -> None:
