@@ -702,6 +702,33 @@ def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo:
         assert repository.resolve(str(repo), f"refs/remotes/origin/{branch}") == expected[branch]
 
 
+def test_a_fetch_under_which_a_push_moves_the_base_begins_again(
+    remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed = commit(repo)
+    other = tmp_path / "other"
+    sh(tmp_path, "clone", "--quiet", str(remote), str(other))
+    sh(other, "config", "user.name", "A Colleague")
+    sh(other, "config", "user.email", "c@example.org")
+    new = commit(other)
+    sh(other, "push", "--quiet", "origin", "HEAD:main")
+    # The remote's git calls this when the fetch has read its own refs and waits for the objects.
+    hook, config = tmp_path / "pack-objects", tmp_path / "gitconfig"
+    times = tmp_path / "times"
+    hook.write_text(
+        f"#!/bin/sh\necho >> {times}\n"
+        f"[ $(wc -l < {times}) -gt 1 ] || "
+        f"env -u GIT_DIR git -C {repo} update-ref refs/remotes/origin/main {landed}\n"
+        'exec "$@"\n'
+    )
+    hook.chmod(0o755)
+    config.write_text(f"[uploadpack]\n\tpackObjectsHook = {hook}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    assert base_branch.fetch(Layout(str(repo)), "origin", ["main"]) == {"main": new}
+    assert repository.resolve(str(repo), "refs/remotes/origin/main") == new
+    assert times.exists()
+
+
 def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
     remote: Path, repo: Path
 ) -> None:

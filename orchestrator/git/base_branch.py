@@ -123,7 +123,10 @@ def _fetch(
     for spec in specs:
         repository.make_plain(root, spec.partition(":")[2], keep=False)
     words = [*_QUIETLY, address, *specs]
-    done = call.run(root, "fetch", *words, timeout=timeout)
+    for _ in range(_TRIES):
+        done = call.run(root, "fetch", *words, timeout=timeout)
+        if not re.search(_MOVED, done.err):
+            break
     if done.code and re.search(f"{_UNUSABLE}|{damage.SAID}", done.err):
         damage.drop_copies(root, [spec.partition(":")[2] for spec in specs])
         done = call.run(root, "fetch", *words, timeout=timeout)
@@ -141,6 +144,10 @@ def _fetch(
     raise remotes.unreachable(remote, done.err)
 
 
+#: What git says of a ref that another process moved while this fetch was under way: the push of a
+#: landing moves the base without the lock of fetches. The next try begins with the moved ref.
+_MOVED = r"cannot lock ref '[^']+': (is at [0-9a-f]+ but expected|reference already exists)"
+_TRIES = 5
 #: What git says of a ref's file that is no ref, or of another ref in its place.
 _UNUSABLE = r"refs/remotes/.*(reference broken|exists; cannot create|non-empty directory)"
 
