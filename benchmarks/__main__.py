@@ -13,6 +13,7 @@ from benchmarks import (
     at_once,
     claim_complete,
     client_start,
+    commands,
     crowd,
     disk_use,
     finished_task,
@@ -31,6 +32,7 @@ from benchmarks.report import Broken, Row
 MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     # First: it waits for all children of this process, and other measures leave some at work.
     "growth": growth.measure,
+    "commands": commands.measure,
     "idle": idle_tick.measure,
     "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,

@@ -13,7 +13,7 @@ import os
 import resource
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.report import Aim, Broken, Row, spread
@@ -62,8 +62,8 @@ def measure(scratch: Scratch) -> list[Row]:
     is_whole = scratch.scaled(FINISHED[0]) == FINISHED[0]
     default = FINISHED if is_whole else (scratch.scaled(FINISHED[0]),)
     numbers = tuple(map(int, named.split(","))) if named else default
-    _be_subreaper(1)
-    projects = {number: _project(scratch, number) for number in (0, *numbers)}
+    be_subreaper(1)
+    projects = {number: new_project(scratch, number) for number in (0, *numbers)}
     samples: dict[str, dict[int, list[float]]] = {name: {} for name in _COMMANDS}
     for project in projects.values():
         for _ in range(max(scratch.scaled(WARM), 1)):
@@ -72,7 +72,7 @@ def measure(scratch: Scratch) -> list[Row]:
         for name, act in _COMMANDS.items():
             for number, project in projects.items():
                 samples[name].setdefault(number, []).append(act(scratch, project))
-    _be_subreaper(0)
+    be_subreaper(0)
     return [
         Row(
             f"{name}, {number:,} finished",
@@ -88,9 +88,9 @@ def measure(scratch: Scratch) -> list[Row]:
     ]
 
 
-def _project(scratch: Scratch, finished: int) -> Project:
-    """Make a project with its history."""
-    project = scratch.new_project(10, remote=True, config=_CONFIG)
+def new_project(scratch: Scratch, finished: int, config: str = _CONFIG) -> Project:
+    """Make a project with finished tasks, the records of their pull requests, their branches."""
+    project = scratch.new_project(10, remote=True, config=config)
     Path(project.client).write_text(_CLIENT)
     # The numbers of the project's own tasks follow.
     project.add_task = _adder(project, finished)  # type: ignore[method-assign]
@@ -133,11 +133,19 @@ def _adder(project: Project, finished: int) -> Callable[[], str]:
     return add
 
 
-def _be_subreaper(yes: int) -> None:
+def be_subreaper(yes: int) -> None:
     """Let processes that were detached become ours, so that their time can be read (Linux)."""
     if sys.platform == "linux":
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, yes, 0, 0, 0)
+
+
+def cpu_seconds(scratch: Scratch, argv: Sequence[str]) -> float:
+    """Run a program; return the processor time of all its processes, if orphans become ours."""
+    before = _used()
+    scratch.timed(argv)
+    _reap()
+    return _used() - before
 
 
 def _used() -> float:
@@ -149,17 +157,18 @@ def _command(*words: str) -> Callable[[Scratch, Project], float]:
     def act(scratch: Scratch, project: Project) -> float:
         os.chdir(project.root)
         files.remove(project.layout.idle_stamp)
-        before = _used()
-        scratch.timed([*scratch.tick[:-1], *words])
-        _reap()
-        return _used() - before
+        return cpu_seconds(scratch, [*scratch.tick[:-1], *words])
 
     return act
 
 
 def _run(scratch: Scratch, project: Project) -> float:
-    """Time one task from the tick that starts it to the end of its last process."""
-    task = project.add_task()
+    """Return the time of one task from the tick that starts it to the end of its last process."""
+    return finish(scratch, project, project.add_task())
+
+
+def finish(scratch: Scratch, project: Project, task: str) -> float:
+    """Let a waiting task be finished; return the processor time of all processes (seconds)."""
     seconds = _command("tick")(scratch, project)
     wait_for("the task is done", lambda: _is_done(project, task))
     return seconds

@@ -14,6 +14,9 @@ if not __package__ and os.path.dirname(_PACKAGE) not in sys.path:
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _PACKAGE]
     sys.path.insert(0, os.path.dirname(_PACKAGE))
 
+#: Commands whose libraries have threads, or files to remove, at the interpreter's end.
+_WITH_THREADS = {"dashboard", "demo", "traces", "watch"}
+
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; return its exit code. `arguments` are those after the program's name."""
@@ -26,10 +29,12 @@ def main(arguments: "list[str] | None" = None) -> int:
         if (asked := idle.to_be_asked()) and _is_unchanged(*asked) and idle.nothing_to_do(asked[1]):
             return 0
     _add_libraries()
-    if words == ["tick"] or words[:1] in (["_run"], ["_after_run"]):
-        import gc
+    import gc
 
+    if words == ["tick"] or words[:1] in (["_run"], ["_after_run"]):
         gc.disable()  # such a process ends, or waits, before a collection pays off
+    else:
+        gc.set_threshold(100_000)  # most commands end before a collection pays off
     if words and words[0] == "_run":
         from orchestrator.run import supervisor
 
@@ -79,10 +84,7 @@ def _add_libraries() -> None:
 
 
 def _end(code: int) -> None:
-    """End this process without the interpreter's clean-up, which takes as long as a plan.
-
-    A run that was just started needs the processor at this moment.
-    """
+    """End this process without the interpreter's clean-up, which takes as long as a plan."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -92,6 +94,6 @@ def _end(code: int) -> None:
 
 if __name__ == "__main__":
     ended = main()
-    if sys.argv[1:2] in (["tick"], ["_run"], ["_after_run"]):
+    if _WITH_THREADS.isdisjoint(sys.argv):
         _end(ended)
     sys.exit(ended)

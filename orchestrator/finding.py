@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
-from typing import NamedTuple
+from orchestrator.fields import NamedTuple
 
 
 class Finding(NamedTuple):

@@ -82,6 +82,17 @@ def _proof(stamp: str) -> str:
     return root + "/.git/orchestrator.json"
 
 
+def is_unchanged(path: str) -> bool:
+    """Whether everything is as the last whole tick left it; False without its stamp at `path`.
+
+    False also for a queue that several hosts share: files do not show what others change there.
+    """
+    try:
+        return _holds(path, time.time()) == ""
+    except (OSError, ValueError):
+        return False
+
+
 def _holds(path: str, now: float) -> "str | None":
     """Return the queue's number if the stamp at `path` was written here and nothing has changed.
 

@@ -80,9 +80,7 @@ class Layout:
 
 
 #: The worktrees that the product makes: agents' below `agents/`, temporary ones below `cache/`.
-_WORKTREE = re.compile(
-    r"(.+)/\.orchestrator/(?:agents/[^/]+/worktree|cache/[^/]+)(?=/|$)", re.DOTALL
-)
+_WORKTREE = r"(?s)(.+)/\.orchestrator/(?:agents/[^/]+/worktree|cache/[^/]+)(?=/|$)"
 
 
 def worktree_around(path: str) -> tuple[str, str] | None:
@@ -90,7 +88,7 @@ def worktree_around(path: str) -> tuple[str, str] | None:
 
     Decided by names alone: nothing that lies in the worktree is believed.
     """
-    found = _WORKTREE.match(os.path.abspath(path))
+    found = re.match(_WORKTREE, os.path.abspath(path))
     return (found[1], found[0]) if found else None
 
 

@@ -4,13 +4,13 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 `None` always means "not known", never zero.
 """
 
-# No `from __future__ import annotations`: NamedTuple compiles each annotation that is text, which
-# was a third of the load time of this module, which every process loads. For the same reason the
-# rooms `plan`, `tick`, `tasks`, `git` and `project` do without.
+# No `from __future__ import annotations`: `records.build` and `config.last_good` read the types of
+# fields. The rooms `plan`, `tick`, `tasks`, `git` and `project` do without for the same reason.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+
+from orchestrator.fields import NamedTuple
 
 #: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
 FORGES = ("github", "local")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
+import harness
 import pytest
+from harness import World
 
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
@@ -14,6 +17,9 @@ from orchestrator.model import Config, PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book
 from orchestrator.system import locks
+from orchestrator.tick.tick import run_tick
+
+world = harness.world
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +126,69 @@ def test_a_task_that_depends_on_old_work_still_sees_how_its_pull_request_ended(
         ("1", "merged"),
     ]
     assert forges.with_merged(project, config, None, tasks) is None
+
+
+def test_a_new_number_needs_no_look_at_what_was_put_away_but_never_repeats_one_of_it(
+    records: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        add(records, number)
+    records.put_away(100)
+    whole = records._away_numbers
+    monkeypatch.setattr(records, "_away_numbers", lambda: pytest.fail("a look at old records"))
+    assert records.free_number() == 6
+    monkeypatch.setattr(records, "_away_numbers", whole)
+    os.unlink(records.path("5"))
+    os.unlink(records.path("4"))
+    add(records, 2, "open")
+    assert records.free_number() == 4
+
+
+def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
+    records: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "CLEAR", -1.0)  # remember also what was written a moment ago
+    parsed: list[object] = []
+    whole = book.from_record
+
+    def note(record: dict[str, object]) -> PullRequest | None:
+        parsed.append(record["id"])
+        return whole(record)
+
+    monkeypatch.setattr(book, "from_record", note)
+    add(records, 1, "open")
+    for _ in range(3):
+        assert [pr.state for pr in records.list()] == ["open"]
+        assert book.damaged(records.folder) == []
+    assert parsed == ["1"]
+    records.record("1", "closed")
+    assert records.find("1").state == "closed"
+    path = Path(records.path("1"))
+    path.write_text(path.read_text().replace("closed", "merged"))  # in place, by a person
+    os.utime(path, ns=(1, 1))
+    assert records.find("1").state == "merged"
+    path.write_text("{")
+    assert [where for where, _ in book.damaged(records.folder)] == [str(path)]
+    assert records.list() == []
+
+
+def test_a_record_that_was_written_a_moment_ago_is_read_again(records: Book) -> None:
+    """A second change within one tick of the kernel's clock leaves the time as it was."""
+    add(records, 1, "open")
+    assert records.find("1").state == "open"
+    assert records.path("1") not in book._SEEN
+
+
+def test_a_tick_of_a_project_in_which_nothing_runs_puts_old_records_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.create(paused=True)
+    layout = Layout(str(world.root))
+    where = Book(layout.prs)
+    for number in range(1, 6):
+        add(where, number)
+    world.tick()
+    assert len(numbers(where)) == 5, "few records cost little"
+    monkeypatch.setattr(forges, "MANY", 4)
+    run_tick(layout, time.time())
+    assert numbers(where) == [4, 5]

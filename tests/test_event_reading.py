@@ -153,3 +153,43 @@ def test_a_value_fits_a_field_by_its_type(value: Any, built: tuple[object, ...])
     assert found == built
     assert found is not None
     assert [*map(type, found)] == [*map(type, built)]
+
+
+ODD_LINES = [
+    b"",
+    b"no json\n",
+    b'{"at": "2026-01-01T00:00:00Z"',
+    b'{"event": "a"},{"event": "b"}\n',
+    b'{"event": "\n',
+    b'"}\n',
+    b'{"event":\n',
+    b"[1, 2]\n",
+    b'{"event": "\xff"}\n',
+    '{"event": "é"}\n'.encode("utf-16"),
+    b"[" * 5_000 + b"\n",
+    b'{"event": NaN}\n',
+]
+
+
+def test_lines_that_cannot_be_read_hide_no_other_line(project: Layout) -> None:
+    rng = random.Random(7)
+    good = [f'{{"event": "start", "run": "{n}"}}\n'.encode() for n in range(1_200)]
+    lines = [*good]
+    for odd in ODD_LINES * 3:
+        lines.insert(rng.randrange(len(lines) + 1), odd if odd.endswith(b"\n") else odd + b"\n")
+    with open(project.events, "wb") as file:
+        file.writelines(lines)
+    # `NaN` is no JSON, but Python reads it; UTF-16 is split at its line feed.
+    found = [event for event in everything(project) if event.get("event") == "start"]
+    assert [event["run"] for event in found] == [str(n) for n in range(1_200)]
+    assert [*map(dict, everything(project))] == [
+        *filter(lambda each: isinstance(each, dict), map(_alone, b"".join(lines).splitlines(True)))
+    ]
+
+
+def _alone(line: bytes) -> Any:
+    """Read one line as a reader of single lines does."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -200,7 +200,7 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
 
 
 @pytest.mark.parametrize("was_shallow", [False, True])
-def test_history_that_an_agents_fetch_cut_off_comes_back_with_the_next_fetch(
+def test_failure_41_history_that_an_agents_fetch_cut_off_comes_back_with_the_next_fetch(
     remote: Path, repo: Path, tmp_path: Path, was_shallow: bool
 ) -> None:
     """All worktrees share the cut: the base has nothing in common with work that began before."""

@@ -563,8 +563,8 @@ def test_a_run_writes_through_no_link_and_starts_no_program_of_the_repository(
 # --- objects that an agent puts in the place of others -----------------------------------------
 
 
-def test_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None:
-    """A commit is shown, checked and merged as it is, and not as `git replace` says."""
+def test_failure_41_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None:
+    """A commit is shown, checked and merged as it is, and not as `git replace` or grafts say."""
     world.create(
         agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer")],
         review={"after": ["implement"], "auto_merge": True},
@@ -572,7 +572,8 @@ def test_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None
     )
     hide = (
         "echo harmless > harmless.txt; git add harmless.txt; tree=$(git write-tree); git reset -q; "
-        'rm harmless.txt; git replace HEAD "$(git commit-tree "$tree" -m harmless)"'
+        'rm harmless.txt; git replace HEAD "$(git commit-tree "$tree" -m harmless)"; '
+        'git rev-parse HEAD > "$(git rev-parse --git-common-dir)/info/grafts"'
     )
     world.script("TASK-00000001", {"steps": [["work"], ["call", "sh", "-c", hide]]})
     show = ["git", "ls-tree", "--name-only", "HEAD"]

@@ -17,8 +17,10 @@ from conftest import CHECKOUT
 from conftest import git as sh
 
 from orchestrator import idle
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import PullRequest
+from orchestrator.pulls import states
 from orchestrator.pulls.book import Book
 from orchestrator.system import files, locks
 from orchestrator.tasks import file_store
@@ -270,6 +272,29 @@ def test_every_change_of_an_open_pull_request_makes_the_next_tick_a_whole_one(
         assert idle.nothing_to_do()
         change(delivered, cli)
         assert not idle.nothing_to_do(), what
+
+
+def test_commands_that_read_start_no_git_for_pull_requests_that_the_stamp_names(
+    delivered: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load.settings(delivered, write_cache=False).config
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    found = states.known(delivered, config)
+    assert found is not None
+    assert [(pr.id, pr.state) for pr in found] == [("1", "open")]
+
+
+def test_commands_that_read_ask_git_if_the_stamp_does_not_hold(delivered: Layout) -> None:
+    config = load.settings(delivered, write_cache=False).config
+    _move_ref(delivered.root, "refs/remotes/origin/main")
+    found = states.known(delivered, config)
+    assert os.path.exists(delivered.idle_stamp), "it says what was, not what is"
+    assert found is not None
+    assert [(pr.id, pr.state) for pr in found] == [("1", "merged")]
 
 
 NOT_ONLY_HERE = {

@@ -30,6 +30,7 @@ from orchestrator.model import (
 )
 from orchestrator.project import faults as system_faults
 from orchestrator.pulls import (
+    book,
     landing,
     landing_queue,
     merging,
@@ -514,6 +515,30 @@ def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: Worl
     assert [pr.state for pr in (one, other, kept)] == ["open"] * 3
     keep = world.config._replace(retention=Retention(remote_branches="keep"))
     assert remote_branches.drop_merged(world.layout, keep) == []
+
+
+def test_the_remotes_branch_of_old_work_goes_although_its_record_was_put_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "KEPT", 1)
+    monkeypatch.setattr(book, "SLACK", 0)
+    pr = world.deliver("T1", {"a.txt": "x\n"})
+    task = world.store.find("T1")
+    world.store.move(task, "done", entry("claimed", "R-T1", branch="agent/T1"))
+    keep = Retention(remote_branches="keep")
+    assert world.land(retention=keep) != []
+    states.refresh(world.layout, world.config, [])
+    where = Local(world.layout, world.config).book
+    old = where.find(pr.id)._replace(followed=True)
+    where.write(old)
+    where.write(old._replace(id="2", branch="agent/T2"))
+    where.put_away(100)
+    assert [each.id for each in where.list()] == ["2"]
+    assert remote_branches.drop_merged(world.layout, world.config) == []
+    [said] = remote_branches.drop_merged(world.layout, world.config, every=True)
+    assert said.startswith("deleted agent/T1 ")
+    assert world.remote
+    assert sh(world.remote, "for-each-ref", "refs/heads/agent") == ""
 
 
 def pushed_by_others(world: World, branch: str, name: str) -> str:

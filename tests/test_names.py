@@ -133,6 +133,40 @@ def test_doctor_reads_a_finished_task_again_that_changed(layout: Layout, store: 
     assert any("again.md: its id T0 is already used by" in each for each in said)
 
 
+def test_doctor_compares_the_times_of_the_newest_and_once_a_day_those_of_all(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(layout, 6)
+    for n in range(6):
+        os.utime(os.path.join(layout.state("done"), f"T{n}.md"), (1000 + n, 1000 + n))
+    store.tidy()
+    monkeypatch.setattr(names, "MOST", 2)
+    for n in (1, 4):
+        put(layout, "done", f"T{n}.md", b"# [T%d] Changed in place\n\nno role\n" % n)
+    [found] = [problem.message for problem in store.findings(0.0)]
+    assert "T4.md: it has no ROLE" in found
+    os.utime(f"{layout.queue_names}-done", (0, 0))
+    assert len([*store.findings(0.0)]) == 2
+
+
+def test_the_cache_of_a_version_that_kept_no_list_of_names_is_completed(
+    layout: Layout, store: FileStore
+) -> None:
+    finished(layout, 4)
+    put(layout, "done", "P.md", b"# [P] Part\nROLE: test\nPARENT: T1\n")
+    store.tidy()
+    cache = Path(f"{layout.queue_names}-done")
+    rows = cache.read_text()
+    cache.write_text(rows.removesuffix("\n"))
+    for name in ("list", "sum"):
+        Path(f"{cache}-{name}").unlink()
+    assert [part.id for part in store.finished_parts("T1")] == ["P"]
+    store.tidy()
+    assert cache.read_text() == rows
+    assert [part.id for part in store.finished_parts("T1")] == ["P"]
+    assert len(store.newest(9)["done"].tasks) == 5
+
+
 def test_a_look_at_very_many_files_is_remembered_in_bounded_steps(
     layout: Layout, store: FileStore, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -989,6 +989,12 @@ def test_explaining_a_task_that_is_free_says_who_takes_it_and_who_is_before_it()
     assert details == ["impl takes T1 at the next tick", "impl takes T1 first"]
 
 
+def test_a_task_starts_at_its_not_before_and_no_second_earlier() -> None:
+    for later, decision in ((0, "start T1"), (1, "not_before")):
+        world = World(waiting=[task("T1", header={"NOT_BEFORE": iso(NOW + later)})])
+        assert world.decision() == decision
+
+
 def test_a_not_before_that_is_no_time_holds_only_its_task() -> None:
     world = World(waiting=[task("T1", header={"NOT_BEFORE": "soon"}), task("T2")])
     assert world.decision() == "start T2"

@@ -87,7 +87,7 @@ def test_a_branch_is_forgotten_alone_or_with_all_others(repo: Path) -> None:
     for name in (BRANCH, f"{BRANCH}-2", "bots/T2"):
         work_branch.remember(root, name, head)
         work_branch.remember_others(root, name, head)
-    work_branch.forget(root, BRANCH)
+    work_branch.forget(root, [BRANCH])
     assert work_branch.known(root, BRANCH) == (None, None)
     assert sorted(work_branch.pushed(root)) == [f"{BRANCH}-2", "bots/T2"]
     work_branch.forget(root)

@@ -63,7 +63,7 @@ def helps(asked: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 
 def test_every_command_has_the_examples_that_it_promises() -> None:
-    told = list(helps(parser._build(None)))
+    told = list(helps(parser.whole()))
     assert len(told) > 30
     for command in told:
         _, found, examples = (command.epilog or "").partition("examples:\n")

@@ -84,7 +84,7 @@ class Usage(NamedTuple):
 
 def known_commands() -> dict[str, Usage]:
     """Return what each command of the program takes, by its words; "orchestrator" for none."""
-    return {words: _usage(command) for words, command in _commands(parser._build(None), "")}
+    return {words: _usage(command) for words, command in _commands(parser.whole(), "")}
 
 
 def _commands(

@@ -18,6 +18,7 @@ from conftest import git
 from harness import World
 
 from orchestrator.config import load
+from orchestrator.git import repository, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, PullRequest, Retention
 from orchestrator.project import agent_memory, events, run_record
@@ -384,6 +385,43 @@ def test_a_merged_branch_goes_by_itself_when_it_was_merged_for_long_enough(clean
     assert branches(cleaned) == ["main"]
     event = json.loads(Path(cleaned.events).read_text().splitlines()[-1])
     assert (event["event"], event["name"], event["commit"]) == ("clean", "agent/T1-x", tip)
+
+
+def test_of_very_many_merged_branches_the_oldest_go_early_if_the_base_has_their_commits(
+    cleaned: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MOST_BRANCHES", 2)
+    monkeypatch.setattr(clean, "MOST_BRANCHES", 2)
+    root = Path(cleaned.root)
+    git(root, "checkout", "--quiet", "-b", "agent/T0-squashed")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "More")
+    git(root, "checkout", "--quiet", "main")
+    merged(cleaned, "agent/T0-squashed")
+    after_days(cleaned, 0)
+    for day in range(1, 6):
+        git(root, "branch", f"agent/T{day + 1}-x")
+        merged(cleaned, f"agent/T{day + 1}-x")
+        work_branch.remember(cleaned.root, f"agent/T{day + 1}-x", git(root, "rev-parse", "main"))
+        after_days(cleaned, day)
+    assert branches(cleaned) == ["agent/T0-squashed", "agent/T5-x", "agent/T6-x", "main"]
+    assert work_branch.pushed(cleaned.root) == ["agent/T5-x", "agent/T6-x"]
+    after_days(cleaned, 30.1)
+    assert "agent/T0-squashed" not in branches(cleaned)
+
+
+def test_a_branch_that_moves_while_others_are_removed_stays(cleaned: Layout) -> None:
+    root = Path(cleaned.root)
+    tip = git(root, "rev-parse", "main")
+    for name in ("agent/T2-x", "agent/T3-x"):
+        git(root, "branch", name)
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "More")
+    git(root, "branch", "--force", "agent/T2-x", "main")
+    heads = {f"refs/heads/agent/T{n}-x": tip for n in (1, 2, 3, 4)}
+    assert repository.delete_refs(cleaned.root, heads) == {
+        "refs/heads/agent/T1-x",
+        "refs/heads/agent/T3-x",
+    }
+    assert branches(cleaned) == ["agent/T2-x", "main"]
 
 
 def test_a_branch_that_got_commits_counts_anew_and_stays_as_long_as_it_has_some(

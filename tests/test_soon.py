@@ -33,7 +33,7 @@ ASKING = {
 
 
 def test_every_command_that_gives_the_agents_work_starts_a_tick() -> None:
-    parser._build(None)
+    parser.whole()
     found = {
         words
         for words, (_, _, arguments) in parser.COMMANDS.items()

@@ -710,6 +710,8 @@ def test_titles_compare_without_case_and_runs_of_blanks() -> None:
         ("修复", ""),
         ("word " * 20, "word-word-word-word-word-word-word-word"),
         ("x" * 50, "x" * 40),
+        (f"{'a' * 20} {'b' * 19}", f"{'a' * 20}-{'b' * 19}"),
+        (f"{'a' * 20} {'b' * 20}", "a" * 20),
     ],
 )
 def test_a_slug_is_plain_words(text: str, expected: str) -> None:

@@ -14,7 +14,7 @@ from conftest import git as sh
 from conftest import tree
 
 from orchestrator.errors import GitError
-from orchestrator.git import repository, worktree, worktree_commands
+from orchestrator.git import aside, repository, worktree, worktree_commands
 from orchestrator.system import disk
 
 BRANCH = "agent/T1-fix-it"
@@ -556,8 +556,10 @@ def test_a_repository_made_inside_the_worktree_is_not_lost(agent: Agent, commits
         names = sh(agent.repo, "diff", "--name-only", f"{ref}^", ref).splitlines()
         made = [f"inner/{number}.txt" for number in range(commits)]
         assert names == ["beside.txt", *made, "inner/new.txt"]
-    aside = list(agent.path.parent.glob("worktree.set-aside-*/inner/.git/HEAD"))
-    assert len(aside) == 1, "the history is kept, too"
+        [told] = agent.path.parent.glob("worktree.set-aside-*")
+        assert aside.reason(str(told)) == "there is a repository inside the worktree"
+    histories = list(agent.path.parent.glob("worktree.set-aside-*/inner/.git/HEAD"))
+    assert len(histories) == 1, "the history is kept, too"
     agent.begin()
     assert worktree_commands.state(str(agent.path)).branch == BRANCH
     assert kept_text(agent.repo, "precious")

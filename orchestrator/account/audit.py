@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, rescued, worktree_commands
 from orchestrator.layout import Layout
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.account.ledger import EndedRun
+from orchestrator.fields import NamedTuple
 
 #: Finished tasks of a role that a forecast needs.
 ENOUGH = 3

@@ -11,10 +11,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.account import ledger
 from orchestrator.account.ledger import EndedRun
+from orchestrator.fields import NamedTuple
 from orchestrator.model import iso, parse_time
 
 Row = dict[str, Any]

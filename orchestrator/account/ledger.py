@@ -3,8 +3,8 @@
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import ModelUse, iso, parse_time
 from orchestrator.project import events
@@ -120,23 +120,19 @@ def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:
     for event in told:
         if begins is None:
             begins = parse_time(str(event.get("at")))
+        if event.get("event") not in ENDS:
+            continue
         # Most ends of a long history are before the period: they are not built.
-        is_end = event.get("event") in ENDS and _is_since(event, since)
-        if is_end and (run := _run(event)) is not None:
+        at = parse_time(str(event.get("at")))
+        if at is not None and at >= since and (run := _run(event, at)) is not None:
             found[run.told.run] = run
     return Ledger(sorted(found.values(), key=lambda run: (run.ended, run.told.run)), begins)
 
 
-def _is_since(event: Mapping[str, object], since: float) -> bool:
-    at = parse_time(str(event.get("at")))
-    return at is not None and at >= since
-
-
-def _run(event: Mapping[str, object]) -> EndedRun | None:
+def _run(event: Mapping[str, object], ended: float) -> EndedRun | None:
     """Read the end of a run; None for the end of a task that no run worked on."""
     told = records.build(Told, event)
-    ended = parse_time(told.at) if told else None
-    if told is None or ended is None:
+    if told is None:
         return None
     started = parse_time(told.started) if told.started else None
     if started is None and told.seconds is not None:

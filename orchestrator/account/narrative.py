@@ -1,11 +1,12 @@
 """The account of a period, as data and as Markdown, from records and git only."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso

@@ -6,9 +6,10 @@ Nothing in it is told by a model: each line is a record of the scheduler or an o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.account.ledger import ENDS, EndedRun
+from orchestrator.fields import NamedTuple
 from orchestrator.model import parse_time
 
 Row = dict[str, Any]

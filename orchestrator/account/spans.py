@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator import idle
 from orchestrator.account.ledger import EndedRun
 from orchestrator.account.ticks import MINUTE
+from orchestrator.fields import NamedTuple
 from orchestrator.model import parse_time
 from orchestrator.project.run_record import RunRecord
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from itertools import pairwise
-from typing import NamedTuple
 
 from orchestrator import idle
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.system import files, process

@@ -6,11 +6,11 @@ A key that changes the project means a command of `orchestrator`; the caller run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from orchestrator.cli import screen
 from orchestrator.cli.json_rows import Overview
 from orchestrator.cli.screen import Line, Part
+from orchestrator.fields import NamedTuple
 
 About = tuple[str, str]
 HELP = """\

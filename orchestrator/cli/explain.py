@@ -7,13 +7,13 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, PullRequest, Task, iso
 from orchestrator.plan import dependencies
@@ -58,8 +58,8 @@ def explain(arguments: Namespace) -> None:
     loaded, now = load.settings(layout, write_cache=False), context.now()
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
-    moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
+    moves = inbox.next_moves(layout, loaded, seen, prs, planned)
     subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:

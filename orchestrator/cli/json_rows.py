@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import (
     STATES,
@@ -204,7 +205,7 @@ def overview(
 
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    waiting = survey(layout, loaded, seen, prs)
+    waiting = survey(layout, loaded, seen, prs, planned)
     row = _status(layout, loaded, seen, planned, prs) | {"waiting_for_you": len(waiting.items)}
     return Overview(row, planned, waiting, prs, seen.snapshot.spent_today_usd)
 

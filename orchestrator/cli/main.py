@@ -12,7 +12,6 @@ from orchestrator.cli import output, parser
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
-from orchestrator.system import memory
 
 
 def main(words: Sequence[str]) -> int:
@@ -79,6 +78,8 @@ def _discard_output() -> None:
 
 def refusal(error: Exception) -> OrchestratorError | None:
     """Return an error as a refusal with a hint; None if it is a bug."""
+    from orchestrator.system import memory
+
     match error:
         case OrchestratorError():
             return error

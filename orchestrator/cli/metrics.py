@@ -9,11 +9,11 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator.account import ledger
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import command
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
 from orchestrator.pulls import states

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import textwrap
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -49,6 +48,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "_skill": ("session",),
     "_history": ("tuning",),
 }
+
+#: Commands that agents call often, whose module is enough without the others of their group.
+ALONE = {"task add": "task_add"}
 
 #: Words that people try first, and the commands they mean.
 _MEANT = {
@@ -96,6 +98,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **{"formatter_class": checks, **options})
 
     def format_help(self) -> str:
+        import textwrap
+
+        self.epilog = textwrap.dedent(self.epilog or "")
         self.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as the terminal
         return super().format_help()
 
@@ -151,12 +156,12 @@ def group(words: str, text: str | None) -> None:
 def parse(words: list[str]) -> Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
     pairs = zip(["", *words], words, strict=False)
-    own = (
+    own = [
         word
         for before, word in pairs
         if before != "--project" and (word[:1] != "-" or word == "--version")
-    )
-    parser = _build(next(own, None))
+    ]
+    parser = _build(own)
     arguments, rest = parser.parse_known_args(words)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
         # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
@@ -175,44 +180,57 @@ def parse(words: list[str]) -> Namespace:
 
 def whole() -> Parser:
     """Return the parser of all commands."""
-    return _build(None)
+    return _build([])
 
 
-def _build(wanted: str | None) -> Parser:
-    """Make the parser: of the command `wanted`, or of all; `--version` needs no command."""
+def _build(wanted: list[str]) -> Parser:
+    """Make the parser of the command that these words begin with, or of all without such a command.
+
+    `--version` needs no command.
+    """
     parser = Parser(prog="orchestrator", **_help(_HELP))
     parser.add_argument("--version", action="version", version=f"orchestrator {__version__}")
     here = "the project to work on (default: the project of the current folder)"
     parser.add_argument("--project", metavar="DIR", help=here)
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    names = {"--version": []}.get(wanted or "", [wanted] if wanted in MODULES else list(MODULES))
-    for module in (module for name in names for module in MODULES[name]):
-        import_module(f"orchestrator.cli.{module}")
     parsers, inside = {"": parser}, {}
-    # A group stands before its commands: its words are the beginning of theirs.
-    declared = [(names.index(w.split()[0]), w) for w in COMMANDS if w.split()[0] in names]
-    for _, words in sorted(declared):
+    for words in _declared(wanted):
         above, _, name = words.rpartition(" ")
         if above not in inside:
             inside[above] = parsers[above].add_subparsers(
                 title="commands", metavar="COMMAND", parser_class=Parser
             )
-        texts = _help(COMMANDS[words][1])
+        texts = _help(COMMANDS[words][1] if words in COMMANDS else "")
         shown = {} if name.startswith("_") else {"help": texts["description"].replace("%", "%%")}
         parsers[words] = inside[above].add_parser(name, **shown, **texts)
         _fill(parsers[words], words)
     return parser
 
 
+def _declared(wanted: list[str]) -> list[str]:
+    """Load and return the commands that may be meant, each group before its commands."""
+    alone = " ".join(wanted[:2])
+    if alone in ALONE:
+        import_module(f"orchestrator.cli.{ALONE[alone]}")
+        return [wanted[0], alone]
+    first = wanted[0] if wanted else ""
+    names = {"--version": []}.get(first, [first] if first in MODULES else list(MODULES))
+    for module in (module for name in names for module in MODULES[name]):
+        import_module(f"orchestrator.cli.{module}")
+    # A group's words are the beginning of those of its commands.
+    found = [(names.index(w.split()[0]), w) for w in COMMANDS if w.split()[0] in names]
+    return [words for _, words in sorted(found)]
+
+
 def _help(text: str) -> dict[str, Any]:
     """Return the two parts of a command's help, as options of a parser."""
     summary, _, rest = text.partition("\n\n")
-    return {"description": " ".join(summary.split()).rstrip("."), "epilog": textwrap.dedent(rest)}
+    return {"description": " ".join(summary.split()).rstrip("."), "epilog": rest}
 
 
 def _fill(parser: Parser, words: str) -> None:
     """Add a command's arguments, and what `parse` and `main` want to know."""
-    run, _, arguments = COMMANDS[words]
+    run, _, arguments = COMMANDS.get(words, (None, "", ()))  # a group that is not loaded
     example = f"examples:\n  {parser.prog}"
     # The options of every command may stand anywhere; the help of `orchestrator` shows them.
     for name, action in ("--project", "store"), ("--json", "store_true"):

@@ -13,12 +13,12 @@ from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.stuck import stuck
 from orchestrator.project import mark
 from orchestrator.text.words import count, span
 from orchestrator.tick import problems
-from orchestrator.tick.inbox import Item, items
+from orchestrator.tick.inbox import Item, survey
 from orchestrator.tick.observe import Observation
 
 #: Seconds without a tick after which a session is told: by then no schedule can be active.
@@ -37,7 +37,9 @@ def tell(arguments: Namespace) -> None:
     layout = context.layout(arguments)
     if context.running_agent() is None and mark.is_initialised(layout):
         loaded, seen = context.look(layout)
-        for line in (_waiting(items(layout, loaded, seen)), _wrong(layout, loaded, seen)):
+        planned = plan(seen.snapshot, loaded.config, seen.now)
+        waiting = survey(layout, loaded, seen, planned=planned).items
+        for line in (_waiting(waiting), _wrong(layout, loaded, seen, planned)):
             if line:
                 output.out(f"Orchestrator: {line}")
 
@@ -59,12 +61,12 @@ def _kind(item: Item) -> tuple[str, str]:
     return ("agent", "paused after failures") if item.agent else ("task", "failed or stuck")
 
 
-def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
+def _wrong(layout: Layout, loaded: Settings, seen: Observation, planned: Plan) -> str | None:
     now = context.now()
     codes = {problem.code for problem in problems.find_problems(layout, loaded, seen, now)}
     told = sorted(code for code in codes - _TOLD_OTHERWISE if code.isidentifier())
     said = [f"problems: {', '.join(told)}"] if told else []
-    held = stuck(plan(seen.snapshot, loaded.config, now)).values()
+    held = stuck(planned).values()
     if number := sum(verdict.code != "system_paused" for verdict in held):
         said.append(f"{count(number, 'waiting task')} that no agent can start")
     ticked = problems.last_tick(layout)

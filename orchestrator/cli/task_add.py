@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output, task_values
 from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
-from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, PRIORITIES, Split, Task, iso
 from orchestrator.project import mark
@@ -73,11 +71,13 @@ def add(arguments: Namespace) -> None:
     if not arguments.edit:
         _add(arguments, layout, loaded, agent)
         return
+    import shlex
+
+    from orchestrator.cli import editor
+
     incoming = shlex.quote(f"{layout.root}/.orchestrator/shared/queue/incoming/")
     escaped = incoming.replace("{", "{{").replace("}", "}}")
     again = f"correct it, then: mv {{path}} {escaped}"
-    from orchestrator.cli import editor
-
     with editor.edited(_draft(arguments), "new-task", again) as text:
         _take(arguments, text)
         _add(arguments, layout, loaded, agent)
@@ -86,6 +86,8 @@ def add(arguments: Namespace) -> None:
 def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | None) -> None:
     role = task_values.task_role(arguments.role, loaded.roles, force=arguments.force)
     if agent is not None:
+        from orchestrator.guard import secret_shapes
+
         arguments.title = secret_shapes.withheld(arguments.title)
         arguments.body = secret_shapes.withheld(arguments.body)
         _refuse_secrets(arguments)
@@ -128,6 +130,8 @@ def _refuse_secrets(arguments: Namespace) -> None:
 
     A part of it that is withheld would leave a field that names nothing.
     """
+    from orchestrator.guard import secret_shapes
+
     depends_on = " ".join(arguments.depends_on)
     for option, value in ("--branch", arguments.branch or ""), ("--depends-on", depends_on):
         name = secret_shapes.found(value)
@@ -139,6 +143,8 @@ def _title(arguments: Namespace) -> str | None:
     """Return the title, or None if the editor asks for it. Raises UsageError."""
     words: list[str] = arguments.words
     if len(words) > 1:
+        import shlex
+
         example = f"orchestrator task add {shlex.quote(' '.join(words))}"
         raise UsageError(f"the title has to be one word for the shell: {words}", f"try: {example}")
     if words and arguments.title is not None:

@@ -9,11 +9,8 @@ from orchestrator.cli import context, output
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, did_you_mean
-from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role, parse_time
-from orchestrator.plan import dependencies
-from orchestrator.plan.rules import A_TIME
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 
@@ -57,6 +54,8 @@ def task_role(
 
 def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
     """Refuse a text that cannot be a branch's name; warn of a branch that does not exist (yet)."""
+    from orchestrator.git import call, repository
+
     if call.run(layout.root, "check-ref-format", f"refs/heads/{branch}").code != 0:
         hint = "see: git help check-ref-format"
         raise OrchestratorError(f"{branch!r} cannot be the name of a branch", hint)
@@ -68,6 +67,8 @@ def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
 def check_time(value: str | None) -> None:
     """Raise OrchestratorError for a NOT_BEFORE that is not a time; None and "" are no value."""
     if value and parse_time(value) is None:
+        from orchestrator.plan.rules import A_TIME
+
         message = f"{value!r} is not a time for not_before"
         raise OrchestratorError(message, f"give a time like {A_TIME}")
 
@@ -104,6 +105,7 @@ def named_dependencies(
 
 def circular(layout: Layout, loaded: Settings, store: Store, task_id: str) -> list[str]:
     """Return a warning if a new task depends on tasks that wait for each other in a circle."""
+    from orchestrator.plan import dependencies
     from orchestrator.pulls import states
 
     prs = states.known(layout, loaded.config) or []

@@ -6,8 +6,9 @@ To add a client, see CONTRIBUTING.md. `tests/client_contract.py` states what eve
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
+from orchestrator.fields import NamedTuple
 from orchestrator.finding import Finding
 from orchestrator.model import Agent, Config, Outcome, Role
 

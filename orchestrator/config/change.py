@@ -12,10 +12,10 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
 from orchestrator.system import files, locks

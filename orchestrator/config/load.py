@@ -9,13 +9,12 @@ supervisor) needs no YAML and no git.
 
 import os
 import time
-from typing import NamedTuple
 
 from orchestrator import __version__
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
 from orchestrator.errors import ConfigError
-from orchestrator.git import remotes, repository
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
 from orchestrator.project import mark
@@ -135,6 +134,8 @@ def _with_base_branch(layout: Layout, config: Config) -> Config:
     """
     if config.base_branch is not None:
         return config
+    from orchestrator.git import remotes, repository
+
     root = layout.root
     found = remotes.head(root, config.remote) or mark.first_branch(layout)
     return config._replace(base_branch=found or repository.current_branch(root))

@@ -22,9 +22,7 @@ PASSWORD_HINT = (
 _SECRET = ("password", "sslpassword")
 _SCHEMA = r"[a-z_][a-z0-9_]{0,40}"
 #: `store` at the top level, as a line of YAML, or as a key of JSON.
-_STORE = re.compile(
-    rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?(postgres(?:ql)?://[^\s"',}#]*)""", re.M
-)
+_STORE = rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?(postgres(?:ql)?://[^\s"',}#]*)"""
 
 
 def wrong(text: str) -> str | None:
@@ -83,7 +81,7 @@ def in_text(source: bytes) -> str | None:
     It needs no YAML reader, and a broken file does not hide the queue. `config.keys` refuses an
     address that this function does not see.
     """
-    found = _STORE.search(source) if b"postgres" in source else None
+    found = re.search(_STORE, source, re.M) if b"postgres" in source else None
     return found[1].decode(errors="replace") if found else None
 
 

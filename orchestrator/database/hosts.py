@@ -7,7 +7,7 @@ to the host's worker; if the worker is removed because its heartbeat stopped, th
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator import __version__
 from orchestrator.database import schema
@@ -15,6 +15,7 @@ from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.system import files
 

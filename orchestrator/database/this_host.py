@@ -4,10 +4,10 @@ import os
 import re
 import secrets
 import socket
-from typing import NamedTuple
 
 from orchestrator.database import address as addresses
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.system import files
 

@@ -8,10 +8,10 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from orchestrator.demo import shop
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.system import commands, process

@@ -6,7 +6,7 @@ calls: the product manager adds a task for each of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from orchestrator.fields import NamedTuple
 
 
 class Step(NamedTuple):

@@ -12,8 +12,8 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system import process
 
 #: Seconds after which a lock on refs in a repository in which processes of other machines may work

@@ -12,9 +12,22 @@ from orchestrator.errors import GitError
 from orchestrator.git import place, repository, worktree_commands
 from orchestrator.system import disk, files
 
+#: The file in a git folder that went along which says why its worktree was set aside.
+_WHY = os.path.join(".git-folder", "orchestrator-why")
 
-def move(root: str, path: str) -> None:
-    """Set a worktree, or what is in its place, aside.
+
+def reason(aside: str) -> str | None:
+    """Return what git said before this worktree was set aside; None if it is not known."""
+    try:
+        return (
+            files.read_inside(os.path.join(aside, _WHY), aside).decode("utf-8", "replace").strip()
+        )
+    except OSError:
+        return None
+
+
+def move(root: str, path: str, why: str = "") -> None:
+    """Set a worktree, or what is in its place, aside; `why` is for the person who looks at it.
 
     Its git folder goes along: git deletes the folder of a worktree that is gone, with those of its
     submodules, and until then every git looks into it.
@@ -31,6 +44,8 @@ def move(root: str, path: str) -> None:
         if os.path.islink(aside) or not os.path.isdir(aside) or os.path.lexists(inside):
             inside = files.free_name(f"{path}.set-aside")
         os.rename(folder, inside)
+        if why and inside == os.path.join(aside, ".git-folder"):
+            files.write_atomic(os.path.join(aside, _WHY), why.encode(), 0o644)
 
 
 def replace_after(error: GitError, path: str) -> None:
@@ -40,10 +55,10 @@ def replace_after(error: GitError, path: str) -> None:
     """
     if disk.shortage(os.path.dirname(path)) is not None:
         raise error
-    replace(path)
+    replace(path, error.message)
 
 
-def replace(path: str) -> None:
+def replace(path: str, why: str = "") -> None:
     """Set the whole worktree aside, and create a new worktree in its place. Raises GitError."""
     # Git finds no repository in a worktree with a damaged HEAD.
     own = worktree_commands.own_folder(path) or ""
@@ -52,7 +67,7 @@ def replace(path: str) -> None:
     if commit is None:
         raise GitError(f"{path} has content that git cannot keep")
     locked = place.words(os.path.join(own, "locked"))
-    move(root, path)
+    move(root, path, why)
     worktree_commands.prune(root)
     worktree_commands.add(root, path, commit)
     if locked:
@@ -73,7 +88,7 @@ def in_order(
     except GitError as error:
         if not re.search(_IN_THE_WAY, error.message):
             raise
-        replace(path)
+        replace(path, error.message)
         (again or checkout)()
 
 

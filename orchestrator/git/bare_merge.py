@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import place, settings
 from orchestrator.git.call import ask, run
 from orchestrator.git.worktree_commands import OUR_NAME, remove_index

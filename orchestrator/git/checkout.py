@@ -7,8 +7,8 @@ like before a run; `commands_in` reads from git's own trace which commands of an
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import call, worktree_commands
 from orchestrator.system import files
 

@@ -8,9 +8,9 @@ remote has; each finding names what the ref held, and a command.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from orchestrator.errors import GitError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, worktree_commands
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.system import files

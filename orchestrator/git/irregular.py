@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 
 #: What git and the product read in a worktree, in any folder.
@@ -33,7 +33,7 @@ _READ = frozenset(
 _SHARED = ("", "info", "objects/info", "objects/pack")
 _SHARED_TREES = ("refs", "logs/refs")
 #: Files of a worktree's git folder (gitrepository-layout(5)), and the product's own files there.
-_FILES = re.compile(
+_FILES = (
     r"(?!NOTES_MERGE_WORKTREE)[A-Z_0-9]+|index|gitdir|commondir|locked|config\.worktree"
     r"|sharedindex\..*|orchestrator-.*|.*\.lock"
 )
@@ -111,11 +111,12 @@ def _odd_below(top: str, *, links: bool = False, is_ours: bool = False) -> Itera
         folder = waiting.pop()
         if is_ours:
             _open(folder)
-        for entry in _entries(folder):
+        # Tens of thousands of plain files can be in one folder: one look at each.
+        for entry in (x for x in _entries(folder) if not x.is_file(follow_symlinks=False)):
             if entry.is_dir(follow_symlinks=False):
                 if not (links and _holds_objects(folder, entry.name)):
                     waiting.append(entry.path)
-            elif not entry.is_file(follow_symlinks=False) and (links or not entry.is_symlink()):
+            elif links or not entry.is_symlink():
                 yield entry.path
 
 
@@ -157,7 +158,7 @@ def _move_misplaced(folder: str) -> list[str]:
 
 def _misplaced(folder: str) -> Iterator[str]:
     for entry in _entries(folder):
-        if _FILES.fullmatch(entry.name) if entry.is_dir() else entry.name in _FOLDERS:
+        if re.fullmatch(_FILES, entry.name) if entry.is_dir() else entry.name in _FOLDERS:
             yield entry.path
     for name in ("logs", "info"):
         for entry in _entries(os.path.join(folder, name)):

@@ -7,8 +7,8 @@ Lines are counted in the common ancestor: only there do the numbers of two branc
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git.call import head
 from orchestrator.git.contents import PATCH_SETTINGS
 

@@ -6,9 +6,9 @@ A remote that cannot be reached is a SystemFault. A remote that refuses a push g
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from orchestrator.errors import Rejected, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import lfs, repairs, settings
 from orchestrator.git.call import DURABLE, lines, reason, run
 

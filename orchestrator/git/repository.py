@@ -6,7 +6,7 @@ product's own, by commit ids and full ref names.
 
 import itertools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from orchestrator import layout
 from orchestrator.errors import GitError, OrchestratorError
@@ -260,6 +260,22 @@ def tips(root: str, commits: Collection[str]) -> list[str]:
 def delete_ref(root: str, ref: str, commit: str) -> None:
     """Delete a ref, if it still points at `commit`."""
     ask(root, "update-ref", "--no-deref", "-d", ref, commit)
+
+
+def delete_refs(root: str, refs: Mapping[str, str]) -> set[str]:
+    """Delete refs that still point at these commits, by full name; return which ones are deleted.
+
+    Two git processes for all of them: with packed refs, each deletion writes all refs again.
+    """
+    words = ("update-ref", "--no-deref", "--stdin")
+    asked = "".join(f"delete {ref} {commit}\n" for ref, commit in refs.items())
+    if run(root, *words, stdin=asked).code == 0:
+        return {*refs}
+    # Git deletes all or nothing: a ref that has moved is left out.
+    now = exact_refs(root, *refs)
+    still = {ref: commit for ref, commit in refs.items() if now.get(ref) == commit}
+    ask(root, *words, stdin="".join(f"delete {ref} {commit}\n" for ref, commit in still.items()))
+    return {*still}
 
 
 def keep(root: str, ref: str, commit: str) -> str:

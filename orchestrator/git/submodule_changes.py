@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import call
 from orchestrator.git.submodules import LIST
 

@@ -11,10 +11,10 @@ import contextlib
 import os
 import re
 from collections.abc import Container, Sequence
-from typing import NamedTuple
 
 from orchestrator import layout
 from orchestrator.errors import GitError, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import call, submodule_config, worktree_commands
 from orchestrator.system import files
 

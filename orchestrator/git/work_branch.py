@@ -4,9 +4,10 @@ Only with this memory can a commit that the product pushed itself be told from o
 pushed: only the former may be replaced (reference 9.6).
 """
 
-from typing import NamedTuple
+from collections.abc import Collection
 
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository
 
 #: Below these names, by branch: the last commit that the product pushed, and the last commit at the
@@ -52,10 +53,13 @@ def pushed(root: str) -> list[str]:
     return [ref.removeprefix(OWN) for ref in repository.refs(root, OWN)]
 
 
-def forget(root: str, branch: str = "") -> None:
-    """Forget a branch that is removed; without a branch, all of them."""
-    for ref, commit in repository.refs(root, OWN + branch, OTHERS + branch).items():
-        repository.delete_ref(root, ref, commit)
+def forget(root: str, branches: Collection[str] | None = None) -> None:
+    """Forget branches that are removed; by default all of them."""
+    found = repository.refs(root, OWN, OTHERS)
+    names = {place + branch for branch in branches or () for place in (OWN, OTHERS)}
+    doomed = {ref: commit for ref, commit in found.items() if branches is None or ref in names}
+    if doomed:
+        repository.delete_refs(root, doomed)
 
 
 def parents_of(branch: str) -> list[str]:

@@ -10,10 +10,10 @@ import os
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator import layout
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
     aside,
@@ -147,12 +147,12 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         except worktree_commands.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
-            aside.replace(path)
+            aside.replace(path, found_inside.message)
         except SystemFault as fault:
             # Files so large that git would work for minutes stop no later task.
             if fault.code != "git_hung":
                 raise
-            aside.replace(path)
+            aside.replace(path, fault.message)
         except GitError as error:
             aside.replace_after(error, path)
     is_clean = found.dirty is False and found.branch is None

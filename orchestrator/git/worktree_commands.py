@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled
+from orchestrator.fields import NamedTuple
 from orchestrator.git import place
 from orchestrator.git.call import CHECKOUT_TIMEOUT, again, ask, lines, reason, run
 from orchestrator.system import files
@@ -223,13 +223,13 @@ def quit_operations(worktree: str) -> None:
     if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
         run(worktree, "rebase", "--quit")  # `left_behind` has kept its autostash
     for name in os.listdir(folder):
-        if _OPERATION.fullmatch(name):
+        if re.fullmatch(_OPERATION, name):
             files.remove_tree(os.path.join(folder, name))
 
 
 #: What operations leave in a git folder until they end: git's function `remove_branch_state`, and
 #: the folders of rebase, am and cherry-pick if git itself did not remove them.
-_OPERATION = re.compile(
+_OPERATION = (
     r"BISECT_.*|(?!ORIG_).*_HEAD|MERGE_(MSG|MODE|RR|AUTOSTASH)|SQUASH_MSG|AUTO_MERGE"
     r"|sequencer|rebase-(merge|apply)"
 )

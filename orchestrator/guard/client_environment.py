@@ -10,9 +10,11 @@ _GIT_POSITION = (
     "GIT_PREFIX",
 )  # fmt: skip
 
-#: Git shows the objects that are pushed, and not those that `git replace` puts in their place: an
-#: agent could let a reviewer, a check or a merge see other work than what it delivers.
-_AS_PUSHED = {"GIT_NO_REPLACE_OBJECTS": "1"}
+#: Git shows the objects that are pushed, and not those that `git replace` or `info/grafts` put in
+#: their place: an agent could let a reviewer, a check or a merge see other work than what it
+#: delivers. A file that does not exist, and not /dev/null: `git replace --convert-graft-file`
+#: deletes it.
+_AS_PUSHED = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/nonexistent/grafts"}
 
 #: Beginnings of names of variables that point to the terminal, the editor or the trace in which a
 #: person started the run: a client could open a pane there, or report there.

@@ -9,8 +9,9 @@ cannot know every secret; SECURITY.md describes its limits.
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from orchestrator.fields import NamedTuple
 from orchestrator.guard.compiled_shapes import ROWS
 from orchestrator.model import Outcome
 

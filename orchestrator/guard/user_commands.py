@@ -7,9 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports

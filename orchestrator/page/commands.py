@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 
 
 class Refused(OrchestratorError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
@@ -13,6 +12,7 @@ from pygments.lexer import Lexer
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
+from orchestrator.fields import NamedTuple
 from orchestrator.text.quoting import visible
 
 #: Lines that are shown of one diff; the rest is left to the command line.

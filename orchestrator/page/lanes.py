@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import parse_time
 from orchestrator.page.plots import marker, picture, text
 from orchestrator.text.quoting import visible

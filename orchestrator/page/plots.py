@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from markupsafe import Markup
 
+from orchestrator.fields import NamedTuple
 from orchestrator.text.quoting import visible
 
 #: Shapes around the origin: filled, or drawn as lines (see `plots.css`).

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment
 
+from orchestrator.fields import NamedTuple
 from orchestrator.page import board, history, work
 from orchestrator.page.commands import Commands
 

@@ -1,8 +1,8 @@
 """Dependencies: whether a task that another task waits for is finished, and cycles. Pure."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import PullRequest, Task
 
 #: How the verdict on a dependency begins that only a person can end, and the verdict on an id that

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Pace, UsageWindow
 
 _DAY = 86_400

@@ -6,8 +6,8 @@ A pure function of a snapshot, the configuration and the time. `tick`, `tick --d
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Action, Agent, Config, Snapshot, Task
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.rules import RULES, Verdict, verdicts

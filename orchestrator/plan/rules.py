@@ -16,8 +16,9 @@ The reason is the first verdict that is not ok, in the order of this file.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Agent, Task, iso, parse_time
 from orchestrator.plan import pace
 from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK

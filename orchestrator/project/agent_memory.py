@@ -7,8 +7,9 @@ is counted exactly once.
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.system import files, records
 from orchestrator.system.process import ProcessId

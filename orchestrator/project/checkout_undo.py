@@ -5,8 +5,8 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import checkout, repository, stashes
 from orchestrator.layout import Layout
 from orchestrator.model import Problem

@@ -3,7 +3,7 @@
 `docs/events.md` is the schema: each event with its fields.
 """
 
-import heapq
+import itertools
 import json
 import os
 import re
@@ -28,6 +28,9 @@ LATE, BLOCK = 3600.0, 64 << 10
 #: A line as `append` writes it begins with `_FORM`, its time, `_BEFORE_KIND` and its event.
 _FORM, _BEFORE_KIND = b'{"at": "', b'Z", "event": "'
 _TIME, _PLACE, _KIND = slice(8, 28), slice(27, 41), 40
+
+#: Lines that are read at once: the first, and the following.
+_FIRST, _SEVERAL = 1, 500
 
 _decode = json.JSONDecoder().decode
 
@@ -63,8 +66,14 @@ def everywhere(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]
 
     Lines of other hosts have the key `host`. `since`: as for `lines`. Raises StoreFault.
     """
-    others = stores.of_project(layout).events(most)
-    yield from heapq.merge(lines(layout, most, since), others, key=_at)
+    own, others = lines(layout, most, since), iter(stores.of_project(layout).events(most))
+    first = next(others, None)
+    if first is None:  # the usual project has one host
+        yield from own
+        return
+    import heapq
+
+    yield from heapq.merge(own, itertools.chain([first], others), key=_at)
 
 
 def _at(line: bytes) -> bytes:
@@ -88,15 +97,36 @@ def read(
     """
     needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
     found = everywhere(layout, most, since) if of_all_hosts else lines(layout, most, since)
-    for line in found:
-        is_other = starts and line[_PLACE] == _BEFORE_KIND and not line.startswith(starts, _KIND)
-        if needle in line and not is_other:
-            try:
-                event = _decoded(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(event, dict):
-                yield event
+    wanted = (
+        line
+        for line in found
+        if needle in line
+        and not (starts and line[_PLACE] == _BEFORE_KIND and not line.startswith(starts, _KIND))
+    )
+    # The first lines at once: a reader of a few lines need not wait for many.
+    number = _FIRST
+    while several := list(itertools.islice(wanted, number)):
+        yield from (event for event in _events(several) if isinstance(event, dict))
+        number = _SEVERAL
+
+
+def _events(several: list[bytes]) -> Iterable[object]:
+    """Read some lines: at once, which is twice as fast, or one by one if one cannot be read."""
+    try:
+        found: list[object] = _decode(f"[{b','.join(several).decode()}]")
+        if len(found) == len(several) and all(line.endswith(b"}\n") for line in several):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    return map(_event, several)
+
+
+def _event(line: bytes) -> object:
+    """Read a line; None if it cannot be read."""
+    try:
+        return _decoded(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _decoded(line: bytes) -> object:

@@ -8,8 +8,9 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 
 import os
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Agent, Outcome, PullRequest
 from orchestrator.system import files, records
 from orchestrator.system.disk import Shortage

@@ -11,9 +11,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.guard.user_commands import Checker, Failure

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -28,6 +29,10 @@ ASIDE = ".damaged-"
 #: there may be before records are put away: not one at each merge.
 KEPT = 50
 SLACK = 10
+#: Records that one process remembers, and the seconds after which a second change of a file gives
+#: it another time (file times advance with the kernel's clock tick).
+REMEMBERED = 1_000
+CLEAR = 0.1
 #: The key of a record that says that a person called the pull request merged.
 _SAID = "said_merged"
 
@@ -56,16 +61,47 @@ def damaged(folder: str) -> list[tuple[str, str]]:
 
 def _damage(path: str, pr_id: str) -> str | None:
     try:
-        record = files.json_object(files.read_regular(path))
+        seen = _look(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    if record is None:
+    if seen is None:
         return "it is not a JSON object"
+    record, pr = seen
     if record.get("id") != pr_id:
         return f'its "id" is not "{pr_id}"'
-    return None if from_record(record) else "a field is missing or has a wrong value"
+    return None if pr else "a field is missing or has a wrong value"
+
+
+#: A record, which nobody may change, and the pull request that it describes, if it is sound.
+Seen = tuple[Mapping[str, object], PullRequest | None]
+_NOTHING: Seen = ({}, None)
+#: What this process read, by path, each with what changes when the file does. A tick and a run look
+#: at each record several times.
+_SEEN: dict[str, tuple[tuple[int, ...], Seen | None]] = {}
+
+
+def _look(path: str) -> Seen | None:
+    """Return what a file says; None if it is not a JSON object. Raises OSError, ValueError."""
+    found = os.lstat(path)
+    mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    known = _SEEN.get(path)
+    if known is not None and known[0] == mark:
+        return known[1]
+    record = files.json_object(files.read_regular(path))
+    result = None if record is None else (record, from_record(record))
+    is_room = path in _SEEN or len(_SEEN) < REMEMBERED
+    if is_room and time.time() - found.st_ctime > CLEAR:
+        _SEEN[path] = (mark, result)
+    return result
+
+
+def _seen_or_none(path: str) -> Seen | None:
+    try:
+        return _look(path)
+    except (OSError, ValueError):  # ValueError: a path with a null character
+        return None
 
 
 def _numbers(folder: str) -> set[int]:
@@ -110,7 +146,12 @@ class Book:
         return _numbers(self._merged)
 
     def free_number(self) -> int:
-        return max((*self._numbers(), *self._away_numbers()), default=0) + 1
+        """Return a number above those of all records."""
+        number = max(self._numbers(), default=0) + 1
+        # The newest records are not put away, unless a person deleted those that were left.
+        if number == 1 or self._read(str(number)):
+            number = max((*self._numbers(), *self._away_numbers()), default=0) + 1
+        return number
 
     def list(self) -> list[PullRequest]:
         """Return the pull requests that are not put away, oldest first."""
@@ -149,10 +190,9 @@ class Book:
         return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
-        record = self._read(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else {}
+        record, pr = self._seen(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else _NOTHING
         if record.get("id") != pr_id:
             return None
-        pr = from_record(record)
         if pr and pr.url == self.path(pr_id):
             pr = pr._replace(url=self._where(pr_id))
         # The word of a person outranks the state that a forge shows (reference 9.3).
@@ -183,7 +223,7 @@ class Book:
         said = {_SAID: True} if before.get(_SAID) is True else {}
         self._write(pr.id, {**row, **kept, **said})
 
-    def raw(self, pr_id: str) -> dict[str, object]:
+    def raw(self, pr_id: str) -> Mapping[str, object]:
         """Return a record with all its keys, for a book that moves."""
         return self._read(pr_id)
 
@@ -205,8 +245,8 @@ class Book:
         """Undo `say_merged`: the pull request is what the forge and git show again."""
         with self.locked():
             record = self._read(self.find(pr_id).id)
-            record |= {"state": "open", _SAID: False, "said": False, "followed": False}
-            self._write(pr_id, record)
+            changed = {"state": "open", _SAID: False, "said": False, "followed": False}
+            self._write(pr_id, {**record, **changed})
 
     def locked(self) -> AbstractContextManager[object]:
         """Return the lock under which records change. Raises LockHeld."""
@@ -231,10 +271,14 @@ class Book:
     def _away(self, pr_id: str) -> str:
         return os.path.join(self._merged, f"{pr_id}.json")
 
-    def _read(self, pr_id: str) -> dict[str, object]:
+    def _read(self, pr_id: str) -> Mapping[str, object]:
+        return self._seen(pr_id)[0]
+
+    def _seen(self, pr_id: str) -> Seen:
         # The last: it was put away, and brought back, between the two looks before.
         places = (self.path(pr_id), self._away(pr_id), self.path(pr_id))
-        return next(filter(None, map(files.read_json, places)), {})
+        found = (each for each in map(_seen_or_none, places) if each and each[0])
+        return next(found, _NOTHING)
 
     def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
         files.make_folder(self.folder)

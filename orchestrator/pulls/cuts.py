@@ -6,8 +6,8 @@ The branch of such a task is cut from what its dependencies delivered. It lands 
 import os
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest, Task

@@ -11,7 +11,12 @@ from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
+from orchestrator.tasks import store, stores
 
+#: Records of merged pull requests that are put away while a lock is held: tenths of a second. With
+#: more than MANY records beside those of the unfinished ones, a tick is noticeably slower.
+AT_ONCE = 2_000
+MANY = 500
 #: By the value of `forge` in agents.yaml. `auto` is the first that takes the remote's address.
 FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
 
@@ -84,6 +89,15 @@ def with_merged(
         return prs
     book = of_project(layout, config).book
     return [*prs, *(pr for number in sorted(missing) if (pr := book.get(number)))]
+
+
+def of_branch(layout: Layout, config: Config, branch: str) -> PullRequest | None:
+    """Return the pull request of a task's branch, also if its record was put away; else None."""
+    task = store.of_branch(stores.of_project(layout), branch)
+    if task is None or task.pr is None:
+        return None
+    pr = of_project(layout, config).book.get(task.pr)
+    return pr if pr and pr.branch == branch else None
 
 
 def put_away(layout: Layout, config: Config, most: int) -> None:

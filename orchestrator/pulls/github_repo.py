@@ -9,8 +9,8 @@ on any host. So ssh and gh are asked, and the answer is remembered for the next 
 import os
 import re
 import time
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.pulls.gh import Gh

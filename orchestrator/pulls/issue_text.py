@@ -7,9 +7,10 @@ An issue's text was written by others, so the task quotes it.
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.model import PRIORITIES, Task
 from orchestrator.tasks import parts, task_file
 from orchestrator.text import quoting

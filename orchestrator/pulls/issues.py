@@ -10,10 +10,11 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Problem, Task, iso
 from orchestrator.project import faults

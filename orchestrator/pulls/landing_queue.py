@@ -7,9 +7,9 @@ It also keeps what earlier landings found out, so that no check runs twice on th
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest, Task, task_order
 from orchestrator.pulls import cuts, states, verdicts

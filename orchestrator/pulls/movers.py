@@ -7,8 +7,9 @@ so: its own item, or the item of a task. `tick.moves` collects the facts.
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
 from orchestrator.plan.rules import Verdict
 from orchestrator.pulls import states

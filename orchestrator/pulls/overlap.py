@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, overlap, repository, worktree_commands
+from orchestrator.fields import NamedTuple
+from orchestrator.git import base_branch, overlap, ref_files, repository, worktree_commands
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest, Role, Task
@@ -233,12 +233,17 @@ class Radar:
         return cut if on_top and not repository.is_ancestor(cwd, cut or "", base) else base
 
     def _tip(self, base: str) -> str | None:
+        if base not in self._bases:
+            root, remote = self._layout.root, self._config.remote
+            # A command that only reads is short: a git process would be a tenth of it.
+            plain = None if self._keep else ref_files.remote_commit(root, remote, base)
+            self._bases[base] = plain or self._asked_tip(base)
+        return self._bases[base]
+
+    def _asked_tip(self, base: str) -> str | None:
         if not self._remote:
             self._remote = [base_branch.remote_of(self._layout, self._config)]
-        if base not in self._bases:
-            found = base_branch.branch_commit(self._layout.root, self._remote[0], base)
-            self._bases[base] = found
-        return self._bases[base]
+        return base_branch.branch_commit(self._layout.root, self._remote[0], base)
 
     def _task(self, task_id: str) -> Task | None:
         if task_id not in self._tasks:

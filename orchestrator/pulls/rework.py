@@ -8,10 +8,10 @@ it conflicts with its base. Each fact counts once: the task's history keeps its 
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso

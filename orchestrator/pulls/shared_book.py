@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.database import access
 from orchestrator.layout import Layout
-from orchestrator.pulls.book import Book, from_record
+from orchestrator.pulls.book import Book, Seen, from_record
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
@@ -66,8 +66,8 @@ class SharedBook(Book):
         return self.path(pr_id)
 
     def _damage(self, pr_id: str) -> str | None:
-        record = self._read(pr_id)
-        good = not record or (record.get("id") == pr_id and from_record(record) is not None)
+        record, pr = self._seen(pr_id)
+        good = not record or (record.get("id") == pr_id and pr is not None)
         return None if good else "a field is missing or has a wrong value"
 
     def _put_aside(self, pr_id: str) -> None:
@@ -81,11 +81,12 @@ class SharedBook(Book):
                 *(self._forge, int(pr_id)),
             )
 
-    def _read(self, pr_id: str) -> dict[str, object]:
+    def _seen(self, pr_id: str) -> Seen:
         query = "SELECT record FROM orchestrator_pull_requests WHERE forge = %s AND number = %s"
         for (record,) in self._session.rows(query, self._forge, int(pr_id)):
-            return record if isinstance(record, dict) else {}
-        return {}
+            record = record if isinstance(record, dict) else {}
+            return record, from_record(record)
+        return {}, None
 
     def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
         with self._session.transaction():

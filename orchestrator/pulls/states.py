@@ -7,13 +7,15 @@ change nothing.
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
+import functools
 import math
 import os
 import time
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
 
+from orchestrator import idle
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
@@ -146,7 +148,7 @@ def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
         if where.is_elsewhere and found.is_fetched:
             seen |= _pushed_by_hand(layout, answers, pair.base, open_ones)
         now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
-    now = _judged(layout, answers, remote, now)
+    now = _judged(layout, answers, lambda: remote, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
@@ -173,14 +175,17 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        pair = remote_pair.find(layout.root, config)
         answers = contents(layout, ask=False)
-        if not where.is_elsewhere:
+        find = functools.cache(lambda: remote_pair.find(layout.root, config))
+        if config.push_remote:
+            find()  # raises if there is no such remote
+        # The stamp names the files of their refs (`watched`): the records say what git would say.
+        if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
             # Only a fetch shows that the remote's branch is gone.
-            sure = [pr.id for pr in open_ones] if pair.base is None else []
-            seen = _seen(layout.root, answers, pair, open_ones, may_close=sure)
+            sure = [pr.id for pr in open_ones] if find().base is None else []
+            seen = _seen(layout.root, answers, find(), open_ones, may_close=sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
-        return _judged(layout, answers, pair.base, prs)
+        return _judged(layout, answers, lambda: find().base, prs)
     except OrchestratorError:
         return None
 
@@ -226,9 +231,12 @@ def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> 
 
 
 def _judged(
-    layout: Layout, answers: Contents, remote: str | None, prs: list[PullRequest]
+    layout: Layout, answers: Contents, remote: Callable[[], str | None], prs: list[PullRequest]
 ) -> list[PullRequest]:
-    """Return the pull requests, each open one with the verdict that its reviews come to."""
+    """Return the pull requests, each open one with the verdict that its reviews come to.
+
+    `remote` returns the name of the remote with the base; only reviews of other commits need it.
+    """
 
     def judged(pr: PullRequest) -> PullRequest:
         history = _history(layout, pr)
@@ -237,7 +245,7 @@ def _judged(
         def counts(commit: str) -> bool:
             if commit in heads:
                 return True
-            base = base_branch.branch_commit(layout.root, remote, pr.base)
+            base = base_branch.branch_commit(layout.root, remote(), pr.base)
             return base is not None and any(answers.is_update(commit, h, base) for h in heads)
 
         found = verdicts.standing([*verdicts.given(history), *pr.reviews], counts)

@@ -8,8 +8,8 @@ reviews that people gave on the forge come with the pull request.
 
 from collections.abc import Callable, Iterable
 from itertools import chain, takewhile
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Entry, Given
 
 APPROVED, CHANGES = "approved", "changes_requested"

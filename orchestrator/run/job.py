@@ -3,10 +3,10 @@
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
-from typing import NamedTuple
 
 from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
 from orchestrator.project.run_record import RunRecord

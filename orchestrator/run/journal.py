@@ -8,8 +8,8 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 import os
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.model import Outcome
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord

@@ -6,9 +6,9 @@ that repository is; with it, the submodule's remote must have the commit.
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     remotes,
     repository,

@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator.config import role_file
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import resources
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task
 from orchestrator.system import files

@@ -5,10 +5,11 @@ before anybody pays for a client.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model import PullRequest

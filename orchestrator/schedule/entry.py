@@ -11,8 +11,8 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import SCHEDULE_LOG, resources
 
 #: Characters that a line of text or a property list cannot contain: control characters, and bytes

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.setup import facts
 from orchestrator.setup.ecosystem_table import TABLE, Choice
 from orchestrator.setup.facts import Facts

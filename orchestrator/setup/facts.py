@@ -10,7 +10,9 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from orchestrator.fields import NamedTuple
 
 #: Requirements of development, in the order of preference.
 DEVELOPMENT = (

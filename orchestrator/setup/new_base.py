@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from orchestrator.config import change, edit, load
 from orchestrator.errors import OrchestratorError, did_you_mean
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, call, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest, Task

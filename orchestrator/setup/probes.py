@@ -11,10 +11,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
 from orchestrator.layout import Layout

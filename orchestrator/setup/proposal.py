@@ -10,9 +10,9 @@ import posixpath
 import shlex
 import shutil
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from orchestrator.config import change, edit
+from orchestrator.fields import NamedTuple
 from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config

@@ -9,9 +9,9 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.finding import Finding, warn
 from orchestrator.layout import Layout
 from orchestrator.project.mark import mark_path

@@ -15,8 +15,8 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.finding import Finding, ok, warn
 from orchestrator.setup import skills
 from orchestrator.system import files

@@ -5,8 +5,8 @@
 import contextlib
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system.process import signal_group
 
 

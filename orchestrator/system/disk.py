@@ -8,7 +8,8 @@ A tick asks this first: a tick that cannot write cannot record what it does.
 import errno
 import os
 import re
-from typing import NamedTuple
+
+from orchestrator.fields import NamedTuple
 
 #: With less than this left, a disk counts as full: bytes, and files (inodes).
 LEAST_BYTES = 1 << 20

@@ -219,7 +219,7 @@ def left_beside(folder: str, before: float) -> list[str]:
     """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in (each for each in entries if each.name[0] == "."):
             if re.fullmatch(_BESIDE, entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < before:

@@ -9,9 +9,9 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
 #: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the
@@ -164,13 +164,13 @@ def holder(path: str) -> Holder | None:
 def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
     """Yield those of the locks that a process holds, with the holder. Disturbs no other process."""
     try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            known = set(re.findall(r":(\d+) \d+ \w+$", file.read(), re.MULTILINE))
+        with open("/proc/locks", "rb") as file:
+            known = set(re.findall(rb":(\d+) \d+ \w+$", file.read(), re.MULTILINE))
     except OSError:
         known = None  # another system: each lock is tried for a moment
     for path in paths:
         try:
-            is_known = known is None or str(os.stat(path).st_ino) in known
+            is_known = known is None or b"%d" % os.stat(path).st_ino in known
         except OSError:
             continue
         if is_known and (found := holder(path)):

@@ -12,8 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
 #: Seconds between asking a group to end and making it end.

@@ -6,10 +6,12 @@ of the wrong type counts as missing. Imported by the waiting supervisor, so it i
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from orchestrator.fields import NamedTuple
 
 _T = TypeVar("_T")
 _MISSING = object()
@@ -36,38 +38,60 @@ def build(kind: type[_T], found: object) -> _T | None:
         found = dict(zip(kind.__annotations__, found, strict=False))
     if not isinstance(found, Mapping):
         return None
-    values: dict[str, Any] = {}
+    # The rows of a long history have few shapes: most fields need no look at their type.
     fields: Any = kind
-    defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
-    for name, wanted, exact, number in _fields(fields):
-        if name not in found and name in defaults:
-            continue
-        value: Any = found.get(name)
-        is_number = type(value) is number and -LARGEST < value < LARGEST
-        # Most fields of a long history fit as they are.
-        if not is_number and type(value) not in exact:
-            value = _fitted(wanted, value)
-        if value is not _MISSING:
-            values[name] = value
-        elif name not in defaults:
-            return None
-    return kind(**values)
+    wanted = _wanted(fields, tuple(found), tuple(map(type, found.values())))
+    values: dict[str, Any] = {name: found[name] for name in wanted.same}
+    numbers = {name: found[name] for name, _ in wanted.numbers}
+    if all(-LARGEST < number < LARGEST for number in numbers.values()):
+        return _refitted(kind, values | numbers, found, wanted.others)
+    return _refitted(kind, values, found, (*wanted.numbers, *wanted.others))
 
 
-@cache
-def _fields(kind: Any) -> list[tuple[str, Any, tuple[type, ...], Any]]:
-    """Return name and type of each field, and the types of values that fit it as they are.
+class _Wanted(NamedTuple):
+    """What an object of one shape has of the fields of a class."""
 
-    The last is `int` or `float` if numbers of that type fit within the bounds of numbers.
-    """
-    found = []
+    #: Fields whose values fit as they are.
+    same: tuple[str, ...]
+    #: Fields, each with its type, that fit if the numbers are within the bounds.
+    numbers: tuple[tuple[str, Any], ...]
+    #: The other fields, each with its type, without those that are missing and have a default.
+    others: tuple[tuple[str, Any], ...]
+
+
+@lru_cache(maxsize=1024)
+def _wanted(kind: Any, names: tuple[str, ...], types: tuple[type, ...]) -> _Wanted:
+    """Return what an object with these names, and values of these types, has of a class."""
+    given = dict(zip(names, types, strict=True))
+    same, numbers, others = [], [], []
     for name, wanted in kind.__annotations__.items():
+        if name not in given and name in kind._field_defaults:
+            continue
         optional = get_origin(wanted) is UnionType and len(get_args(wanted)) == 2
         parts = get_args(wanted) if optional and type(None) in get_args(wanted) else (wanted,)
-        exact = tuple(part for part in parts if part in (str, type(None)))
-        number = next((part for part in parts if part in (int, float)), None)
-        found.append((name, wanted, exact, number))
-    return found
+        if given.get(name) in (str, type(None)) and given[name] in parts:
+            same.append(name)
+        elif given.get(name) in (int, float) and given[name] in parts:
+            numbers.append((name, wanted))
+        else:
+            others.append((name, wanted))
+    return _Wanted(tuple(same), tuple(numbers), tuple(others))
+
+
+def _refitted(
+    kind: type[_T],
+    values: dict[str, Any],
+    found: Mapping[str, Any],
+    fields: Iterable[tuple[str, Any]],
+) -> _T | None:
+    """Return an instance with these values, and with those of `fields` as far as they fit."""
+    for name, wanted in fields:
+        value = _fitted(wanted, found.get(name))
+        if value is not _MISSING:
+            values[name] = value
+        elif name not in kind._field_defaults:  # type: ignore[attr-defined]
+            return None
+    return kind(**values)
 
 
 @cache

@@ -6,9 +6,10 @@ matter that cannot be read at all. `task_file` checks that the necessary fields 
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.errors import ConfigError, TaskFileError
+from orchestrator.fields import NamedTuple
 
 #: Maximum characters of front matter.
 _MAX_YAML = 64 << 10

@@ -12,12 +12,11 @@ checked against the files' times: once a day, and at once by the commands that s
 import itertools
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from orchestrator import idle
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, task_file
 
@@ -98,19 +97,23 @@ def look(
     said_by: SaidBy | None = None,
     *,
     verify: bool = False,
+    believed: Collection[str] = (),
     most: float = math.inf,
 ) -> Mapping[str, Row]:
     """Return a row for each file in a folder; `known` are the rows of earlier looks.
 
     `said_by` reads a file; by default only the first line is read. `verify`: a row counts only if
-    its file has the time that the row says; the new rows have one. After `most` files were read,
-    new files are left out.
+    its file has the time that the row says, or is named in `believed`; the new rows have one. After
+    `most` files were read, new files are left out.
     """
     rows: dict[str, Row] = {}
     for name in listed(folder):
         row = known.get(name)
+        if row is not None and (not verify or name in believed):
+            rows[name] = row
+            continue
         changed = mtime(f"{folder}/{name}") if verify else 0
-        if row is None or (verify and not row.startswith(f"{changed}\t")):
+        if row is None or not row.startswith(f"{changed}\t"):
             if most <= 0:
                 continue
             most -= 1
@@ -170,9 +173,14 @@ class Index:
     def checked(self, state: str) -> Mapping[str, Row]:
         """Return the files of a state by name; all but the others are tasks.
 
-        Of finished tasks, only the files whose times differ from the cache are read.
+        Of finished tasks, only the files whose times differ from the cache are read. The times of
+        the newest MOST are compared; those of older files were compared within the last day.
         """
-        return look(self._folders[state], self._cache(state), self._said_by, verify=True)
+        folder, known = self._folders[state], self._cache(state)
+        age = time.time() - mtime(self._path(state)) / 1e9
+        older = max(len(known) - MOST, 0) if 0 <= age < DAY else 0
+        believed = frozenset(itertools.islice(known, older))
+        return look(folder, known, self._said_by, verify=True, believed=believed)
 
     def count(self, state: str) -> int:
         """Return the number of files in a state."""
@@ -196,7 +204,7 @@ class Index:
     def _newest(self, state: str, names: list[str], most: int) -> list[tuple[int, str]]:
         """Return the newest of a state's files, each with its time; `names` are all of them."""
         there, known = set(names), _names(self._path(state))
-        # The cache is sorted by time.
+        # The list of names is sorted by time.
         last = itertools.islice(filter(there.__contains__, reversed(known)), most)
         folder = self._folders[state]
         rows = [(mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
@@ -208,13 +216,13 @@ class Index:
         if sum_ is None:
             rows = self.of(state).rows.items()
             return [name for name, row in rows if row.endswith(ends) or is_other(row)]
-        text, found = f"{_text(self._path(state))}\n", {*sum_.new}
+        text, found = _bytes(self._path(state)), {*sum_.new}
         for wanted in (f"\t{parent}\n", "\t\t"):  # no look at each of the lines
-            at = text.find(wanted)
+            at = text.find(wanted.encode())
             while at >= 0:
-                start = text.rfind("\n", 0, at) + 1
-                found.add(text[start : text.index("\t", start)])
-                at = text.find(wanted, at + 1)
+                start = text.rfind(b"\n", 0, at) + 1
+                found.add(text[start : text.index(b"\t", start)].decode())
+                at = text.find(wanted.encode(), at + 1)
         return found
 
     def found(self, state: str, search: str) -> list[tuple[int, str]]:
@@ -249,8 +257,8 @@ class Index:
             return False
         # File times advance only with the kernel's clock tick: a later change must show.
         time.sleep(min(max(before[1] / 1e9 + CLEAR - time.time(), 0.0), CLEAR))
-        names, known = listed(folder), _text(path).count("\t") // TABS
-        if len(names) - known >= MANY or (known and not 0 <= age < DAY):
+        names, known = listed(folder), _names(path)
+        if len(names) - len(known) >= MANY or (known and not 0 <= age < DAY):
             rows = look(folder, self._cache(state), self._said_by, verify=True, most=MOST)
             _write(path, rows)
             if len(rows) < len(names):
@@ -279,30 +287,40 @@ class Index:
         return _read(self._path(state)) if state in REMEMBERED else {}
 
 
-def _text(path: str) -> str:
-    """Return a cache as it is on the disk; an empty text without a cache."""
+def _bytes(path: str) -> bytes:
+    """Return a file of the cache as it is on the disk; nothing without such a file."""
     try:
-        return files.read_regular(path).decode()
-    except (OSError, UnicodeDecodeError):
-        return ""
+        return files.read_regular(path)
+    except OSError:
+        return b""
 
 
 def _names(path: str) -> list[str]:
-    """Return the file names in a cache, the oldest file first, without a look at the rows."""
-    return re.findall(r"(?m)^([^\t\n]+)\t", _text(path))
+    """Return the file names in a cache, the oldest file first.
+
+    They are also in a file of their own: to find them among the rows takes ten times as long.
+    """
+    return _bytes(f"{path}-list").decode(errors="replace").split("\n")[:-1]
 
 
 def _read(path: str) -> Mapping[str, Row]:
     """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
-    lines = (line.partition("\t") for line in _text(path).split("\n"))
+    text = _bytes(path).decode(errors="replace")
+    lines = (line.partition("\t") for line in text.split("\n"))
     return {name: row for name, _, row in lines if row.count("\t") == TABS - 1}
 
 
 def _write(path: str, rows: Mapping[str, Row]) -> None:
     by_time = sorted(rows.items(), key=lambda each: int(each[1].partition("\t")[0]))
-    lines = (f"{name}\t{row}" for name, row in by_time if name.isprintable())
+    kept = [(name, row) for name, row in by_time if name.isprintable()]
     files.make_folder(os.path.dirname(path))
-    files.write_atomic(path, "\n".join(lines).encode(errors="replace"), flush=False)
+    # The names come second: after a kill in between, they lack files of which the rows tell.
+    written = (
+        (path, "".join(f"{name}\t{row}\n" for name, row in kept)),
+        (f"{path}-list", "".join(f"{name}\n" for name, _ in kept)),
+    )
+    for where, text in written:
+        files.write_atomic(where, text.encode(errors="replace"), flush=False)
 
 
 #: What this process saw, by folder: when (seconds of the monotonic clock), its state then, and its

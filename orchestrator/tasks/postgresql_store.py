@@ -9,12 +9,13 @@ jobs. Row and job change in one transaction.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import NotSetUp, Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import (
     OPEN_STATES,

@@ -9,11 +9,13 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 (`shared/hold.json`) and the events (`events.jsonl`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from orchestrator.errors import NotFound
+from orchestrator.fields import NamedTuple
 from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile
@@ -270,3 +272,17 @@ class Store(Protocol):
 
     def leftovers(self, before: float) -> Sequence[str]:
         """Return files of killed writers, unchanged since `before`. Anyone may delete them."""
+
+
+def of_branch(store: Store, branch: str) -> Task | None:
+    """Return the task whose branch this is: the branch's name has the id of the task.
+
+    An id is looked for at the start of the name, and after each character that no word has.
+    """
+    starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
+    ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
+    for start, end in ((start, end) for start in starts for end in ends if start < end):
+        task = store.get(branch[start:end])
+        if task is not None and task.work_branch == branch:
+            return task
+    return None

@@ -4,11 +4,10 @@ A file is the person's part (title, header, body: reference 3), then the machine
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from orchestrator.errors import TaskFileError
+from orchestrator.fields import NamedTuple
 from orchestrator.model import PRIORITIES, Config, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
@@ -239,8 +238,11 @@ def fits(search: str, title: str, task_id: str) -> bool:
 
 def slug(text: str, limit: int = 40) -> str:
     """Return `text` as ASCII words joined by `-`, at most `limit` characters; may be empty."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if not text.isascii():
+        import unicodedata
+
+        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if len(words) > limit:
         words = words[: limit + 1].rpartition("-")[0] or words[:limit]
     return words

@@ -9,18 +9,19 @@ LIMIT = 20_000
 #: The most characters of a text that is shown on one line.
 SHORT = 160
 
-#: Terminal sequences, and characters that are invisible or change how their neighbours look:
-#: control characters, direction marks, Unicode tags, lone surrogates.
-_TERMINAL = re.compile(
+#: Patterns, which are compiled when they are used, of terminal sequences, and of characters that
+#: are invisible or change how their neighbours look: control characters, direction marks, Unicode
+#: tags, lone surrogates.
+_TERMINAL = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[@-_]?"
 )
-_UNSEEN = re.compile(
+_UNSEEN = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _LONGEST_FENCE = 100
-_LONG_RUN = re.compile(f"`{{{_LONGEST_FENCE},}}")
+_LONG_RUN = f"`{{{_LONGEST_FENCE},}}"
 
 
 def clipped(text: str, limit: int) -> str:
@@ -34,7 +35,7 @@ def clipped(text: str, limit: int) -> str:
 def cleaned(text: str) -> str:
     """Return `text` with plain line ends, without terminal sequences and invisible characters."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _UNSEEN.sub("", _TERMINAL.sub("", text))
+    return re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", text))
 
 
 def visible(text: str) -> str:
@@ -53,7 +54,7 @@ def fenced(text: str, limit: int = LIMIT) -> str:
     Sequences of over 99 backticks are cut to 99, because the fence must be longer.
     """
     text = clipped(cleaned(text).strip("\n"), limit)
-    text = _LONG_RUN.sub("`" * (_LONGEST_FENCE - 1), text)
+    text = re.sub(_LONG_RUN, "`" * (_LONGEST_FENCE - 1), text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text or '(nothing)'}\n{fence}"
@@ -61,7 +62,7 @@ def fenced(text: str, limit: int = LIMIT) -> str:
 
 def inline(text: object, limit: int = 300) -> str:
     """Return `text` as inline code on one line, which the text cannot close."""
-    line = " ".join(_UNSEEN.sub("", _TERMINAL.sub("", str(text))).split()) or "(nothing)"
+    line = " ".join(re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", str(text))).split()) or "(nothing)"
     return "`" + clipped(line.replace("`", "'"), limit).replace("\n", " ") + "`"
 
 

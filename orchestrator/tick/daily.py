@@ -10,11 +10,11 @@ twice. A day is a local date, so a change of the time zone does not repeat it.
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from orchestrator.account import narrative
 from orchestrator.account.narrative import Report, Waiting
 from orchestrator.config.load import Settings
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Notify
 from orchestrator.pulls import states

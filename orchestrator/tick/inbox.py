@@ -1,13 +1,14 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.plan import dependencies
+from orchestrator.plan.planner import Plan
 from orchestrator.pulls import cuts, states
 from orchestrator.pulls.movers import Move
 from orchestrator.tasks import parts, stores
@@ -55,12 +56,20 @@ class Survey(NamedTuple):
 
 
 def survey(
-    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
+    layout: Layout,
+    loaded: Settings,
+    seen: Observation,
+    prs: Iterable[PullRequest] | None = None,
+    planned: Plan | None = None,
 ) -> Survey:
-    """Return what waits for a person and who moves the pull requests; `prs`, if they are known."""
+    """Return what waits for a person and who moves the pull requests.
+
+    `planned` is the plan of what was observed, if it is known. `prs` are other pull requests than
+    those that were observed.
+    """
     of_tasks = _of_tasks(layout, loaded, seen)
     asked = {item.task for item in of_tasks if item.task}
-    moved = moves.find(layout, loaded, seen, _known(layout, loaded, prs), asked)
+    moved = moves.find(layout, loaded, seen, _known(layout, loaded, seen, prs), asked, planned)
     found = [*of_tasks, *_agents(loaded, seen), *_faults(seen), *_approvals(moved)]
     order = ("question", "approval", "escalation")
     found.sort(key=lambda item: order.index(item.kind))
@@ -75,16 +84,21 @@ def items(
 
 
 def next_moves(
-    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
+    layout: Layout,
+    loaded: Settings,
+    seen: Observation,
+    prs: Iterable[PullRequest] | None = None,
+    planned: Plan | None = None,
 ) -> dict[str, Move]:
     """Return who moves each open pull request next, as `survey` does."""
-    return survey(layout, loaded, seen, prs).moves
+    return survey(layout, loaded, seen, prs, planned).moves
 
 
 def _known(
-    layout: Layout, loaded: Settings, prs: Iterable[PullRequest] | None
+    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None
 ) -> Iterable[PullRequest]:
-    return prs if prs is not None else states.known(layout, loaded.config) or ()
+    known = seen.prs if prs is None else prs
+    return states.known(layout, loaded.config) or () if known is None else known
 
 
 def _of_tasks(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:

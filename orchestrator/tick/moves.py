@@ -1,13 +1,13 @@
 """Who moves each open pull request next: collects the facts for `pulls.movers`. Reads only."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, task_order
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.rules import Verdict
 from orchestrator.plan.stuck import stuck
 from orchestrator.pulls import cuts, landing_queue, movers, review, rework, verdicts
@@ -47,10 +47,12 @@ def find(
     seen: Observation,
     prs: Iterable[PullRequest],
     asked: Collection[str],
+    planned: Plan | None = None,
 ) -> list[Moved]:
     """Return every open pull request with who moves it next.
 
-    `asked` are the ids of the tasks that have an item in the inbox.
+    `asked` are the ids of the tasks that have an item in the inbox. `planned` is the plan of what
+    was observed, if it is known.
     """
     prs = tuple(prs)
     if not any(pr.state == "open" for pr in prs):
@@ -66,7 +68,7 @@ def find(
         store,
         prs,
         reviews,
-        stuck(plan(seen.snapshot, config, seen.now)),
+        stuck(planned or plan(seen.snapshot, config, seen.now)),
         asked,
         lands,
         landing_queue.remembered(layout).refused if lands else {},

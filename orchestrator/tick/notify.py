@@ -13,10 +13,10 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Notify, Problem, PullRequest
 from orchestrator.project import faults

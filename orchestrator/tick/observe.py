@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
 from orchestrator.plan import dependencies
@@ -32,6 +32,8 @@ class Observation(NamedTuple):
     left: Sequence[tuple[str, PullRequest]] = ()
     #: When it was observed, in epoch seconds.
     now: float = 0.0
+    #: The pull requests that were given; None if they are not known.
+    prs: Sequence[PullRequest] | None = None
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -53,7 +55,7 @@ def observe(
     `ask`: a tick looks, so what git finds out is remembered in the cache. The tick `after_run` does
     not look ahead for the commands that show overlaps: the next tick of the schedule does.
     """
-    store = stores.of_project(layout)
+    store, given = stores.of_project(layout), prs
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
     left = _left(layout, settings)
@@ -97,7 +99,7 @@ def observe(
         overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask, ahead=not after_run),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
-    return Observation(snapshot, incoming, claimed, states, records, starts, left, now)
+    return Observation(snapshot, incoming, claimed, states, records, starts, left, now, given)
 
 
 def _views(states: Mapping[str, AgentState], others: Elsewhere) -> dict[str, AgentView]:

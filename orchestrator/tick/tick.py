@@ -25,7 +25,7 @@ from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.pulls import states
+from orchestrator.pulls import forges, states
 from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
@@ -243,6 +243,9 @@ def _tick(
     if settled:
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
+    if sum(pr.state == "merged" for pr in prs or ()) > forges.MANY:
+        # After a run, `retention` does this: an old project in which no run starts has none.
+        forges.put_away(layout, loaded.config, forges.AT_ONCE)
     report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report, now)

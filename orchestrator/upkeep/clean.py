@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
+    aside,
     base_branch,
     damage,
     repository,
@@ -32,8 +32,10 @@ from orchestrator.project import agent_memory, run_record, worktree_setup
 from orchestrator.pulls import forges, landing
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.store import of_branch
 
+#: Branches that are removed while the queue's lock is held: a second.
+MOST_BRANCHES = 500
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
 
@@ -109,12 +111,18 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
+#: Why something was set aside, if git's words are not known.
+_UNKEPT = "git could not keep its content"
+
+
 def _set_aside(layout: Layout) -> list[Item]:
     """List what was in a worktree, or in its place, and git could not keep."""
     agents = map(layout.agent, agent_memory.names(layout))
     paths = [path for agent in agents for path in _folders(agent, "worktree.set-aside-")]
-    why = "git could not keep its content; look at it, then delete the folder"
-    return [Item("set-aside", path, False, why) for path in paths]
+    step = "look at it, then delete the folder"
+    return [
+        Item("set-aside", path, False, f"{aside.reason(path) or _UNKEPT}; {step}") for path in paths
+    ]
 
 
 def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
@@ -131,31 +139,8 @@ def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str,
     return {
         name: commit
         for name, commit in local.items()
-        if name in named or name.startswith(prefix) or _task_of(store, name)
+        if name in named or name.startswith(prefix) or of_branch(store, name)
     }
-
-
-def _task_of(store: Store, branch: str) -> Task | None:
-    """Return the task whose branch this is: the branch's name has the id of the task.
-
-    An id is looked for at the start of the name, and after each character that no word has.
-    """
-    starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
-    ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
-    for start, end in ((start, end) for start in starts for end in ends if start < end):
-        task = store.get(branch[start:end])
-        if task is not None and task.work_branch == branch:
-            return task
-    return None
-
-
-def _old_pull_request(layout: Layout, config: Config, branch: str) -> PullRequest | None:
-    """Return the pull request of a branch whose record was put away; None if there is none."""
-    task = _task_of(stores.of_project(layout), branch)
-    if task is None or task.pr is None:
-        return None
-    pr = forges.of_project(layout, config).book.get(task.pr)
-    return pr if pr and pr.branch == branch else None
 
 
 def branches(
@@ -189,7 +174,7 @@ def branches(
             continue
         pr = by_branch.get(branch)
         if pr is None and ref not in merged(config.base_branch or "HEAD"):
-            pr = _old_pull_request(layout, config, branch)
+            pr = forges.of_branch(layout, config, branch)
         base = pr.base if pr else config.base_branch or "HEAD"
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
@@ -318,13 +303,24 @@ def carry_out(
     wanted = [item for item in items if item.drop]
     dropped = [item for item in wanted if item.kind != "branch" and _drop(layout, config, item)]
     doomed = [item for item in wanted if item.kind == "branch"]
-    if doomed:
+    for first in range(0, len(doomed), MOST_BRANCHES):
+        some = doomed[first : first + MOST_BRANCHES]
         # A claim takes the same lock: no run can start on a branch between this look and its end.
         with stores.of_project(layout).change():
-            known = {item.name: item.commit for item in doomed}
-            still = set(branches(layout, config, prs, known))
-            dropped += [item for item in doomed if item in still and _drop(layout, config, item)]
+            still = set(branches(layout, config, prs, {item.name: item.commit for item in some}))
+            dropped += _drop_branches(layout, [item for item in some if item in still])
     return dropped
+
+
+def _drop_branches(layout: Layout, items: list[Item]) -> list[Item]:
+    """Remove branches, with what is remembered of them; return those that had not changed."""
+    heads = {f"refs/heads/{item.name}": item.commit for item in items}
+    try:
+        gone = repository.delete_refs(layout.root, heads)
+        work_branch.forget(layout.root, {ref.removeprefix("refs/heads/") for ref in gone})
+    except OrchestratorError:
+        return []  # the next plan judges again
+    return [item for item in items if f"refs/heads/{item.name}" in gone]
 
 
 def _drop(layout: Layout, config: Config, item: Item) -> bool:
@@ -333,9 +329,6 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
         match item.kind:
             case "worktree":
                 drop_worktree(layout, os.path.basename(os.path.dirname(item.name)), config)
-            case "branch":
-                repository.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
-                work_branch.forget(layout.root, item.name)
             case "rescue":
                 path, _, ref = item.name.rpartition(": ")
                 repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)

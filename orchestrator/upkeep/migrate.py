@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from orchestrator.config import change, edit
 from orchestrator.database import access, address, hosts, schema
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.project import agent_memory
@@ -124,7 +124,7 @@ def _copying(layout: Layout) -> str:
     return os.path.join(layout.shared, "moving-here")
 
 
-def _records(layout: Layout, place: str) -> Iterator[tuple[str, dict[str, object]]]:
+def _records(layout: Layout, place: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the records of pull requests at a place, each with its forge."""
     for forge, folder in _FORGES.items():
         book = shared_book.at(layout, _session(layout, place), forge, folder)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os.path import join
 from typing import TYPE_CHECKING
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import packing
+from orchestrator.git import base_branch, packing, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
-#: Records of merged pull requests that are put away while the lock is held: tenths of a second.
-MOST_RECORDS = 2_000
 #: Steps of the queue's upkeep after one run: enough for 200,000 finished tasks.
 MOST_STEPS = 100
+#: Merged branches that stay until they are `retention.days` old.
+MOST_BRANCHES = 1_000
 #: Bytes from which a stream is compressed: shorter streams stay readable with any tool.
 LONG_STREAM = 1_000_000
 #: Bytes at which a shared log is rotated.
@@ -141,7 +141,7 @@ def _keep_flat(layout: Layout) -> None:
         if not store.tidy():
             break
     if config := load.usable(layout):
-        forges.put_away(layout, config, MOST_RECORDS)
+        forges.put_away(layout, config, forges.AT_ONCE)
     packing.pack(layout.root)
 
 
@@ -175,9 +175,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
         merged_path = os.path.join(layout.cache, "keeping-merged.json")
         known = files.read_json(merged_path) or memory.get("merged")
         merged, since = _merged(layout, config, prs, known, now)
-        items += [
-            item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
-        ]
+        items += _due(layout, config, merged, {name: now - at for name, (_, at) in since.items()})
         files.write_json(merged_path, since)
     for line in remote_branches.drop_merged(layout, config, every=True):
         events.append(layout, now, "clean", reason=line)
@@ -217,6 +215,27 @@ def _merged(
             case _:
                 since[item.name] = (item.commit, now)
     return items, since
+
+
+def _due(
+    layout: Layout, config: Config, merged: list[clean.Item], ages: Mapping[str, float]
+) -> list[clean.Item]:
+    """Return the merged branches that go today; `ages` are the seconds since each was merged.
+
+    Each push and each fetch of git reads all refs. So beyond MOST_BRANCHES the oldest ones go
+    early, if the base has all their commits: `git branch NAME COMMIT` brings such a branch back.
+    """
+    limit = config.retention.days * DAY
+    due = [item for item in merged if ages[item.name] >= limit]
+    # The later names first among those of one day: the ids of tasks count up.
+    young = [item for item in reversed(merged) if ages[item.name] < limit]
+    older = sorted(young, key=lambda item: ages[item.name])[MOST_BRANCHES:]
+    base = config.base_branch or "HEAD"
+    tip = base_branch.branch_commit(layout.root, base_branch.remote_of(layout, config), base)
+    if not older or tip is None:
+        return due
+    alone = repository.outside(layout.root, {item.commit for item in older}, {tip})
+    return [*due, *(item for item in older if item.commit not in alone)]
 
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:

@@ -111,6 +111,22 @@ WAYS = (
         "a worktree inside",
         "write kept.txt && git worktree add -q -b inner-$ORCHESTRATOR_RUN_ID inner && cd inner && "
         f"write inner.txt && git add -A && {_COMMIT} && write more.txt",
+        set_aside=True,
+    ),
+    Way(
+        "grafts",
+        'write kept.txt; git rev-parse HEAD > "$(git rev-parse --git-common-dir)/info/grafts"',
+    ),
+    Way(
+        "the branch of another task",
+        "write kept.txt; other=$(git for-each-ref --format='%(refname:short)' refs/heads/agent/ | "
+        'grep -v "$ORCHESTRATOR_TASK_ID" | head -1); git add -A; git stash -q; '
+        f'git checkout -q --ignore-other-worktrees "$other" && {_COMMIT}',
+    ),
+    Way(
+        "no remote branches",
+        "write kept.txt; git for-each-ref --format='delete %(refname)' refs/remotes/ | "
+        "git update-ref --stdin",
     ),
     Way("a garbage collection", "write kept.txt && git gc -q; git worktree prune"),
 )

@@ -1,0 +1,107 @@
+"""`fields.NamedTuple` behaves as `typing.NamedTuple` does, as far as the product relies on it."""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.fields import NamedTuple
+
+
+class Lazy(NamedTuple):
+    """A class of the product."""
+
+    name: str
+    size: int | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}!"
+
+
+class Typed(typing.NamedTuple):
+    """The same class of the standard library."""
+
+    name: str
+    size: int | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}!"
+
+
+Kind = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda kind: kind("a"),
+        lambda kind: kind(size=2, name="a"),
+        lambda kind: kind("a", 2, ("b",)).words,
+        lambda kind: kind("a").label,
+        lambda kind: kind("a")._replace(words=("c",), name="b"),
+        lambda kind: kind("a", 3)._asdict(),
+        lambda kind: kind._make(["a", 1, ()]),
+        lambda kind: repr(kind("a", 2)).partition("(")[2],
+        lambda kind: kind("a") == ("a", None, ()),
+        lambda kind: hash(kind("a", 1)),
+        lambda kind: copy.deepcopy(kind("a", 1)),
+        lambda kind: (kind._fields, kind._field_defaults, kind.__match_args__),
+        lambda kind: hasattr(kind("a"), "__dict__"),
+        lambda kind: sorted([kind("b"), kind("a")], key=lambda each: each.name),
+        lambda kind: kind.__doc__ is not None,
+    ],
+)
+def test_a_use_has_the_same_result(use: Callable[[Kind], Any]) -> None:
+    assert use(Lazy) == use(Typed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda kind: kind(),
+        lambda kind: kind("a", 1, (), 4),
+        lambda kind: kind("a", other=1),
+        lambda kind: kind("a")._replace(other=1),
+        lambda kind: kind._make(["a", 1, (), 4]),
+        lambda kind: setattr(kind("a"), "name", "b"),
+        lambda kind: setattr(kind("a"), "other", "b"),
+    ],
+)
+def test_a_wrong_use_is_the_same_error(wrong: Callable[[Kind], Any]) -> None:
+    errors = []
+    for kind in (Lazy, Typed):
+        with pytest.raises((TypeError, ValueError, AttributeError)) as found:
+            wrong(kind)
+        errors.append(found.type)
+    assert errors[0] is errors[1]
+
+
+def test_a_pattern_takes_the_fields_by_place() -> None:
+    match Lazy("a", 2):
+        case Lazy(name, size):
+            assert (name, size) == ("a", 2)
+
+
+def test_a_field_without_a_default_cannot_follow_a_default() -> None:
+    kind: Any = type(Lazy)(
+        "Wrong", (NamedTuple,), {"__annotations__": {"a": int, "b": int}, "a": 1}
+    )
+    with pytest.raises(TypeError, match="without a default"):
+        kind(1, 2)
+
+
+def test_a_class_compiles_its_constructor_when_the_first_instance_is_made() -> None:
+    class Unused(NamedTuple):
+        name: str
+
+    assert "__new__" not in vars(Unused)
+    Unused("a")
+    assert "__new__" in vars(Unused)
