@@ -190,6 +190,7 @@ def delivered(
 ) -> Layout:
     """A project with a remote on this machine, a pull request and a waiting task."""
     own = shutil.copy(Path.home() / ".gitconfig", tmp_path)  # one test changes it
+    os.utime(own, (time.time() - 60,) * 2)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(own))
     root, remote = Path(project.root), tmp_path / "remote.git"
     sh(tmp_path, "init", "--quiet", "--bare", str(remote))

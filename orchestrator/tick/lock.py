@@ -68,7 +68,7 @@ def trouble(layout: Layout, now: float) -> Problem | None:
 
 @contextlib.contextmanager
 def taken(
-    layout: Layout, now: float, wait: float, begun: Callable[[], object]
+    layout: Layout, now: float, wait: float, begun: Callable[[], object] = lambda: None
 ) -> Iterator[list[Problem] | None]:
     """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
