@@ -223,7 +223,7 @@ def at(clock: str) -> int:
         ),
         (
             Ticks(None, 3, 0, None, (), at("08:00")),
-            "; no schedule is installed; 3 ticks since 08:00",
+            "; no schedule is installed; ran in 3 minutes since 08:00",
         ),
     ],
 )

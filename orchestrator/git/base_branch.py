@@ -123,10 +123,11 @@ def _fetch(
     for spec in specs:
         repository.make_plain(root, spec.partition(":")[2], keep=False)
     words = [*_QUIETLY, address, *specs]
-    for _ in range(_TRIES):
+    done = call.run(root, "fetch", *words, timeout=timeout)
+    tries = 1
+    while re.search(_MOVED, done.err) and tries < _TRIES:
         done = call.run(root, "fetch", *words, timeout=timeout)
-        if not re.search(_MOVED, done.err):
-            break
+        tries += 1
     if done.code and re.search(f"{_UNUSABLE}|{damage.SAID}", done.err):
         damage.drop_copies(root, [spec.partition(":")[2] for spec in specs])
         done = call.run(root, "fetch", *words, timeout=timeout)
