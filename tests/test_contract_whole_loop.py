@@ -154,7 +154,7 @@ class Killer(threading.Thread):
         self.random = random.Random(7)
 
     def run(self) -> None:
-        while self.killed < self.times and not self.stopped.wait(self.random.uniform(0.2, 1.0)):
+        while self.killed < self.times and not self.stopped.wait(self.random.uniform(0.3, 1.5)):
             with contextlib.suppress(psutil.Error, IndexError):
                 one = self.random.choice(self.world.processes())
                 if os.getpid() in (parent.pid for parent in one.parents()):
@@ -221,7 +221,7 @@ def test_kills_at_random_moments_change_nothing_of_it(world: World) -> None:
     finally:
         killer.stopped.set()
         killer.join()
-    assert killer.killed > 20
+    assert killer.killed > 10
 
 
 @pytest.mark.parametrize("methods", ["merge", "squash"])
