@@ -55,9 +55,6 @@ def main(arguments: "list[str] | None" = None) -> int:
 
         soon.tick(words[1])
         return 0
-    import gc
-
-    gc.set_threshold(50_000)  # most commands end before a collection pays off; `watch` lives long
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)

@@ -371,6 +371,8 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         b'{"event":"cmd_name","sid":"s","name":"push"}\n',
         b'{"event":"start","sid":"s","argv":["git","config","a.b","c"]}\n'
         b'{"event":"def_repo","sid":"s","worktree":"\\u0000"}\n'
+        b'{"event":"def_repo","sid":"t","worktree":"/w\\ud800"}\n'
+        b'{"event":"cmd_name","sid":"t","name":"push"}\n'
         b'{"event":"cmd_name","sid":"s","name":"config"}\n',
     ]),
     "hold.json": (hold, [{"code": "x", "message": "y", "since": 1, "until": 5, "hint": "z"}]),

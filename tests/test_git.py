@@ -166,9 +166,11 @@ def hostile(repo: Path, tmp_path: Path, own_home: Path, request: pytest.FixtureR
 
 @pytest.fixture(autouse=True)
 def clean_home(own_home: Path) -> Iterator[None]:
+    config = own_home / ".gitconfig"
+    before = config.read_text()
     yield
     # The home is the whole session's: the next test is not to have these settings.
-    (own_home / ".gitconfig").unlink(missing_ok=True)
+    config.write_text(before)
 
 
 def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(

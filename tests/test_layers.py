@@ -392,7 +392,10 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     small = loaded_by("cli.main", "cli.logs", "cli.task", "cli.task_add", "cli.task_edit")
     assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
     program = str(PACKAGE / "__main__.py")
-    assert "orchestrator.cli.task" not in imported(program, "--version")
+    # The list of imports leaves out what `import_module` loads, so what that loads counts.
+    of_task = loaded_by("cli.main", "cli.task") - loaded_by("cli.main") - {"orchestrator.cli.task"}
+    assert of_task <= imported(program, "task", "--help")
+    assert of_task.isdisjoint(imported(program, "--version"))
     # Agents call it often; its group's other modules load the plan.
     add = {name.removeprefix("orchestrator.") for name in imported(program, "task", "add", "-h")}
     assert "cli.task_values" in add

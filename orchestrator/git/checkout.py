@@ -216,8 +216,16 @@ def traced(path: str) -> list[Traced]:
     return [
         Traced(str(known["name"]), _words(known.get("words")), str(known.get("worktree") or ""))
         for known in found.values()
-        if "name" in known and "\0" not in str(known.get("worktree"))
+        if "name" in known and _is_path(str(known.get("worktree")))
     ]
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a path can be this text: it has no NUL and no half of a surrogate pair."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _events(path: str) -> Iterator[dict[str, object]]:
