@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -35,6 +35,10 @@ from crash_plugin import (  # noqa: F401  (pytest's hooks)
     pytest_terminal_summary,
     pytest_unconfigure,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.layout import Layout
+    from orchestrator.model import Config, Problem, PullRequest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
@@ -225,6 +229,15 @@ def own_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):  # unsent input of a dead process
                     pipe.close()
+
+
+def refresh(
+    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
+) -> list[PullRequest] | None:
+    """Look at the forge and the remotes, and record what they say, as a tick does."""
+    from orchestrator.pulls import states
+
+    return states.record(layout, config, states.look(layout, config, after_run=after_run), problems)
 
 
 def git(folder: Path, *arguments: str) -> str:

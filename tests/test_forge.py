@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import warm_gh
 from conftest import git as sh
+from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 
 from orchestrator.client import outcomes
@@ -141,7 +142,7 @@ def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
     problems: list[Problem] = []
     settings = Config(forge="local", **config)
     known = states.known(layout, settings)
-    found = states.refresh(layout, settings, problems)
+    found = refresh(layout, settings, problems)
     assert found is not None
     assert [pr.state for pr in found] == [pr.state for pr in Local(layout, settings).refresh()]
     assert known is not None
@@ -204,7 +205,7 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")
     remote.rename(remote.with_name("gone.git"))
     problems: list[Problem] = []
-    prs = states.refresh(layout, Config(forge="local"), problems)
+    prs = refresh(layout, Config(forge="local"), problems)
     assert prs is not None
     assert [pr.state for pr in prs] == ["open", "open"]
     known = states.known(layout, Config(forge="local"))
@@ -220,7 +221,7 @@ def test_the_ticks_after_runs_look_at_the_remote_only_now_and_then(
     local.open(wanted(head), "")
 
     def states_of(*, after_run: bool) -> list[str]:
-        return [pr.state for pr in states.refresh(layout, config, [], after_run=after_run) or ()]
+        return [pr.state for pr in refresh(layout, config, [], after_run=after_run) or ()]
 
     assert states_of(after_run=True) == ["open"]
     assert states.is_fresh(layout)
@@ -241,7 +242,7 @@ def test_a_look_that_failed_is_not_fresh(
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
     remote.rename(remote.with_name("gone.git"))
-    states.refresh(layout, Config(forge="local"), [], after_run=True)
+    refresh(layout, Config(forge="local"), [], after_run=True)
     assert not states.is_fresh(layout)
 
 
@@ -288,7 +289,7 @@ def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
     sh(repo, "push", "--quiet", "origin", f"{head}:main", ":agent/T1")
     sh(repo, "update-ref", "refs/remotes/origin/main", f"{head}^")
     assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
-    assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["merged"]
+    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged"]
 
 
 def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
@@ -616,7 +617,7 @@ def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
         with pytest.raises(SystemFault) as fault:
             ask()
         assert fault.value.code == "forge_failed"
-    assert states.refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
+    assert refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
 
 
 def test_without_gh_the_next_step_is_named(
@@ -634,7 +635,7 @@ def test_a_tick_asks_github_once_and_reading_commands_not_at_all(hub: Hub, layou
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     before = len(hub.calls())
     config = Config(forge="github")
-    prs = states.refresh(layout, config, [])
+    prs = refresh(layout, config, [])
     assert len(hub.calls()) == before + 1
     assert states.known(layout, config) == prs
     assert len(hub.calls()) == before + 1
@@ -645,7 +646,7 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 ) -> None:
     config = Config(forge="github")
     files.make_folder(layout.cache)
-    assert states.refresh(layout, config, []) == []
+    assert refresh(layout, config, []) == []
     before = len(hub.calls())
     assert states.known(layout, config) == []
     assert len(hub.calls()) == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import test_forge
-from conftest import AGENTS_YAML
+from conftest import AGENTS_YAML, refresh
 from conftest import git as sh
 from forge_contract import branch, wanted
 from store_contract import entry, new_task
@@ -18,7 +18,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest, Task
 from orchestrator.plan import dependencies
-from orchestrator.pulls import forges, rework, states
+from orchestrator.pulls import forges, rework
 from orchestrator.pulls.local import Local
 from orchestrator.tasks.file_store import FileStore
 
@@ -52,7 +52,7 @@ def deliver(layout: Layout, hub: Hub, forge: str, task: str = "T1") -> PullReque
 
 
 def follow(layout: Layout, config: Config) -> None:
-    prs = states.refresh(layout, config, [])
+    prs = refresh(layout, config, [])
     assert prs is not None
     rework.follow(layout, Settings(config, {}, (), True), prs, 0.0)
 
@@ -201,7 +201,7 @@ def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
     configure(layout, "github")
     old, new = deliver(layout, hub, "local"), deliver(layout, hub, "github", "T2")
     assert old.id == new.id
-    states.refresh(layout, Config(forge="github"), [])
+    refresh(layout, Config(forge="github"), [])
     number, url = old.id, new.url or ""
     said = cli("explain", "T1").out
     assert f"is done, in pull request local:{number}" in said

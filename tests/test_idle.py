@@ -24,7 +24,7 @@ from orchestrator.pulls import states
 from orchestrator.pulls.book import Book
 from orchestrator.system import files, locks
 from orchestrator.tasks import file_store
-from orchestrator.tick import tick
+from orchestrator.tick.stamp import EDITS_UNSEEN
 
 PAUSED = """\
 paused: true
@@ -343,7 +343,7 @@ def test_of_many_waiting_tasks_an_edit_in_place_is_seen_within_minutes(
     leave_stamp(quiet, cli)
     _edit(os.path.join(quiet.state("incoming"), "T1.md"))
     assert idle.nothing_to_do()
-    later = time.time() + tick.EDITS_UNSEEN
+    later = time.time() + EDITS_UNSEEN
     monkeypatch.setattr(time, "time", lambda: later)
     assert not idle.nothing_to_do()
 

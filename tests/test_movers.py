@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import AGENTS_YAML
+from conftest import AGENTS_YAML, refresh
 from test_people import deliver, event, known
 
 from orchestrator.cli import context
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Given, Notify, PullRequest, RemoteCheck, Task
 from orchestrator.plan.rules import Verdict
-from orchestrator.pulls import movers, rework, states
+from orchestrator.pulls import movers, rework
 from orchestrator.pulls.landing_queue import Refused
 from orchestrator.pulls.local import Local
 from orchestrator.pulls.movers import Facts, next_move
@@ -133,7 +133,7 @@ def configure(layout: Layout, text: str) -> None:
 def tick(layout: Layout) -> None:
     """Do what a tick does about pull requests."""
     loaded = context.settings(layout)
-    prs = states.refresh(layout, loaded.config, [])
+    prs = refresh(layout, loaded.config, [])
     assert prs is not None
     rework.follow(layout, loaded, prs, context.now())
     Path(layout.scheduler_lock).write_text(f"1 gone {time.time():.3f}\n")

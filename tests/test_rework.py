@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import test_landing
 from conftest import git as sh
+from conftest import refresh
 from store_contract import entry
 from test_landing import NOW, World
 
@@ -23,7 +24,7 @@ from orchestrator.model import (
     Role,
     Task,
 )
-from orchestrator.pulls import questions, rework, states
+from orchestrator.pulls import questions, rework
 from orchestrator.pulls.local import Local
 
 world = test_landing.world
@@ -239,7 +240,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
     }
     agents = (Agent("rev-1", "reviewer", 0),) if reviewer else ()
     settings = Settings(world.config._replace(agents=agents), roles, (), True)
-    prs = states.refresh(world.layout, settings.config, [])
+    prs = refresh(world.layout, settings.config, [])
     assert prs is not None
     return rework.follow(world.layout, settings, prs, NOW)[0]
 

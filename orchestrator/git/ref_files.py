@@ -87,7 +87,7 @@ def remote_folder(root: str, remote: str, address: str | None = None) -> str | N
     # `host:path` is a place for ssh; `%` and `~` stand for other characters.
     if ":" in path.partition("/")[0] or "://" in path or path.startswith("~") or "%" in path:
         return None
-    place = os.path.join(root, path)
-    there = next((each for s in _SUFFIXES if os.path.lexists(each := place + s)), None)
+    path = os.path.join(root, path)
+    there = next((each for s in _SUFFIXES if os.path.lexists(each := path + s)), None)
     is_folder = there is not None and os.path.isfile(f"{there}/HEAD")
     return there if is_folder and os.path.isdir(f"{there}/refs") else None

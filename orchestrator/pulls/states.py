@@ -100,13 +100,6 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     return Look(None, tuple(problems), ids, there is not None, gone)
 
 
-def refresh(
-    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
-) -> list[PullRequest] | None:
-    """Look at the forge and the remotes, and record what became of the pull requests: see both."""
-    return record(layout, config, look(layout, config, after_run=after_run), problems)
-
-
 def record(
     layout: Layout, config: Config, found: Look | None, problems: list[Problem]
 ) -> list[PullRequest] | None:

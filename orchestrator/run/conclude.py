@@ -180,7 +180,7 @@ def _split(job: Job, outcome: Outcome) -> Outcome:
 def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Deliver finished work; after a fault, the outcome keeps the run's cost and conversation."""
     # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
-    # Without a commit nothing is: the next run would take the work for merged.
+    # Without a commit, nothing is left to do, and the next run would take the work for merged.
     if job.record.commits:
         job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
     try:

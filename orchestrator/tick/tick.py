@@ -6,7 +6,6 @@ lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.git import base_branch
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
+from orchestrator.model import Action, Config, Problem, PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
@@ -29,17 +28,13 @@ from orchestrator.pulls import forges, states
 from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Watched
-from orchestrator.tick import attendant, held, lock, observe, split
+from orchestrator.tick import attendant, held, lock, observe, split, stamp
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
 
 #: Seconds that the tick after a run waits for an active tick, so that the run's end is seen.
 AFTER_RUN_WAIT = 30.0
-#: Seconds after which a whole tick sees which waiting tasks were edited in place, if there are more
-#: than an idle tick looks at.
-EDITS_UNSEEN = 300.0
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
@@ -245,7 +240,7 @@ def _tick(
         _prune(layout, loaded, settled, report)
     if sum(pr.state == "merged" for pr in prs or ()) > forges.MANY:
         # After a run, `retention` does this: an old project in which no run starts has none.
-        forges.put_away(layout, loaded.config, forges.AT_ONCE)
+        _put_away(layout, loaded.config, report)
     report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report, now)
@@ -254,9 +249,17 @@ def _tick(
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
-        sure = prs if looked and looked.has_seen(prs or ()) else None
-        _leave_stamp(layout, loaded.config, report, seen.snapshot, sure, now, planned.wake, number)
+        files.remove(layout.idle_stamp)
+        if _is_still(report):
+            sure = prs if looked and looked.has_seen(prs or ()) else None
+            stamp.leave(layout, loaded.config, seen.snapshot, sure, now, planned.wake, number)
     return report
+
+
+def _is_still(report: Report) -> bool:
+    """Return whether the tick did nothing, and met nothing that the next tick must look at."""
+    idle_actions = all(action.action == "skip" for action in report.actions)
+    return idle_actions and all(problem.code in _STILL for problem in report.problems)
 
 
 def _carry_out(
@@ -321,71 +324,6 @@ def _finish_split(layout: Layout, now: float, report: Report) -> None:
         report.problems.append(_problem("split tasks", error))
 
 
-def _leave_stamp(
-    layout: Layout,
-    config: Config,
-    report: Report,
-    seen: Snapshot,
-    prs: list[PullRequest] | None,
-    now: float,
-    wake: float | None,
-    number: str,
-) -> None:
-    """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
-
-    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
-    shared queue (its number) changes. An agent at work here and a fault that is being probed need
-    whole ticks, and so does an open pull request of which the forge or a remote elsewhere must be
-    asked.
-    """
-    files.remove(layout.idle_stamp)
-    busy = any(action.action != "skip" for action in report.actions)
-    if busy or any(problem.code not in _STILL for problem in report.problems):
-        return
-    if any(run.host is None for run in seen.runs) or seen.hold is not None:
-        return
-    watched = _watched(layout, config, seen, prs)
-    if watched is None or bool(number) != (seen.host is not None):
-        return
-    if config.issues.label is not None:
-        from orchestrator.pulls import issues
-
-        wake = min(wake or math.inf, issues.next_look(layout, config, now))
-    if config.notify.command and config.notify.report:
-        from orchestrator.tick import daily
-
-        wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
-    if not watched.sees_edits:
-        wake = min(wake or math.inf, now + EDITS_UNSEEN)
-    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths], number)
-
-
-def _watched(
-    layout: Layout, config: Config, seen: Snapshot, prs: list[PullRequest] | None
-) -> Watched | None:
-    """Return the paths that show each change of what the tick read; None if there are no such.
-
-    `prs` are the pull requests, if the tick looked for each open one.
-    """
-    queue = stores.of_project(layout).watched()
-    if queue is None or seen.open_prs is None:
-        return None
-    own = [layout.config, layout.hold, layout.prs, layout.roles]
-    if seen.open_prs:
-        if prs is None or (config.overlap == "hold" and seen.waiting):
-            return None  # which lines a pull request changes decides what starts
-        from orchestrator.pulls import watched
-
-        try:
-            found = watched.paths(layout, config, [pr for pr in prs if pr.state == "open"])
-        except (OSError, OrchestratorError):
-            return None  # the next tick asks again, and reports what is wrong
-        if found is None or seen.open_prs > sum(pr.state == "open" for pr in prs):
-            return None
-        own += found
-    return queue._replace(paths=(*own, *queue.paths))
-
-
 def _land(
     layout: Layout,
     loaded: Settings,
@@ -447,6 +385,14 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
     except (OSError, OrchestratorError) as error:
         failures = [error]
     report.problems += [_problem("retention", error) for error in failures]
+
+
+def _put_away(layout: Layout, config: Config, report: Report) -> None:
+    """Put records of old merged pull requests away. What the tick has started is not affected."""
+    try:
+        forges.put_away(layout, config, forges.AT_ONCE)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("retention", error))
 
 
 def own_process(word: str, root: str) -> None:

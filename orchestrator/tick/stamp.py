@@ -1,0 +1,74 @@
+"""The stamp that a tick leaves: by it, `idle` knows that the next ticks have nothing to do."""
+
+import math
+
+from orchestrator import idle
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest, Snapshot
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Watched
+
+#: Seconds after which a whole tick sees which waiting tasks were edited in place, if there are more
+#: than an idle tick looks at.
+EDITS_UNSEEN = 300.0
+
+
+def leave(
+    layout: Layout,
+    config: Config,
+    seen: Snapshot,
+    prs: list[PullRequest] | None,
+    now: float,
+    wake: float | None,
+    number: str,
+) -> None:
+    """Leave the stamp of a tick at `now` that did nothing.
+
+    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
+    shared queue (its number) changes. An agent at work here and a fault that is being probed need
+    whole ticks, and so does an open pull request of which the forge or a remote elsewhere must be
+    asked.
+    """
+    if any(run.host is None for run in seen.runs) or seen.hold is not None:
+        return
+    watched = _watched(layout, config, seen, prs)
+    if watched is None or bool(number) != (seen.host is not None):
+        return
+    if config.issues.label is not None:
+        from orchestrator.pulls import issues
+
+        wake = min(wake or math.inf, issues.next_look(layout, config, now))
+    if config.notify.command and config.notify.report:
+        from orchestrator.tick import daily
+
+        wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
+    if not watched.sees_edits:
+        wake = min(wake or math.inf, now + EDITS_UNSEEN)
+    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths], number)
+
+
+def _watched(
+    layout: Layout, config: Config, seen: Snapshot, prs: list[PullRequest] | None
+) -> Watched | None:
+    """Return the paths that show each change of what the tick read; None if there are no such.
+
+    `prs` are the pull requests, if the tick looked for each open one.
+    """
+    queue = stores.of_project(layout).watched()
+    if queue is None or seen.open_prs is None:
+        return None
+    own = [layout.config, layout.hold, layout.prs, layout.roles]
+    if seen.open_prs:
+        if prs is None or (config.overlap == "hold" and seen.waiting):
+            return None  # which lines a pull request changes decides what starts
+        from orchestrator.pulls import watched
+
+        try:
+            found = watched.paths(layout, config, [pr for pr in prs if pr.state == "open"])
+        except (OSError, OrchestratorError):
+            return None  # the next tick asks again, and reports what is wrong
+        if found is None or seen.open_prs > sum(pr.state == "open" for pr in prs):
+            return None
+        own += found
+    return queue._replace(paths=(*own, *queue.paths))
