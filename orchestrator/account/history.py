@@ -21,7 +21,7 @@ from orchestrator.model import iso, parse_time
 Row = dict[str, Any]
 DAY = 86_400
 #: The verdicts of runs that did their work, and of runs that worked and did not get it done. Runs
-#: that others ended (a person, a limit, a fault of the system) say nothing about success.
+#: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
 #: Verdicts of reviews: their tasks are not work that somebody asked for.
