@@ -11,6 +11,7 @@ from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import command
 from orchestrator.model import iso
 from orchestrator.project import agent_memory, events
+from orchestrator.tasks import stores
 from orchestrator.text.words import local, span
 
 DEFAULT_PERIOD = "14d"
@@ -40,6 +41,7 @@ def history(arguments: Namespace) -> None:
     end = period.end(arguments, start, now)
     names = agent_memory.names(layout)
     at_work = {run for name in names if (run := agent_memory.read(layout, name).run)}
+    at_work |= {run.id for run in stores.of_project(layout).elsewhere().runs}
     kinds = (*account.KINDS, account.START) if at_work else account.KINDS
     told = events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=kinds)
     found = account.collect(told, start, end, at_work, ledger.begins(layout))

@@ -43,6 +43,8 @@ class Lease(NamedTuple):
     host: str
     run: str
     task: str | None
+    #: Seconds since it began, by the database's clock.
+    age: float = 0.0
 
 
 class Host(NamedTuple):
@@ -122,6 +124,13 @@ def number(session: Session) -> str:
     return next((str(row[0]) for row in rows), "")
 
 
+def news(session: Session) -> str:
+    """Return what changes with `number`, and with each event that a host publishes."""
+    events = "SELECT coalesce(max(id), 0) FROM orchestrator_events"
+    rows = session.rows(f"SELECT number, ({events}) FROM orchestrator_changes")
+    return next((f"{row[0]} {row[1]}" for row in rows), "")
+
+
 def has_work(session: Session) -> bool:
     """Return whether a task waits that may be claimed now."""
     query = (
@@ -187,7 +196,10 @@ def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> No
 
 def leases(session: Session) -> Sequence[Lease]:
     """Return the agents that have a run, on whatever host."""
-    rows = session.rows("SELECT agent, host, run, task FROM orchestrator_agents ORDER BY agent")
+    rows = session.rows(
+        "SELECT agent, host, run, task, extract(epoch FROM clock_timestamp() - since)::float8"
+        " FROM orchestrator_agents ORDER BY agent"
+    )
     return [Lease(*row) for row in rows]
 
 

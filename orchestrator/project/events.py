@@ -92,7 +92,8 @@ def read(
 ) -> Iterator[Mapping[str, object]]:
     """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
 
-    `of_all_hosts`: as `everywhere` does. `kinds`: other events can be left out, to save time.
+    `of_all_hosts`: as `everywhere` does; in a shared queue each event then has the key `host`.
+    `kinds`: other events can be left out, to save time.
     `since` (seconds since the epoch): earlier events can be left out, too.
     """
     needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
@@ -103,10 +104,12 @@ def read(
         if needle in line
         and not (starts and line[_PLACE] == _BEFORE_KIND and not line.startswith(starts, _KIND))
     )
+    own = stores.of_project(layout).host if of_all_hosts else None
     # The first lines at once: a reader of a few lines need not wait for many.
     number = _FIRST
     while several := list(itertools.islice(wanted, number)):
-        yield from (event for event in _events(several) if isinstance(event, dict))
+        known = (event for event in _events(several) if isinstance(event, dict))
+        yield from known if own is None else ({"host": own, **event} for event in known)
         number = _SEVERAL
 
 

@@ -200,6 +200,10 @@ class Store(Protocol):
         """
         return ""
 
+    def news(self) -> str:
+        """Return what changes with everything of a shared queue that a person sees, events too."""
+        return self.number()
+
     def pulse(self, tick_age: float) -> Pulse | None:
         """Tell the other hosts that this host is alive, with its last tick `tick_age` seconds ago.
 
