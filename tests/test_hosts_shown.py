@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import World, wait_until, world  # noqa: F401  (a fixture)
+from harness import World, movable_clock, wait_until, world  # noqa: F401  (a fixture)
 from playwright.sync_api import expect
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from starlette.testclient import TestClient
@@ -14,8 +17,10 @@ from test_page import opened
 from test_page_browser import Open, browser, loaded, region, serve  # noqa: F401  (fixtures)
 from test_several_machines import WAITS, Hosts, hosts  # noqa: F401  (a fixture)
 
+from orchestrator.database import session, this_host
 from orchestrator.layout import Layout
 from orchestrator.page import changes
+from orchestrator.tasks.postgresql_store import PostgresqlStore
 
 
 @pytest.fixture
@@ -205,3 +210,93 @@ def test_a_browser_drives_the_queue_of_two_hosts(hosts: Hosts, serve: Open) -> N
     expect(region(page, "Pull requests")).to_contain_text("merged")
     region(page, "History").get_by_text("Table of runs").click()
     expect(region(page, "History").get_by_role("columnheader", name="Host")).to_be_visible()
+
+
+def test_hosts_names_the_settings_that_differ(hosts: Hosts) -> None:  # noqa: F811
+    one = hosts.begin(queue_limits={"max_claimed": 3}, checks=["true"])
+    two = hosts.another("two", agents=[World.agent("impl-1", model="opus"), World.agent("impl-2")])
+    (two.root / ".orchestrator/roles").mkdir()
+    (two.root / ".orchestrator/roles/tester.md").write_text("Test it.\n")
+    one.ok("tick")
+    two.ok("tick")
+    differ = ["agents.impl-1.model", "agents.impl-2", "checks", "queue_limits.max_claimed"]
+    for host, name, other in ((one, "one", "two"), (two, "two", "one")):
+        rows = {row["name"]: row["differences"] for row in host.json("hosts")}
+        assert rows == {name: [], other: [*differ, "roles.tester"]}
+        assert "checks and 2 more" in host.ok("hosts").out
+    hosts.sql("UPDATE orchestrator_hosts SET version = '0.0.9' WHERE name = 'two' RETURNING 1")
+    assert "0.0.9 (here " in one.ok("hosts").out
+    # The command that says which host to update works with tables of another version, too.
+    hosts.sql("UPDATE orchestrator_schema SET version = 99 RETURNING 1")
+    refused = one.refused("task", "add", "More", "--json").json["error"]
+    assert (refused["code"], "orchestrator hosts" in refused["hint"]) == ("store_not_set_up", True)
+    assert "0.0.9 (here " in one.ok("hosts").out
+
+
+def test_what_an_agent_remembers_on_a_host_with_a_wrong_clock_has_the_times_of_this_host(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, here = Layout(str(tmp_path / "there")), Layout(str(tmp_path / "here"))
+    address = in_schema(server, str(tmp_path))
+    stores = [PostgresqlStore(each, session.of(address)) for each in (there, here)]
+    for layout, store in zip((there, here), stores, strict=True):
+        os.makedirs(layout.cache)
+        this_host.write(layout, os.path.basename(layout.root))
+        store.prepare()
+    true = time.time
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: true() - 3600)
+        started = time.time() - 5
+        stores[0].end("pm", "R1", {"last_started": started, "last_finished": None, "failures": 1})
+    [(host, agent, memory)] = stores[1].elsewhere().memories
+    assert (host, agent, memory["failures"], memory["last_finished"]) == ("there", "pm", 1, None)
+    assert isinstance(memory["last_started"], float)
+    assert true() - 5 - 60 < memory["last_started"] < true() - 5
+
+
+@pytest.mark.slow
+def test_a_host_whose_clock_is_an_hour_off_holds_up_no_other_and_is_held_up_by_no_other(
+    hosts: Hosts,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The database's clock decides who is dead, when an agent is due and when a task returns."""
+    agents = [World.agent("pm", "product_manager", interval_seconds=600), World.agent("impl-1")]
+    settings = {"agents": agents, "retry": {"max_attempts": 3, "backoff_seconds": 2}}
+    one, two = hosts.begin(**settings), hosts.another("two", **settings)
+    product, move = movable_clock(tmp_path / "ahead")
+    two.product = product
+    move(3600)
+    two.tick_until(lambda: two.starts(), "the agent without tasks runs there")
+    two.tick_until(lambda: not two.status()["running"], "its run is settled")
+    one.ok("tick")
+    for host in (one, two):
+        assert [row["alive"] for row in host.json("hosts")] == [True, True]
+        assert all(row["heartbeat_age_seconds"] < 60 for row in host.json("hosts"))
+        [pm] = [row for row in host.json("agent", "list") if row["name"] == "pm"]
+        assert pm["reason"] == "not_due"
+        # Less than the interval: the time since its start on the other host counts.
+        assert 0 < pm["due_in_seconds"] < 600
+    task = one.add("Say hello", "implement", "--no-tick")
+    two.script(task, {"steps": [], "report": {"outcome": "failed", "summary": "no"}}, {})
+    two.tick_until(lambda: two.task(task)["attempts"] == 1, "the first attempt fails there")
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the second attempt is done here")
+    claims = [e["host"] for e in one.task(task)["history"] if e["event"] == "claimed"]
+    assert claims == ["two", "one"]
+
+
+def test_a_task_that_the_database_does_not_give_out_yet_is_asked_for_again(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    """The clock of a host may be ahead: for the host, a retried task waits no longer."""
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    later = "UPDATE procrastinate_jobs SET scheduled_at = now() + %s * interval '1 s' RETURNING 1"
+    hosts.sql(later, 3600)
+    [skip] = one.tick()["actions"]
+    assert (skip["action"], one.task(task)["state"]) == ("skip", "incoming")
+    assert not (one.root / ".orchestrator/cache/idle").exists()
+    hosts.sql(later, 0)
+    one.ok("tick")
+    assert one.task(task)["state"] != "incoming"

@@ -335,7 +335,7 @@ def _progress(store: Store, task: Task) -> str:
 
 def _totals(seen: Observation, running: list[Row]) -> Row:
     """Return the sums over the settled runs of all hosts; the time includes the active runs."""
-    every = (*seen.states.values(), *(state for _, state in seen.others))
+    every = (*seen.states.values(), *(state for *_, state in seen.others))
     sums = agent_memory.added(state.totals for state in every)._asdict()
     seconds = sums["seconds_running"] + sum(row["age_seconds"] or 0 for row in running)
     cost = round(float(sums["cost_usd"]), 6)

@@ -284,8 +284,8 @@ class PostgresqlStore(Store):
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
 
-    def tell(self, problems: Iterable[str]) -> None:
-        facts = {"problems": [*problems], "config": hosts.config_seal(self._layout)}
+    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
+        facts = {"problems": [*problems], "settings": settings}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
 

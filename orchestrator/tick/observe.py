@@ -17,6 +17,9 @@ from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Elsewhere, Listing
 
+#: Host, agent, and what the agent remembers there.
+Remembered = tuple[str, str, AgentState]
+
 
 class Observation(NamedTuple):
     """A snapshot, with the raw facts behind it for the commands that show them."""
@@ -34,8 +37,8 @@ class Observation(NamedTuple):
     now: float = 0.0
     #: The pull requests that were given; None if they are not known.
     prs: Sequence[PullRequest] | None = None
-    #: What the agents remember on the other hosts that share the queue, each with its name.
-    others: Sequence[tuple[str, AgentState]] = ()
+    #: What the agents remember on the other hosts that share the queue.
+    others: Sequence[Remembered] = ()
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -88,7 +91,7 @@ def observe(
             prs,
             delivered=settings.config.dependencies == "delivered",
         ),
-        spent_today_usd=agent_memory.spent((*states.values(), *(m for _, m in others)), now),
+        spent_today_usd=agent_memory.spent((*states.values(), *(m for *_, m in others)), now),
         hold=hold,
         host=store.host,
         usage=usage.read(layout),
@@ -106,30 +109,28 @@ def observe(
     return seen._replace(others=others)
 
 
-def _views(
-    states: Mapping[str, AgentState], others: Iterable[tuple[str, AgentState]]
-) -> dict[str, AgentView]:
+def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> dict[str, AgentView]:
     """Return the views of all agents; an agent is due after its last start on any host."""
     views = {
         name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
         for name, state in states.items()
     }
-    for name, memory in others:
+    for _, name, memory in others:
         view = views.get(name) or AgentView(name)
         starts = filter(None, (view.last_started, memory.last_started))
         views[name] = view._replace(last_started=max(starts, default=None))
     return views
 
 
-def _memories(elsewhere: Elsewhere) -> list[tuple[str, AgentState]]:
-    """Return what the agents remember on the other hosts, each with its name."""
-    return [(name, agent_memory.from_values(memory)) for name, memory in elsewhere.memories]
+def _memories(elsewhere: Elsewhere) -> list[Remembered]:
+    """Return what the agents remember on the other hosts, each with host and agent."""
+    return [(host, name, agent_memory.from_values(m)) for host, name, m in elsewhere.memories]
 
 
 def totals(layout: Layout) -> dict[str, Totals]:
     """Return the sums over each agent's settled runs, on all hosts that share the queue."""
     found = {name: agent_memory.read(layout, name).totals for name in agent_memory.names(layout)}
-    for name, state in _memories(stores.of_project(layout).elsewhere()):
+    for _, name, state in _memories(stores.of_project(layout).elsewhere()):
         found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
     return found
 
