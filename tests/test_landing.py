@@ -770,7 +770,7 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
     assert [pr.task for pr in found] == ["B", "C", "D", "A"]
 
 
-# --- faults of the system ----------------------------------------------------------------------
+# --- system faults ----------------------------------------------------------------------
 
 
 def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:

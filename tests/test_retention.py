@@ -248,7 +248,7 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     events.append(project, NOW, "older")
     events.rotate(project, 1)
     events.append(project, NOW, "newer")
-    opened = events._open
+    opened = events.opened
 
     def slowly(path: str) -> Any:
         found = opened(path)
@@ -256,7 +256,7 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
             assert events.rotate(project, 1)
         return found
 
-    monkeypatch.setattr(events, "_open", slowly)
+    monkeypatch.setattr(events, "opened", slowly)
     assert told(project) == ["newer"]
 
 

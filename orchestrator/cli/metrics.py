@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.account import ledger
+from orchestrator.account import fold
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import command
 from orchestrator.fields import NamedTuple
@@ -72,8 +72,7 @@ def _history(layout: Layout) -> Iterator[Family]:
 
     It is the same on each host that shares the queue.
     """
-    totals = observe.totals(layout)
-    runs = Counter((r.told.agent, r.told.verdict or "-") for r in ledger.read(layout))
+    totals, runs = observe.totals(layout), fold.totals(layout).runs
     ended: list[Sample] = [
         ({"agent": agent, "outcome": outcome}, number)
         for (agent, outcome), number in sorted(runs.items())
