@@ -515,6 +515,8 @@ class RunView(NamedTuple):
     concluding: bool = False
     #: The other host that the run is on; None is this host.
     host: str | None = None
+    #: For how many seconds that host has had it; None for a run of this host.
+    age: float | None = None
 
 
 class AgentView(NamedTuple):
