@@ -76,7 +76,7 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
         if known is None and task.host not in (None, store.host):
-            return f"run {task.run} was on the host {task.host}: see it there, by the same command"
+            return f"run {task.run} was on the host {task.host}: run the same command there"
         return known or _gone(task.run, _last_event(layout, task.run))
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)
@@ -101,7 +101,7 @@ def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
 def _gone(run_id: str, told: Mapping[str, Any]) -> str:
     """Return what the last event of a run says about it; its folder is no longer kept."""
     if host := told.get("host"):
-        return f"run {run_id} was on the host {host}: see it there, by the same command"
+        return f"run {run_id} was on the host {host}: run the same command there"
     agent, task, verdict = (told.get(key) for key in ("agent", "task", "verdict"))
     of = f" of {agent}" * bool(agent) + f", task {task}" * bool(task)
     ended = f", which ended {verdict}," if verdict else ""
