@@ -155,8 +155,7 @@ def show_task(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded = context.settings(layout)
     store = stores.of_project(layout)
-    task = store.find(arguments.id)
-    file = store.read(task)
+    task, file = stores.whole(store, arguments.id)
     if arguments.json:
         output.show_json(json_rows.task_with_history(store, task, file, loaded.config))
         return

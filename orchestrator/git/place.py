@@ -33,6 +33,11 @@ def common_folder(root: str) -> str:
     return linked_folder(root) or os.path.join(root, ".git")
 
 
+def shared(folder: str) -> str:
+    """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
+    return os.path.join(folder, words(os.path.join(folder, "commondir")))
+
+
 def own_folder(root: str, top: str) -> str | None:
     """Return the git folder of a worktree; None if it is not a whole worktree of this project.
 
