@@ -383,7 +383,7 @@ class Given(NamedTuple):
     text: str = ""
     #: ISO 8601.
     at: str | None = None
-    #: Whether it settles every objection given before it (`pr approve`).
+    #: Whether it resolves every objection given before it (`pr approve`).
     settles: bool = False
 
 
