@@ -22,6 +22,7 @@ from orchestrator.system import locks
 MOST_READ = 64 << 20
 #: Seconds that an appended line waits for the lock of its file, which is held for microseconds.
 APPEND_WAIT = 0.2
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 #: Stands in a log in the place of what `cut_middle` removed.
 LEFT_OUT = b"\n[... the middle of this output is left out: it was too long ...]\n"
 
@@ -77,8 +78,16 @@ def flush(path: str) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Write `value` as JSON, atomically. A lone surrogate becomes a question mark."""
-    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
-    write_atomic(path, text.encode("utf-8", "replace"))
+    write_atomic(path, _as_lines(value).encode("utf-8", "replace"))
+
+
+def _as_lines(value: Any) -> str:
+    """Return `value` as JSON; each key of an object is on a line of its own, for people."""
+    if not isinstance(value, dict):
+        return _ENCODER.encode(value) + "\n"
+    # The encoder indents in Python, which takes ten times as long as its C code.
+    lines = (f" {_ENCODER.encode(str(key))}: {_ENCODER.encode(x)}" for key, x in value.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def open_regular(path: str) -> IO[bytes]:
