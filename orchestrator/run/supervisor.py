@@ -162,6 +162,9 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
     called with the project's folder. The child has a session of its own and no inherited
     descriptor, so the end of the tick's pipes cannot break it. It begins when `gate` is open.
     """
+    # Once, and not in each of the processes that are forked from now on.
+    from orchestrator.run import conclude, prepare  # noqa: F401
+
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

@@ -55,8 +55,11 @@ class Processes(Protocol):
         does not say where it was started; it counts if that user is among `owners` (user ids).
         """
 
-    def adopt_orphans(self) -> None:
-        """Become the parent of descendants whose own parent dies, where the system allows that."""
+    def adopt_orphans(self) -> bool:
+        """Become the parent of descendants whose own parent dies, where the system allows that.
+
+        Returns whether it does.
+        """
 
 
 class Psutil:
@@ -151,8 +154,8 @@ class Psutil:
                 found.add(process.pid)
         return found
 
-    def adopt_orphans(self) -> None:
-        return
+    def adopt_orphans(self) -> bool:
+        return False
 
 
 class Linux(Psutil):
@@ -213,12 +216,12 @@ class Linux(Psutil):
         """Return the fields of a process after its name; [] if there is no such process."""
         return _read(f"/proc/{max(pid, 0)}/stat").rpartition(b")")[2].split()
 
-    def adopt_orphans(self) -> None:
+    def adopt_orphans(self) -> bool:
         # Whatever a client starts then stays below us, whatever session and environment it gives
         # itself (prctl(2)).
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def _shown(words: Iterable[str]) -> str | None:
