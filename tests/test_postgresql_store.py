@@ -16,8 +16,8 @@ from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.database import schema, session
+from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
-from orchestrator.database.session import NotSetUp
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import Task

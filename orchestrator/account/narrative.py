@@ -48,7 +48,7 @@ def collect(
     """Return what happened between two times (seconds since the epoch)."""
     prs = states.known(layout, config)
     told = list(
-        events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
+        events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
     )
     runs = ledger.collect(told, since).runs
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}

@@ -89,6 +89,8 @@ def _shown(value: object) -> str:
     """Return a value as a person would write it after `key=`."""
     if value is None:
         return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

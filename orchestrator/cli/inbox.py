@@ -84,7 +84,7 @@ def _no_task(item: Item) -> OrchestratorError:
         what = "a pull request"
         hint = f"orchestrator inbox approve {item.id}, reject {item.id} 'TEXT', or dismiss it"
     elif item.agent is None:
-        what, hint = "a fault of the system", "see: orchestrator doctor"
+        what, hint = "a system fault", "see: orchestrator doctor"
     else:
         what = "an agent"
         hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"

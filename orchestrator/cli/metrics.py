@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.account import ledger
+from orchestrator.account import fold
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import command
 from orchestrator.fields import NamedTuple
@@ -71,7 +71,7 @@ def _state(found: json_rows.Row, ticked: float | None) -> Iterator[Family]:
 def _history(layout: Layout) -> Iterator[Family]:
     """Yield what agents' runs came to: the number by the kept history, the rest since ever."""
     totals = {n: agent_memory.read(layout, n).totals for n in agent_memory.names(layout)}
-    runs = Counter((r.told.agent, r.told.verdict or "-") for r in ledger.read(layout))
+    runs = fold.totals(layout).runs
     ended: list[Sample] = [
         ({"agent": agent, "outcome": outcome}, number)
         for (agent, outcome), number in sorted(runs.items())

@@ -155,8 +155,7 @@ def show_task(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded = context.settings(layout)
     store = stores.of_project(layout)
-    task = store.find(arguments.id)
-    file = store.read(task)
+    task, file = stores.whole(store, arguments.id)
     if arguments.json:
         output.show_json(json_rows.task_with_history(store, task, file, loaded.config))
         return
@@ -192,7 +191,7 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
             if pr is None or name == task.pr:
                 pr = forges.of_project(layout, loaded.config).show(name)
             # By its commit, which is there even when the branch has been cleaned away.
-            base, tip = pr.base, pr.head[:12]
+            base, tip = pr.base, None if pr.state == "merged" else pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
             lines.append(f"  see the diff: orchestrator pr diff {name}")
         except OrchestratorError as error:

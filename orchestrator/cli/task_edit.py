@@ -86,8 +86,8 @@ def edit(arguments: Namespace) -> None:
 
     layout = context.changing(arguments)
     store = stores.of_project(layout)
-    task = store.find(arguments.id)
-    shown = rewrite.text_of(store.read(task))
+    task, file = stores.whole(store, arguments.id)
+    shown = rewrite.text_of(file)
 
     def taking(text: str) -> Callable[[TaskFile], str]:
         def changed(file: TaskFile) -> str:

@@ -3,8 +3,9 @@
 import time
 from importlib.metadata import version
 
+from orchestrator.database.connection import NOT_SET_UP, NotSetUp
 from orchestrator.database.engine import Jobs
-from orchestrator.database.session import NOT_SET_UP, NotSetUp, Session
+from orchestrator.database.session import Session
 from orchestrator.errors import OrchestratorError
 
 #: Raised with each change of the tables; a program of another version refuses to work.

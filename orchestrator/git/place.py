@@ -34,6 +34,11 @@ def common_folder(root: str) -> str:
     return folder if os.path.isdir(folder) else linked_folder(root) or folder
 
 
+def shared(folder: str) -> str:
+    """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
+    return os.path.join(folder, words(os.path.join(folder, "commondir")))
+
+
 def own_folder(root: str, top: str) -> str | None:
     """Return the git folder of a worktree; None if it is not a whole worktree of this project.
 

@@ -21,7 +21,7 @@ WORDS = {
     "not_due": "waits for its next turn",
     "usage_limit": "the account's usage limit is reached",
     "pace": "held back by `pace`",
-    "system_fault": "a fault of the system keeps it from starting",
+    "system_fault": "a system fault keeps it from starting",
     "budget_exhausted": "the budget is used up",
     "max_incoming": "the queue is full",
     "max_claimed": "enough tasks are claimed",

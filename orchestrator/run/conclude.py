@@ -157,9 +157,11 @@ def _secure(journal: Journal) -> str | None:
 
 def _conclude(job: Job, rescued: str | None) -> Outcome:
     outcome = _told(job.journal, job.role)
-    if outcome.verdict == "done" and job.is_ours:
+    if outcome.verdict in ("done", "split") and not job.is_ours:
+        outcome = delivery.given_away(outcome)
+    if outcome.verdict == "done":
         outcome = _deliver(job, outcome, rescued)
-    if outcome.verdict == "split" and job.is_ours:
+    if outcome.verdict == "split":
         outcome = _split(job, outcome)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None

@@ -48,8 +48,7 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if (ended := _ended_meanwhile(job, ask=True)) is not None:
         return _stopped(outcome, ended)
     if not job.is_ours:
-        # Another host has the task by now, or a person moved it: the branch is theirs.
-        return _stopped(outcome, "the task was given to another run")
+        return given_away(outcome)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)
@@ -114,6 +113,11 @@ def _ended_meanwhile(job: Job, *, ask: bool = False) -> str | None:
         with contextlib.suppress(NotFound):
             pr = states.fresh(job.layout, job.config, pr)
     return None if pr.state == "open" else f"pull request {pr.id} was {pr.state} during the run"
+
+
+def given_away(outcome: Outcome) -> Outcome:
+    """Return the outcome of a run that no longer has its task: the branch may be another run's."""
+    return _stopped(outcome, "the task was moved, deleted or given to another run")
 
 
 def _stopped(outcome: Outcome, ended: str) -> Outcome:

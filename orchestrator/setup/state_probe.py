@@ -17,7 +17,7 @@ from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
 from orchestrator.system import files, locks, process
 from orchestrator.tick import held, problems
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import leftovers as left
 
 #: With fewer free bytes than these, a run may fail, and the queue itself may fail.
 LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
@@ -115,7 +115,7 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
         for name in names
         if name not in configured and worktree_commands.is_worktree(layout.worktree(name))
     ]
-    items = [item for item in clean.leftovers(layout, subject.now) if item.drop]
+    items = [item for item in left.found(layout, subject.now) if item.drop]
     messages += [f"{item.name} was left by a process that was killed" for item in items]
     for message in messages[:MOST_LISTED]:
         yield warn("leftovers", message, "see: orchestrator clean --dry-run")

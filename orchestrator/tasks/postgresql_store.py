@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
+from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import HEARTBEAT, Jobs
-from orchestrator.database.session import NotSetUp, Session
+from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout

@@ -105,7 +105,7 @@ class Settler:
         return action
 
     def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
-        """Put back the tasks that failed by what turns out to be a fault of the system."""
+        """Put back the tasks that failed by what turns out to be a system fault."""
         names = (record.task, record.agent, record.id, record.branch) if record else ()
         for task_id in alike.tasks_of(self.layout, outcome.reason, names):
             with contextlib.suppress(NotFound):
@@ -279,7 +279,7 @@ class Settler:
     def _settle_hold(
         self, action: Action, outcome: Outcome, record: RunRecord | None, *, is_own: bool
     ) -> None:
-        """Pause claiming for all agents after a fault of the system; a good run ends the pause.
+        """Pause claiming for all agents after a system fault; a good run ends the pause.
 
         A run that began before the fault occurred does not show that the fault is fixed. `is_own`:
         the fault turned out to be the task's own, and a person is asked.

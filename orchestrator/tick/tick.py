@@ -22,7 +22,7 @@ from orchestrator.model import Action, Config, Problem, PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, events, mark
+from orchestrator.project import agent_memory, event_fold, events, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import forges, states
 from orchestrator.run import supervisor
@@ -437,6 +437,13 @@ def _work(word: str, root: str) -> None:
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
+    if os.path.isdir(layout.cache) and event_fold.is_due(layout):
+        from orchestrator.account import fold
+
+        try:
+            fold.keep(layout)
+        except OSError as error:
+            events.append(layout, time.time(), "clean", reason=f"failed: {error}")
 
 
 def _is_next(layout: Layout, turn: contextlib.ExitStack) -> bool:
