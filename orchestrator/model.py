@@ -570,7 +570,7 @@ class Snapshot(NamedTuple):
     open_prs: int | None
     runs: tuple[RunView, ...]
     agents: dict[str, AgentView]
-    roles: dict[str, Role]
+    roles: Mapping[str, Role]
     #: Tasks that other tasks depend on: id to "met", "waiting: ..." or "broken: ...".
     dependencies: dict[str, str]
     spent_today_usd: float
