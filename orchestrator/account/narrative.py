@@ -54,6 +54,7 @@ def collect(
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
     ends = account.ends(runs, told, since, of_tasks)
     ran = ticks.look(layout, since, now)
+    store = stores.of_project(layout)
     value: Row = {
         "from": iso(since),
         "to": iso(now),
@@ -77,10 +78,11 @@ def collect(
             ],
         },
         "history_begins": iso(ledger.begins(layout)),
+        # The ticks and the rescue refs are of this host, everything else is of all hosts.
+        **({"host": store.host} if store.host else {}),
     }
     titles = {pr.task: pr.title for pr in prs or () if pr.task}
     # The records of older pull requests are not read: the task knows its title, too.
-    store = stores.of_project(layout)
     for row in (*ends.delivered, *ends.merged):
         if row["task"] not in titles and (task := stores.found(store, row["task"])):
             titles[task.id] = task.title
@@ -105,6 +107,7 @@ def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
                 for commit, subject in known.get(of[row["task"]], ())
             ],
             "checks": row["checks"],
+            **({"host": row["host"]} if "host" in row else {}),
         }
         for row in rows
     ]
@@ -148,10 +151,11 @@ def _markdown(
         f"- {row['task']}: {inline(row['reason'] or 'no reason given', 200)}"
         for row in value["failed"]
     ))  # fmt: skip
-    yield from _section("Rescued", (
+    here = f" on the host {value['host']}" if "host" in value else ""
+    yield from _section(f"Rescued{here}", (
         f"- {row['ref']}; to show it: git show {row['ref']}" for row in value["rescued"]
     ))  # fmt: skip
-    yield from _section("The scheduler", _tick_lines(ran))
+    yield from _section(f"The scheduler{here}", _tick_lines(ran))
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -165,7 +169,8 @@ def _title(task: str, titles: dict[str, str]) -> str:
 
 
 def _delivery_lines(row: Row, titles: dict[str, str]) -> Iterator[str]:
-    yield f"- {row['task']}, pull request {row['pr']}{_title(row['task'], titles)}"
+    where = f" (on {row['host']})" if row.get("host") else ""
+    yield f"- {row['task']}, pull request {row['pr']}{where}{_title(row['task'], titles)}"
     for each in row["commits"]:
         yield f"  - {each['commit'][:12]} {inline(each['subject'], 100)}"
     passed = ", ".join(map(inline, row["checks"]))
