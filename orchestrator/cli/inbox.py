@@ -180,7 +180,9 @@ def dismiss(arguments: Namespace) -> None:
     if item.agent:
         from orchestrator.tick import stop
 
-        said = "the agent is resumed" if stop.wake(layout, [item.agent]) else "it goes on"
+        said = (
+            "the agent is resumed" if stop.wake(layout, [item.agent]) else "it may start runs again"
+        )
     elif item.task is None:
         close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
         hint = close if item.kind == "approval" else next_step(layout, item)

@@ -14,7 +14,7 @@ from orchestrator.system import files, memory
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
 #: their own faults.
 _HINTS = {
-    "remote_failed": "see the remote's disk, memory and hooks; work resumes when it takes a push",
+    "remote_failed": "check the remote's disk, memory and hooks; then work resumes automatically",
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
