@@ -133,7 +133,7 @@ def _state(layout: Layout, loaded: Settings, task: Task | None, verdict: str) ->
 def explanation(
     layout: Layout, loaded: Settings, subject: str, planned: Plan, moves: Mapping[str, Move]
 ) -> Explanation:
-    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
+    """Explain an agent, a task, or a file of the queue that is not a task. Raises NotFound.
 
     A file is named by its path, its name, or its name without `.md`. `moves` says who moves each
     open pull request next.

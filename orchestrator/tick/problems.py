@@ -27,7 +27,7 @@ def last_tick(layout: Layout) -> float | None:
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
-    """Return whether a tick is overdue. `init` starts the wait anew: it may install a schedule."""
+    """Return whether a tick is overdue. `init` starts the wait again: it may install a schedule."""
     since = max(last_tick(layout) or 0.0, mark.set_up(layout) or 0.0)
     return now - since > STALE_AFTER
 
