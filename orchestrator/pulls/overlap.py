@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 
 class Overlap(NamedTuple):
-    """Two pieces of work that change the same lines, or lines close to each other, of some files."""
+    """Two pieces of work that change the same lines of some files, or lines close to each other."""
 
     one: Work
     other: Work
