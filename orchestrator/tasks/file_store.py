@@ -45,8 +45,8 @@ class FileStore(Store):
         malformed = []
         for entry in self._entries(state):
             task = _summary(entry.path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(entry.path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 rivals.setdefault(task.id, []).append(task)
         tasks = []
@@ -75,8 +75,8 @@ class FileStore(Store):
             tasks, malformed = found[state]
             path = os.path.join(self._folders[state], name)
             task = _summary(path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 tasks.append(task)
         return {
@@ -145,7 +145,7 @@ class FileStore(Store):
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
                 task = _summary(path, state) if names.is_other(row) else None
-                if not isinstance(task, str):
+                if not isinstance(task, Malformed):
                     yield task.id if task else name[:-3]
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
@@ -266,7 +266,7 @@ class FileStore(Store):
                 continue
             for bad in self._malformed(state):
                 message = f"{bad.where}: {bad.reason}"
-                yield Problem("task_malformed", message, "fix or move that file")
+                yield Problem("task_malformed", message, bad.hint)
             for entry in self._entries(state) if state in ("incoming", "claimed") else ():
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
@@ -292,8 +292,8 @@ class FileStore(Store):
         for name in sorted(others.union(filter(rows.__contains__, later))):
             path = os.path.join(folder, name)
             task = _summary(path, state) if name in others else None
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
                 continue
             task_id = task.id if task else name[:-3]
             is_named = f"{task_id}.md" in rows and f"{task_id}.md" not in others
@@ -337,7 +337,7 @@ def _said(path: str, name: str) -> str:
     return names.said(task.title, task.header.get(task_file.PARENT) or "")
 
 
-def _summary(path: str, state: str) -> Task | str | None:
+def _summary(path: str, state: str) -> Task | Malformed | None:
     """Return a file's task, or why it cannot be a task; None if the file is gone."""
     try:
         found = _read(path)
@@ -346,7 +346,9 @@ def _summary(path: str, state: str) -> Task | str | None:
         content, mtime = found
         file = task_file.parse(content, os.path.basename(path))
     except TaskFileError as error:
-        return str(error)
+        if error.hint is None:
+            return Malformed(path, error.message)
+        return Malformed(path, error.message, f"{error.hint}; or move that file")
     return task_file.summarise(file, state, path, mtime)
 
 

@@ -56,7 +56,7 @@ def find_problems(
     found += _left_problem(settings, seen)
     blocked_tasks = stores.of_project(layout).list("blocked")
     found += [
-        Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
+        Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
         for listing in (seen.incoming, seen.claimed, blocked_tasks)
         for bad in listing.malformed
     ]
