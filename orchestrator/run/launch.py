@@ -185,6 +185,7 @@ def start(journal: Journal, plan: Plan) -> None:
         kept=client.sign_in_names(known),
         dropped=client.session_names,
     )
+    process.adopt_orphans()  # before there are any (`watch`)
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()
