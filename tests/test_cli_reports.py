@@ -32,7 +32,7 @@ from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import file_store, history, stores, task_file
+from orchestrator.tasks import history, stored_file, stores, task_file
 from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -323,7 +323,7 @@ def test_done_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(file_store, "_read", read)
+    monkeypatch.setattr(stored_file, "content", read)
     assert cli("status", "--json").json["queue"]["done"] == 300
 
 
