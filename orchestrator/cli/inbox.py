@@ -92,7 +92,7 @@ def _no_task(item: Item) -> OrchestratorError:
 @command("inbox approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
     """Approve a pull request that waits for you, and merge it.
-    (`pr approve` only approves, and takes every open pull request.)
+    (`pr approve` only approves, and accepts any open pull request.)
 
     examples:
       orchestrator inbox approve pr:3
