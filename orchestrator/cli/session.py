@@ -5,11 +5,10 @@ Hidden commands: the hook and the skills call them; people have `inbox`, `status
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections import Counter
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
