@@ -109,7 +109,11 @@ class Proxy:
         if not self._host.startswith("/"):
             return socket.create_connection((self._host, int(self._port)))
         far = socket.socket(socket.AF_UNIX)
-        far.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        try:
+            far.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        except OSError:
+            far.close()
+            raise
         return far
 
     def mutes(self, link: Link) -> bool:
