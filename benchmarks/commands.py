@@ -105,12 +105,12 @@ def _project(
     scratch: Scratch, finished: int, told: int, waiting: int, *, is_paused: bool = False
 ) -> Project:
     """Make a project with its history; its agents are not due, so that ticks start no run."""
-    project = growth.new_project(scratch, finished, _config(interval=1))
+    project = growth.new_project(scratch, finished, _config(interval=0))
     _tell(project, told)
     for _ in range(max(scratch.scaled(growth.WARM), 1)):
         growth.finish(scratch, project, project.add_task())
     text = Path(project.layout.config).read_text()
-    Path(project.layout.config).write_text(text.replace("_seconds: 1}", "_seconds: 86400}"))
+    Path(project.layout.config).write_text(text.replace("_seconds: 0}", "_seconds: 86400}"))
     for number in range(waiting):
         name = f"TASK-{finished + number + 1:08x}"
         Path(project.layout.state("incoming"), f"{name}.md").write_text(_TASK.format(name=name))

@@ -91,7 +91,9 @@ def test_show_tells_settings_ports_and_totals(cli: Cli, project: Layout) -> None
     assert found["settings"]["interval_seconds"] == 120
     assert found["ports"]["AGENT_DEV_PORT"] == 41010
     assert found["totals"]["runs"] == 0
-    assert "interval_seconds: 120" in cli("agent", "show", "test-agent").out
+    shown = cli("agent", "show", "test-agent").out
+    assert "interval_seconds: 120" in shown
+    assert "mcp_config: []" in shown
 
 
 def test_without_a_file_the_list_says_what_to_do_about_that(cli: Cli, project: Layout) -> None:

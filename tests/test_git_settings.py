@@ -41,7 +41,7 @@ def test_one_question_answers_all_others(repo: Path, asked: list[str]) -> None:
     root = str(repo)
     remote_pair.find(root, Config())
     remotes.url(root, "origin")
-    closed_pushes.for_agent(root, str(repo / "w"))
+    closed_pushes.for_agent(root)
     assert settings.find(root, "User.Email") == {"User.Email": ("person@example.com",)}
     assert len(asked) == 1
 

@@ -43,7 +43,7 @@ from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import branches
 
 NOW = 1_800_000_000.0
 tips = remotes.tips
@@ -673,7 +673,7 @@ def test_what_only_a_person_calls_merged_keeps_its_branches(world: World) -> Non
     refresh(world.layout, world.config, [])
     assert world.state(pr)[0] == "merged"
     assert remote_branches.drop_merged(world.layout, world.config) == []
-    [item] = clean.branches(
+    [item] = branches.judged(
         world.layout, world.config, states.known(world.layout, world.config) or []
     )
     assert not item.drop
@@ -770,7 +770,7 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
     assert [pr.task for pr in found] == ["B", "C", "D", "A"]
 
 
-# --- faults of the system ----------------------------------------------------------------------
+# --- system faults ----------------------------------------------------------------------
 
 
 def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:

@@ -268,7 +268,8 @@ def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None
     assert all(row["alive"] and row["version"] for row in rows.values())
     [running] = rows["one"]["running"]
     assert (running["agent"], running["task"]) == ("impl-1", task)
-    assert [row["same_config"] for row in rows.values()] == [False, True]
+    assert [row["differences"] for row in rows.values()] == [["max_starts"], []]
+    assert "differs from here in max_starts" in two.ok("hosts").out
     assert "on the host one: stop it there" in two.ok("stop", "impl-1").out
     hosts.silent("one")
     assert [row["alive"] for row in two.json("hosts")] == [False, True]

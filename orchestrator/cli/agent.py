@@ -58,10 +58,13 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
 @command("agent show", NAME)
 def show(arguments: Namespace) -> None:
     """Show one agent: its settings, ports, last run and totals."""
+    from orchestrator.tick import observe
+
     layout, loaded, rows = _look(arguments)
     agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
-    seconds = round(state.totals.seconds_running, 3)
+    totals = observe.totals(layout).get(agent.name, state.totals)
+    seconds = round(totals.seconds_running, 3)
     details = {
         **next(row for row in rows if row["name"] == agent.name),
         "settings": _settings(agent),
@@ -70,7 +73,7 @@ def show(arguments: Namespace) -> None:
         "last_run": state.last_run,
         "last_reason": state.last_reason,
         "last_finished": iso(state.last_finished),
-        "totals": {**state.totals._asdict(), "seconds_running": seconds},
+        "totals": {**totals._asdict(), "seconds_running": seconds},
         "worktree": layout.worktree(agent.name),
     }
     lines = []
@@ -89,6 +92,8 @@ def _shown(value: object) -> str:
     """Return a value as a person would write it after `key=`."""
     if value is None:
         return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

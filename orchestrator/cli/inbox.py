@@ -84,7 +84,7 @@ def _no_task(item: Item) -> OrchestratorError:
         what = "a pull request"
         hint = f"orchestrator inbox approve {item.id}, reject {item.id} 'TEXT', or dismiss it"
     elif item.agent is None:
-        what, hint = "a fault of the system", "see: orchestrator doctor"
+        what, hint = "a system fault", "see: orchestrator doctor"
     else:
         what = "an agent"
         hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
@@ -180,7 +180,9 @@ def dismiss(arguments: Namespace) -> None:
     if item.agent:
         from orchestrator.tick import stop
 
-        said = "the agent is resumed" if stop.wake(layout, [item.agent]) else "it goes on"
+        said = (
+            "the agent is resumed" if stop.wake(layout, [item.agent]) else "it may start runs again"
+        )
     elif item.task is None:
         close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
         hint = close if item.kind == "approval" else next_step(layout, item)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag, group
 
-group("queue", "Where the queue is.")
+group("queue", "Move the queue to files or to a database.")
 
 
 @command(

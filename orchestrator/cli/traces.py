@@ -87,7 +87,7 @@ def collect(
     if known is not None and again is None:
         first = min(max(known.runs.values(), default=first), now) - OVERLAP
     told = spans.Told(first)
-    book = ledger.collect(told.watched(events.read(layout, ledger.MOST_READ)), first)
+    book = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
     skipped = known.runs if known is not None and again is None else {}
     fresh = [run for run in book.runs if run.told.run not in skipped]
     last = int(now) // ticks.MINUTE * ticks.MINUTE

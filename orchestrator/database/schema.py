@@ -188,7 +188,8 @@ def _require_version(session: Session) -> None:
             f"the queue in {session.shown} has version {found[0][0]}; this program has {VERSION}"
         )
         step = "update the other hosts, then: orchestrator init"
-        raise NotSetUp(message, "update this host's program" if newer else step)
+        own = "update this host's program; the versions of the other hosts: orchestrator hosts"
+        raise NotSetUp(message, own if newer else step)
 
 
 def begin_copy(session: Session) -> None:

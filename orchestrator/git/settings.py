@@ -31,7 +31,7 @@ def seen(cwd: str, told: Mapping[str, str] | None = None) -> Settings:
     """
     told = place.variables(cwd) if told is None else told
     own = told.get("GIT_DIR") or place.common_folder(cwd)
-    files = read_files(own, told.get("GIT_COMMON_DIR") or _common(own))
+    files = read_files(own, told.get("GIT_COMMON_DIR") or place.shared(own))
     stamps = tuple((path, _stamp(path)) for path in files)
     words = tuple(told.items())
     return _asked(cwd, words) if stamps[0][1] is None else _kept(cwd, words, stamps)
@@ -62,6 +62,22 @@ def matching(cwd: str, pattern: str) -> list[tuple[str, str]]:
     return [(name, value) for name, values in found for value in values]
 
 
+def system_file(cwd: str) -> str | None:
+    """Return the file of the system's configuration; None if git reads no such file.
+
+    Raises SystemFault when git cannot be started.
+    """
+    if os.environ.get("GIT_CONFIG_NOSYSTEM", "").lower() not in ("", "0", "false", "no", "off"):
+        return None
+    named = os.environ.get("GIT_CONFIG_SYSTEM")
+    if named is not None:
+        return os.path.abspath(named) if named else None
+    # Where it is was decided when git was built.
+    ask = ("config", "--system", "--null", "--list", "--show-origin")
+    done = start.run(ask, cwd, client_environment.for_git(os.environ), _TIMEOUT)
+    return done.out.partition("\0")[0].removeprefix("file:") or None
+
+
 def canonical(name: str) -> str:
     """Return a setting's name as git prints it: only the middle part keeps its case."""
     section, dot, rest = name.partition(".")
@@ -89,11 +105,6 @@ def read_files(own: str, common: str) -> list[str]:
         os.path.join(config, "git", "config"),
         *filter(None, named),
     ]
-
-
-def _common(own: str) -> str:
-    """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
-    return os.path.join(own, place.words(os.path.join(own, "commondir")))
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:

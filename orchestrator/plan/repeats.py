@@ -6,7 +6,7 @@ delivered (`Task.uncharged`). Pure functions.
 
 from orchestrator.model import Config, Outcome, Task
 
-#: Runs of one task that were paid for and ended with a fault of the system, and runs that were
+#: Runs of one task that were paid for and ended with a system fault, and runs that were
 #: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is
 #: to resume by itself afterwards (reference 7).
 MAX_FAULTS = 10
@@ -21,11 +21,11 @@ _SAID = {
         "Agree who works on the branch; an answer continues the work from the newest commit.",
     ),
     "system_fault": (
-        "The run was paid for, and ended with a fault of the system",
+        "The run cost money, and ended with a system fault",
         "Find the fault (orchestrator doctor); an answer continues the work.",
     ),
     "first_fault": (
-        "The run met a fault of the system while the runs of other tasks ended well",
+        "The run met a system fault while the runs of other tasks ended well",
         "The fault seems to affect only this task. Find it; an answer continues the work.",
     ),
     "interrupted": (

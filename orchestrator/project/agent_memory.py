@@ -25,6 +25,11 @@ class Totals(NamedTuple):
     seconds_running: float = 0.0
 
 
+def added(several: Iterable[Totals]) -> Totals:
+    """Return the sums of several sums."""
+    return Totals(*map(sum, zip(Totals(), *several, strict=True)))
+
+
 class AgentState(NamedTuple):
     """One agent's memory. Times are seconds since the epoch."""
 

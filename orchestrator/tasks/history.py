@@ -195,8 +195,8 @@ def _folded(task: Task, entry: Entry) -> Task:
 def _uncharged(task: Task, entry: Entry) -> Mapping[str, int]:
     """Return how often a task ended in a way that cost money but no attempt, by the kind.
 
-    A run whose branch moved, or that was interrupted, was paid for, and so was an agent's review. A
-    fault of the system may end a run before anybody pays. A person's review begins a new count.
+    A run whose branch moved, or that was interrupted, cost money, and so did an agent's review. A
+    system fault may end a run before it costs money. A person's review begins a new count.
     """
     fields, kinds = entry.fields, []
     if entry.event == "review":

@@ -26,7 +26,7 @@ from orchestrator.tasks import parts, stores
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
 #: their own faults.
 _HINTS = {
-    "remote_failed": "see the remote's disk, memory and hooks; work resumes when it takes a push",
+    "remote_failed": "check the remote's disk, memory and hooks; then work resumes automatically",
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
@@ -105,7 +105,7 @@ class Settler:
         return action
 
     def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
-        """Put back the tasks that failed by what turns out to be a fault of the system."""
+        """Put back the tasks that failed by what turns out to be a system fault."""
         names = (record.task, record.agent, record.id, record.branch) if record else ()
         for task_id in alike.tasks_of(self.layout, outcome.reason, names):
             with contextlib.suppress(NotFound):
@@ -279,7 +279,7 @@ class Settler:
     def _settle_hold(
         self, action: Action, outcome: Outcome, record: RunRecord | None, *, is_own: bool
     ) -> None:
-        """Pause claiming for all agents after a fault of the system; a good run ends the pause.
+        """Pause claiming for all agents after a system fault; a good run ends the pause.
 
         A run that began before the fault occurred does not show that the fault is fixed. `is_own`:
         the fault turned out to be the task's own, and a person is asked.
