@@ -20,7 +20,7 @@ from orchestrator.project import agent_memory, alike, events, faults, mark, run_
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
-from orchestrator.system import files, locks, memory, process, records
+from orchestrator.system import files, locks, memory, process
 from orchestrator.tasks import parts, stores
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
@@ -259,9 +259,7 @@ class Settler:
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)
-        values = records.plain(state)
-        assert isinstance(values, dict)
-        self.store.end(action.agent, action.run or "", values)
+        self.store.end(action.agent, action.run or "", agent_memory.values(state))
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
