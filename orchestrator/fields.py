@@ -21,6 +21,7 @@ else:
         def __new__(mcs, name, bases, body):
             kind = super().__new__(mcs, name, bases, {"__slots__": (), **body})
             kind._fields = kind.__match_args__ = tuple(kind.__annotations__)
+            kind._places = {each: place for place, each in enumerate(kind._fields)}
             kind._field_defaults = {each: body[each] for each in kind._fields if each in body}
             for place, each in enumerate(kind._fields):
                 setattr(kind, each, _Field(place, f"Alias for field number {place}"))
@@ -43,11 +44,11 @@ else:
             return cls(*values)
 
         def _replace(self, **named):
-            values = [
-                named.pop(each, value) for each, value in zip(self._fields, self, strict=True)
-            ]
-            if named:
-                raise ValueError(f"{type(self).__name__} has no field {', '.join(named)}")
+            values, place_of = list(self), self._places
+            for name, value in named.items():
+                if name not in place_of:
+                    raise ValueError(f"{type(self).__name__} has no field {name}")
+                values[place_of[name]] = value
             return tuple.__new__(type(self), values)
 
         def _asdict(self):

@@ -383,7 +383,7 @@ class Given(NamedTuple):
     text: str = ""
     #: ISO 8601.
     at: str | None = None
-    #: Whether it settles every objection given before it (`pr approve`).
+    #: Whether it resolves every objection given before it (`pr approve`).
     settles: bool = False
 
 
@@ -570,7 +570,7 @@ class Snapshot(NamedTuple):
     open_prs: int | None
     runs: tuple[RunView, ...]
     agents: dict[str, AgentView]
-    roles: dict[str, Role]
+    roles: Mapping[str, Role]
     #: Tasks that other tasks depend on: id to "met", "waiting: ..." or "broken: ...".
     dependencies: dict[str, str]
     spent_today_usd: float

@@ -272,7 +272,8 @@ def test_without_git_the_machine_is_at_fault(repo: Path, monkeypatch: pytest.Mon
 def test_a_git_whose_input_can_be_stored_nowhere_is_not_called_missing(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`tempfile` raises FileNotFoundError then, also on a full disk."""
+    """Where the system has no files without names, `tempfile` raises FileNotFoundError then."""
+    monkeypatch.setattr("sys.platform", "another")
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(repo / "no-folder")])
     with pytest.raises(SystemFault, match="could not be started: No usable temporary") as fault:

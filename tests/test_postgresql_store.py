@@ -159,7 +159,7 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     store.attend(["R0"])
     store.tell(["a_problem"], {})
     assert store.pulse(0.0) == found
-    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local", "")
+    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local")
     changes: list[Callable[[], object]] = [
         lambda: store.add(new_task()),
         lambda: store.rewrite(store.find("T1"), "# [T1] Another title\n\nROLE: implement\n"),

@@ -7,7 +7,7 @@ from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
-from orchestrator.git import repository
+from orchestrator.git import ranges, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso
 from orchestrator.project import events
@@ -58,7 +58,7 @@ def collect(
     value: Row = {
         "from": iso(since),
         "to": iso(now),
-        "delivered": [_delivered(layout, row) for row in ends.delivered],
+        "delivered": _delivered(layout, ends.delivered),
         "merged": ends.merged,
         "failed": ends.failed,
         "waiting": [
@@ -91,17 +91,26 @@ def collect(
     return Report(value, "".join(f"{line}\n" for line in lines))
 
 
-def _delivered(layout: Layout, row: Row) -> Row:
-    """Return a delivery as `report --json` shows it, without commits that git no longer has."""
-    commits = []
-    if row["base"] and row["head"]:
-        try:
-            commits = repository.subjects(layout.root, row["base"], row["head"], MOST_COMMITS)
-        except OrchestratorError:
-            commits = []
-    shown = [{"commit": commit, "subject": subject} for commit, subject in commits]
-    known = {"task": row["task"], "pr": row["pr"], "commits": shown, "checks": row["checks"]}
-    return known | ({"host": row["host"]} if "host" in row else {})
+def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
+    """Return deliveries as `report --json` shows them, without commits that git no longer has."""
+    of = {row["task"]: (row["base"] or "", row["head"] or "") for row in rows}
+    try:
+        known = ranges.subjects(layout.root, of.values(), MOST_COMMITS)
+    except OrchestratorError:
+        known = {}
+    return [
+        {
+            "task": row["task"],
+            "pr": row["pr"],
+            "commits": [
+                {"commit": commit, "subject": subject}
+                for commit, subject in known.get(of[row["task"]], ())
+            ],
+            "checks": row["checks"],
+            **({"host": row["host"]} if "host" in row else {}),
+        }
+        for row in rows
+    ]
 
 
 def _rescued(layout: Layout, since: float) -> list[Row]:

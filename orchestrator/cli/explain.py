@@ -133,7 +133,7 @@ def _state(layout: Layout, loaded: Settings, task: Task | None, verdict: str) ->
 def explanation(
     layout: Layout, loaded: Settings, subject: str, planned: Plan, moves: Mapping[str, Move]
 ) -> Explanation:
-    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
+    """Explain an agent, a task, or a file of the queue that is not a task. Raises NotFound.
 
     A file is named by its path, its name, or its name without `.md`. `moves` says who moves each
     open pull request next.
@@ -149,7 +149,7 @@ def explanation(
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
             if isinstance(each, Task):
                 return _of_task(layout, loaded, each, planned, moves)
-            step = f"fix or move that file: {each.where}"
+            step = f"{each.hint}: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
     known = [task.id for state in OPEN_STATES for task in listings[state].tasks]

@@ -102,7 +102,7 @@ def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
 
 
 def _elsewhere(run_id: str, host: str) -> str:
-    return f"run {run_id} is on the host {host}: see it there, by the same command"
+    return f"run {run_id} is on the host {host}: run the same command there"
 
 
 def _gone(layout: Layout, run_id: str) -> str:

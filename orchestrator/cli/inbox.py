@@ -98,7 +98,7 @@ def _no_task(item: Item) -> OrchestratorError:
 @command("inbox approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
     """Approve a pull request that waits for you, and merge it.
-    (`pr approve` only approves, and takes every open pull request.)
+    (`pr approve` only approves, and accepts any open pull request.)
 
     examples:
       orchestrator inbox approve pr:3
@@ -187,7 +187,9 @@ def dismiss(arguments: Namespace) -> None:
     if item.agent:
         from orchestrator.tick import stop
 
-        said = "the agent is resumed" if stop.wake(layout, [item.agent]) else "it goes on"
+        said = (
+            "the agent is resumed" if stop.wake(layout, [item.agent]) else "it may start runs again"
+        )
     elif item.task is None:
         close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
         hint = close if item.kind == "approval" else next_step(layout, item)

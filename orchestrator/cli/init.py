@@ -110,7 +110,7 @@ def init(arguments: Namespace) -> None:
         if accepted:
             title = "Written into .orchestrator/agents.yaml (init runs none of these commands):"
             init_offer.show(layout, found, title)
-        elif not arguments.yes:
+        elif not arguments.yes or init_offer.row(layout, found) is None:
             init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 

@@ -173,9 +173,17 @@ def parse(words: list[str]) -> Namespace:
         asked.error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(arguments, "command"):
         asked.print_help(sys.stderr)
-        example = "orchestrator status" if asked is parser else f"{asked.prog} list"
-        raise UsageError("no command given", f"for example: {example}")
+        raise UsageError("no command given", f"for example: {_example(asked.prog)}")
     return arguments
+
+
+def _example(prog: str) -> str:
+    """Return a call of a group of commands, or of the whole program, that changes nothing."""
+    group = prog.partition(" ")[2]
+    names = [name for name in COMMANDS if name.startswith(f"{group} ")]
+    if not group:
+        return "orchestrator status"
+    return f"{prog} list" if f"{group} list" in names else f"orchestrator {names[0]} --help"
 
 
 def whole() -> Parser:

@@ -22,7 +22,7 @@ def since(default: str | None) -> Argument:
 
 def until() -> Argument:
     """Return the option `--until`."""
-    text = "where the period ends, in the words of --since (default: now)"
+    text = "where the period ends, in the same format as --since (default: now)"
     return argument("--until", metavar="TIME", help=text)
 
 

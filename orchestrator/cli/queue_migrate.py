@@ -7,7 +7,14 @@ from argparse import Namespace
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag, group
 
-group("queue", "Move the queue to files or to a database.")
+group(
+    "queue",
+    """Move the queue to files or to a database.
+
+    examples:
+      orchestrator queue migrate --to files --dry-run
+    """,
+)
 
 
 @command(

@@ -44,7 +44,7 @@ def status(arguments: Namespace) -> None:
         seen = json_rows.overview(layout, loaded, context.now(), prs)
     except StoreFault as error:
         row = json_rows.without_store(layout, loaded, error, context.now())
-        running = [f"{run['agent']} goes on with {run['task']}" for run in row["running"]]
+        running = [f"{run['agent']} continues with {run['task']}" for run in row["running"]]
         step = [f"  {error.hint}"] if error.hint else []
         output.answer(arguments, row, f"{error.code}: {error.message}", *step, *running)
         return

@@ -37,7 +37,7 @@ def parts(
 ) -> list[Part]:
     """Return the picture of a project.
 
-    `steps` has the command that settles each item of the inbox, by the item's id; `scheduler` is
+    `steps` has the command that resolves each item of the inbox, by the item's id; `scheduler` is
     the sentence about the ticks (`ticked`), and `root` the project's folder.
     """
     found, items = seen.status, seen.waiting.items

@@ -104,7 +104,7 @@ def list_tasks(arguments: Namespace) -> None:
 
 
 def _page(
-    arguments: Namespace, store: Store, states: list[str], roles: dict[str, Role]
+    arguments: Namespace, store: Store, states: list[str], roles: Mapping[str, Role]
 ) -> list[Task]:
     """Return one page of the tasks, state by state. Reads no more files than it must."""
     if arguments.limit is not None and arguments.limit < 1:
@@ -138,7 +138,7 @@ def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
         output.err(f"{said}; to list all tasks: orchestrator task list --all")
 
 
-def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:
+def _with_role(tasks: list[Task], word: str, roles: Mapping[str, Role]) -> list[Task]:
     present = {task.role for task in tasks}
     if word not in present:
         try:

@@ -40,10 +40,10 @@ class Mark(NamedTuple):
 def traces(arguments: Namespace) -> None:
     """Send what ended since the last call to an OpenTelemetry collector: runs and ticks, by OTLP.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT is its address (default: http://localhost:4318); the other variables
-    OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait for it: call it
-    from cron, for example once a minute. With --since, what was sent before is sent again, with the
-    same ids.
+    OTEL_EXPORTER_OTLP_ENDPOINT is the collector's address (default: http://localhost:4318); the
+    other variables OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait
+    for the collector: call this command from cron, for example once per minute. With --since, what
+    was sent before is sent again, with the same ids.
 
     examples:
       orchestrator traces --dry-run

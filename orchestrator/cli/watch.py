@@ -1,4 +1,4 @@
-"""`watch`: `status` again and again; `live` shows it on a terminal."""
+"""`watch`: `status`, updated continuously; `live` shows it on a terminal."""
 
 from __future__ import annotations
 

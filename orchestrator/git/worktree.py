@@ -237,7 +237,7 @@ def take_up_branch(
     keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before. Raises
     BranchHeld.
     """
-    _unlock(path, branch)
+    _unlink_log(place.common_folder(root), branch)
     if ours is None:
         start = partial(worktree_commands.start_branch, path, branch, theirs or base)
         try:
@@ -338,6 +338,12 @@ def _unlock(path: str, branch: str | None = None) -> None:
     files.remove(os.path.join(folder, "config.worktree"))
     common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
     abandoned_locks.free(abandoned_locks.shared(common), common)
-    log = os.path.join(common, "logs", "refs", "heads", branch or "")
+    if branch is not None:
+        _unlink_log(common, branch)
+
+
+def _unlink_log(common: str, branch: str) -> None:
+    """Remove a link in the place of a branch's log: git would write to what it leads to."""
+    log = os.path.join(common, "logs", "refs", "heads", branch)
     if os.path.islink(log):
         files.remove(log)

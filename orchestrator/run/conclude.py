@@ -138,9 +138,9 @@ def _secure(journal: Journal) -> str | None:
         kept = worktree.preserve(path, record.branch, record.id, (start,))
         tip, at = kept.tip, kept.at
         # The first rescue has everything: a later rescue may follow an incomplete clean-up.
-        rescued = record.steps.rescued or kept.ref
-        record = record._replace(steps=record.steps._replace(rescued=rescued))
-        journal.write(record)
+        if kept.ref and not record.steps.rescued:
+            record = record._replace(steps=record.steps._replace(rescued=kept.ref))
+            journal.write(record)
         if kept.dirty:
             worktree.clean(path)
     tip = tip or base_branch.tip(layout.root, record.branch)
@@ -150,7 +150,8 @@ def _secure(journal: Journal) -> str | None:
         if at != (tip or start):
             worktree.detach(path, tip or start)
         submodules.check_out(layout.root, path)
-    journal.write(record._replace(tip=tip, commits=commits, links=links))
+    # Written with the next step: a supervisor that starts again finds the same.
+    journal.record = record._replace(tip=tip, commits=commits, links=links)
     return record.steps.rescued
 
 
@@ -184,7 +185,8 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
     # Without a commit, nothing is left to do, and the next run would take the work for merged.
     if job.record.commits:
-        job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
+        left = Undelivered(outcome, job.record.tip)
+        job.journal.record = job.record._replace(undelivered=left)  # written with the next step
     try:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:

@@ -41,7 +41,7 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             return outcome._replace(verdict="interrupted", reason=reason)
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
-        _note(job, job.record.steps._replace(checked=head))
+        _note(job, job.record.steps._replace(checked=head), surely=bool(job.config.checks))
     if job.role.delivers != "pull_request":
         return outcome._replace(head=head, branch=branch)
     # Only now: the checks may take long.
@@ -65,12 +65,13 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)
-        _note(job, job.record.steps._replace(pushed=head))
+        _note(job, job.record.steps._replace(pushed=head), surely=True)
     try:
         pr = _open_pull_request(job, branch, outcome, head)
     except Rejected as error:
         return _failed(outcome, f"{error.code}: {error.message}")
-    _note(job, job.record.steps._replace(pr=pr.id))
+    # A supervisor that starts again finds the pull request.
+    _note(job, job.record.steps._replace(pr=pr.id), surely=False)
     return outcome._replace(pr=pr.id, head=head, branch=branch)
 
 
@@ -124,8 +125,11 @@ def _stopped(outcome: Outcome, ended: str) -> Outcome:
     return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
 
 
-def _note(job: Job, steps: Steps) -> None:
-    job.journal.write(job.record._replace(steps=steps))
+def _note(job: Job, steps: Steps, *, surely: bool) -> None:
+    """Note a step in the record; unless `surely`, it is written only with the next change."""
+    job.journal.record = job.record._replace(steps=steps)
+    if surely:
+        job.journal.write(job.record)
 
 
 def _failed(outcome: Outcome, reason: str) -> Outcome:

@@ -212,10 +212,10 @@ class Index:
 
     def with_parent(self, state: str, parent: str) -> Iterable[str]:
         """Return the names of the files of a state whose task may have this PARENT."""
-        ends, sum_ = (f"\t{parent}", UNKNOWN), self._sum(state)
+        sum_ = self._sum(state)
         if sum_ is None:
-            rows = self.of(state).rows.items()
-            return [name for name, row in rows if row.endswith(ends) or is_other(row)]
+            rows = self._whole(state).items()
+            return [n for n, row in rows if row.endswith(f"\t{parent}") or is_other(row)]
         text, found = _bytes(self._path(state)), {*sum_.new}
         for wanted in (f"\t{parent}\n", "\t\t"):  # no look at each of the lines
             at = text.find(wanted.encode())
@@ -224,6 +224,20 @@ class Index:
                 found.add(text[start : text.index(b"\t", start)].decode())
                 at = text.find(wanted.encode(), at + 1)
         return found
+
+    def _whole(self, state: str) -> Mapping[str, Row]:
+        """Return the files of a state, by their whole contents.
+
+        Each run asks. What a process has read of a file counts until the file changes.
+        """
+        folder = self._folders[state]
+        if folder not in _WHOLE:
+            cache = self._cache(state)
+            _WHOLE[folder] = (cache, cache)
+        believed, known = _WHOLE[folder]
+        rows = look(folder, known, self._said_by, verify=True, believed=believed)
+        _WHOLE[folder] = (believed, rows)
+        return rows
 
     def found(self, state: str, search: str) -> list[tuple[int, str]]:
         """Return time and name of the files of a state that a search may find, newest first.
@@ -328,3 +342,5 @@ def _write(path: str, rows: Mapping[str, Row]) -> None:
 _SEEN: dict[str, tuple[float, object, Seen]] = {}
 #: The rows of a folder, with the files' times, as this process last saw them.
 _TIMED: dict[str, Mapping[str, Row]] = {}
+#: The names that the cache had, which are believed, and the rows of a folder by whole contents.
+_WHOLE: dict[str, tuple[Mapping[str, Row], Mapping[str, Row]]] = {}

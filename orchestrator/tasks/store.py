@@ -27,6 +27,8 @@ class Malformed(NamedTuple):
     #: For display.
     where: str
     reason: str
+    #: What a person can do.
+    hint: str = "fix or move that file"
 
 
 class Listing(NamedTuple):

@@ -196,9 +196,9 @@ def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Ite
         if task.state == "done":
             other, closed = first
             text = (
-                f"{task.title}: does not land by itself: it contains commits of {other.id}, whose "
-                f"pull request {closed.id} was closed. Merge it with them (orchestrator pr merge "
-                f"{pr.id}), or close it (orchestrator pr close {pr.id})."
+                f"{task.title}: does not land automatically: it contains commits of {other.id}, "
+                f"whose pull request {closed.id} was closed. Merge it with them (orchestrator pr "
+                f"merge {pr.id}), or close it (orchestrator pr close {pr.id})."
             )
             yield Item(task.id, "escalation", task.id, task.run, text)
 
