@@ -22,7 +22,7 @@ from orchestrator.model import Action, Config, Problem, PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, event_fold, events, mark
+from orchestrator.project import agent_memory, event_fold, events, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import forges, states
 from orchestrator.run import supervisor
@@ -199,6 +199,8 @@ def _tick(
     memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
+        if not after_run:
+            faults.end_hold(layout, StoreFault.code)  # the database has just answered
         for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
             events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
     for record in held.continue_overdue(records, now):
@@ -311,10 +313,10 @@ def _follow(
     from orchestrator.pulls import rework
 
     try:
-        steps, faults = rework.follow(layout, loaded, prs, now)
+        steps, failed = rework.follow(layout, loaded, prs, now)
         for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
-        report.problems += [_problem("pull requests", fault) for fault in faults]
+        report.problems += [_problem("pull requests", fault) for fault in failed]
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
 
