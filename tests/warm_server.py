@@ -28,7 +28,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from types import CodeType
 from typing import Any, NoReturn, TextIO
 
@@ -89,10 +89,20 @@ class Program:
             importlib.import_module(name)
         self.process = importlib.import_module("orchestrator.system.process")
         self._exec, self._exec_with = os.execv, os.execvpe
+        self._prepare_first_uses()
         with contextlib.redirect_stdout(io.StringIO()):  # what the first use of argparse prepares
             importlib.import_module("orchestrator.cli.main").main(["--version"])
         gc.collect()
         gc.freeze()  # the children share these pages
+
+    @staticmethod
+    def _prepare_first_uses() -> None:
+        """Do here what otherwise each process does at the first use of a class."""
+        for kind in importlib.import_module("orchestrator.fields").NamedTuple.__subclasses__():
+            kind(*kind._fields)  # compiles its constructor
+        for value in ({}, [], "", b"", 1, None):
+            for kind in (Iterable, Mapping, Sequence, Set):
+                isinstance(value, kind)
 
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""
