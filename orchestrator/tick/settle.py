@@ -18,7 +18,7 @@ from orchestrator.project import agent_memory, alike, events, faults, mark, run_
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
-from orchestrator.system import locks, process, records
+from orchestrator.system import locks, process
 from orchestrator.tasks import parts, stores
 from orchestrator.tick import hold, run_facts
 
@@ -244,9 +244,7 @@ class Settler:
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)
-        values = records.plain(state)
-        assert isinstance(values, dict)
-        self.store.end(action.agent, action.run or "", values)
+        self.store.end(action.agent, action.run or "", agent_memory.values(state))
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
