@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import NO_TICK, argument, command
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.pulls import forges, merge_refusal, states
