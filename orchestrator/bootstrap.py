@@ -79,7 +79,7 @@ def run(command: list[str], seconds: float) -> tuple[bool, str]:
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        return False, f"no end after {seconds} seconds"
+        return False, f"it did not end within {seconds} seconds"
     except OSError as error:
         return False, str(error)
     return process.returncode == 0, process.stdout

@@ -62,6 +62,10 @@ class Layout:
         """Return the folder of a task state."""
         return join(self.queue, state)
 
+    def records(self, forge: str) -> str:
+        """Return the folder with the records of a forge's pull requests."""
+        return self.prs if forge == "local" else join(self.prs, forge)
+
     def agent(self, name: str) -> str:
         return join(self.agents, name)
 

@@ -383,7 +383,7 @@ class Given(NamedTuple):
     text: str = ""
     #: ISO 8601.
     at: str | None = None
-    #: Whether it settles every objection given before it (`pr approve`).
+    #: Whether it resolves every objection given before it (`pr approve`).
     settles: bool = False
 
 
@@ -515,6 +515,8 @@ class RunView(NamedTuple):
     concluding: bool = False
     #: The other host that the run is on; None is this host.
     host: str | None = None
+    #: For how many seconds that host has had it; None for a run of this host.
+    age: float | None = None
 
 
 class AgentView(NamedTuple):

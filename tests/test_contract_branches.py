@@ -110,7 +110,7 @@ def test_a_fix_up_of_a_person_between_two_runs_is_built_on(world: World, forge: 
     assert world.task(task)["attempts"] == 0
     given = world.seen(task)["instructions"]
     assert f"commits up to `{theirs}` are pushed already" in given
-    assert "had to give way" not in given
+    assert "that are not among them are kept" not in given
 
 
 def test_a_fix_up_of_a_person_during_the_run_costs_no_attempt(world: World, forge: str) -> None:
@@ -177,7 +177,7 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     assert world.task(task)["attempts"] == 0
     assert contains(world, theirs, branch)
     assert ours in rescued(world).values()
-    assert "had to give way" in world.seen(task)["instructions"]
+    assert "that are not among them are kept" in world.seen(task)["instructions"]
 
 
 def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:

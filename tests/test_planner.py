@@ -6,7 +6,7 @@ import copy
 import importlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -154,9 +154,12 @@ def assert_agreement(snapshot: Snapshot, config: Config, plan: planner.Plan) -> 
 # --- one rule after the other ------------------------------------------------------------------
 
 
-def _all_tasks(**changes: Any) -> Callable[[World], None]:
+def _all_tasks(header: Mapping[str, str] | None = None, **changes: Any) -> Callable[[World], None]:
     def spoil(world: World) -> None:
-        world.waiting = [each._replace(**changes) for each in world.waiting]
+        world.waiting = [
+            each._replace(header={**each.header, **(header or {})}, **changes)
+            for each in world.waiting
+        ]
 
     return spoil
 
@@ -229,14 +232,13 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "no_matching_task": _all_tasks(role="draw"),
     "max_starts": _config(max_starts=0),
 }
+#: The rules that read a task, and not only how much work there is.
+OF_A_TASK = ORDER[ORDER.index("blocked_by_dependency") : ORDER.index("no_matching_task")]
 #: They cannot both be so: one hold at a time, one count, and no task to be blocked or to wait.
 EXCLUSIVE = {
     ("usage_limit", "system_fault"),
     ("open_prs_unknown", "max_open_prs"),
-    ("blocked_by_dependency", "no_matching_task"),
-    ("backoff", "no_matching_task"),
-    ("overlap", "no_matching_task"),
-    ("not_before", "no_matching_task"),
+    *((code, "no_matching_task") for code in OF_A_TASK),
 }
 
 

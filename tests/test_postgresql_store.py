@@ -76,7 +76,7 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
         store.add(new_task())
         task = claim(store, store.find("T1"))
         assert task is not None
-        store.tell(["a_problem"])
+        store.tell(["a_problem"], {})
         store.end("impl", "R1", {"spend": {}})
         store.move(task, "done", entry("done", "R1"))
         assert store.find("T1").state == "done"
@@ -122,7 +122,7 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
     assert store.wait(20) is True
     elsewhere(lambda other: other.end("impl", "R1", {"spend": {}}))
     assert store.wait(20) is False
-    elsewhere(lambda other: other.tell(["a_problem"]))  # no tick reads it
+    elsewhere(lambda other: other.tell(["a_problem"], {}))  # no tick reads it
     assert store.wait(0.01) is None
 
 
@@ -157,9 +157,9 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     assert found is not None
     assert (found.number, found.hosts) == (store.number(), 1)
     store.attend(["R0"])
-    store.tell(["a_problem"])
+    store.tell(["a_problem"], {})
     assert store.pulse(0.0) == found
-    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local", "")
+    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local")
     changes: list[Callable[[], object]] = [
         lambda: store.add(new_task()),
         lambda: store.rewrite(store.find("T1"), "# [T1] Another title\n\nROLE: implement\n"),
@@ -195,7 +195,9 @@ def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_task
         store.prepare()
         store.add(new_task())
     store._session.open_at = -math.inf
-    with pytest.raises(NotSetUp, match="has version 1; this program has 2") as refused:
+    with pytest.raises(
+        NotSetUp, match=f"has version 1; this program has {schema.VERSION}"
+    ) as refused:
         store.list("incoming")
     assert "orchestrator init" in str(refused.value.hint)
     store.prepare()

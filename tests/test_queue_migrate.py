@@ -40,14 +40,14 @@ def filled(layout: Layout) -> dict[str, Any]:
     Path(layout.state("incoming"), "fix login bug.md").write_text("# Fix login\nROLE: implement\n")
     os.utime(Path(layout.state("incoming"), "fix login bug.md"), (1e9, 1e9))
     Path(layout.state("done"), "odd.md").write_text("no task")
-    book = shared_book.of_project(layout, "local", layout.prs)
+    book = shared_book.of_project(layout, "local")
     book.write(PullRequest("1", "in-done", "b", "main", "a1", "Title", "open"), "The body.")
     return shown(layout)
 
 
 def shown(layout: Layout) -> dict[str, Any]:
     store = stores.of_project(layout)
-    book = shared_book.of_project(layout, "local", layout.prs)
+    book = shared_book.of_project(layout, "local")
     return {
         task.id: (task._replace(where=""), store.read(task).raw)
         for state in STATES

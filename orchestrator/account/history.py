@@ -46,13 +46,14 @@ class Span(NamedTuple):
     #: The run's verdict; None if it is at work.
     outcome: str | None
     cost_usd: float | None = None
+    #: The host that has, or had, the run; None without a shared queue.
+    host: str | None = None
 
     def row(self) -> Row:
         """Return the run as `history --json` shows it."""
+        names = ("run", "task", "outcome", "cost_usd", *(("host",) if self.host else ()))
         times = {"started": iso(self.started), "ended": iso(self.ended)}
-        return {
-            name: getattr(self, name) for name in ("run", "task", "outcome", "cost_usd")
-        } | times
+        return {name: getattr(self, name) for name in names} | times
 
 
 class Facts:
@@ -174,7 +175,8 @@ def _begun(event: Mapping[str, object]) -> Iterator[Span]:
     at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
     if at is not None and isinstance(agent, str):
         known = task if isinstance(task, str) else None
-        yield Span(str(event.get("run")), agent, known, at, None, None)
+        host = str(event["host"]) if event.get("host") else None
+        yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -198,9 +200,8 @@ def _lanes(
         told = run.told
         known.add(told.run)
         began = run.ended if run.started is None else run.started
-        lanes[told.agent].append(
-            Span(told.run, told.agent, told.task, began, run.ended, told.verdict, told.cost_usd)
-        )
+        ends = (began, run.ended, told.verdict, told.cost_usd, told.host)
+        lanes[told.agent].append(Span(told.run, told.agent, told.task, *ends))
     for span in begun:
         if span.run not in known:
             lanes[span.agent].append(span)

@@ -39,6 +39,8 @@ class Told(NamedTuple):
     base: str | None = None
     head: str | None = None
     checks: tuple[str, ...] = ()
+    #: The host that had the run; None without a shared queue.
+    host: str | None = None
     #: What each model cost, if it was more than one.
     models: Mapping[str, ModelUse] = {}
 
@@ -65,6 +67,7 @@ class EndedRun(NamedTuple):
             "input_tokens": told.input_tokens,
             "output_tokens": told.output_tokens,
             "model": told.model,
+            **({"host": told.host} if told.host else {}),
         }
 
 

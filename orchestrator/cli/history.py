@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import Any
 
 from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.model import iso
 from orchestrator.project import agent_memory, events
+from orchestrator.tasks import stores
 from orchestrator.text.words import local, span
 
 DEFAULT_PERIOD = "14d"
@@ -40,6 +40,8 @@ def history(arguments: Namespace) -> None:
     end = period.end(arguments, start, now)
     memories = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
     at_work = {memory.run: memory.last_started for memory in memories if memory.run}
+    others = stores.of_project(layout).elsewhere().runs
+    at_work |= {run.id: now - (run.age or 0.0) for run in others}
     kinds = (*ledger.ENDS, account.START) if at_work else ledger.ENDS
     first = min((at or 0.0 for at in at_work.values()), default=start)
     told = events.read(

@@ -60,6 +60,7 @@ def task_row(task: Task, config: Config) -> Row:
         "reason": task.reason,
         "work_branch": task.work_branch,
         "pr": task.pr,
+        **({"host": task.host} if task.host and task.claimed_by else {}),
     }
 
 
@@ -115,9 +116,12 @@ def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) ->
     state = seen.states.get(run.agent)
     supervisor = (record and record.supervisor) or (state and state.supervisor)
     if run.host is not None:
-        unknown = ("pid", "started", "age_seconds", "branch", "worktree", "cost_usd")
-        known = {"run": run.id, "agent": run.agent, "task": run.task, "host": run.host}
-        return {**known, **dict.fromkeys(unknown)}
+        # The clock of that host does not count.
+        age = run.age or 0.0
+        known = {"run": run.id, "agent": run.agent, "task": run.task, "pid": None}
+        times = {"started": iso(now - age), "age_seconds": max(int(age), 0)}
+        unknown = dict.fromkeys(("branch", "worktree", "cost_usd"))
+        return {**known, **times, **unknown, "host": run.host}
     return {
         "run": run.id,
         "agent": run.agent,
@@ -128,6 +132,7 @@ def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) ->
         "branch": record.branch if record else None,
         "worktree": layout.worktree(run.agent),
         "cost_usd": record.outcome.cost_usd if record and record.outcome else None,
+        **({"host": seen.snapshot.host} if seen.snapshot.host else {}),
     }
 
 
@@ -329,9 +334,9 @@ def _progress(store: Store, task: Task) -> str:
 
 
 def _totals(seen: Observation, running: list[Row]) -> Row:
-    """Return the sums over the agents' settled runs; the time includes the active runs."""
-    totals = [state.totals._asdict() for state in seen.states.values()]
-    sums = {name: sum(each[name] for each in totals) for name in agent_memory.Totals._fields}
+    """Return the sums over the settled runs of all hosts; the time includes the active runs."""
+    every = (*seen.states.values(), *(state for *_, state in seen.others))
+    sums = agent_memory.added(state.totals for state in every)._asdict()
     seconds = sums["seconds_running"] + sum(row["age_seconds"] or 0 for row in running)
     cost = round(float(sums["cost_usd"]), 6)
     return {**sums, "cost_usd": cost, "seconds_running": round(float(seconds), 3)}

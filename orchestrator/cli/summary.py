@@ -37,7 +37,7 @@ def parts(
 ) -> list[Part]:
     """Return the picture of a project.
 
-    `steps` has the command that settles each item of the inbox, by the item's id; `scheduler` is
+    `steps` has the command that resolves each item of the inbox, by the item's id; `scheduler` is
     the sentence about the ticks (`ticked`), and `root` the project's folder.
     """
     found, items = seen.status, seen.waiting.items
@@ -138,11 +138,11 @@ def _stuck(rows: list[Row]) -> Iterator[Entry]:
 def _agents(seen: Overview) -> list[Entry]:
     rows = seen.status["agents"]
     wide = min(max((len(row["name"]) for row in rows), default=0), 24)
-    since = {run["agent"]: run["age_seconds"] for run in seen.status["running"]}
+    running = {run["agent"]: run for run in seen.status["running"]}
     entries = []
     for row in rows:
         held = refusal(seen.planned.agents[row["name"]])
-        why = _why(row, held.detail if held else "", since.get(row["name"]))
+        why = _why(row, held.detail if held else "", running.get(row["name"]))
         last = f"; last run: {row['last_outcome']}" if row["last_outcome"] else ""
         text = f"  {row['name']:{wide}}  {row['state']:7}  {why}{last}"
         mood: Mood = "good" if row["run"] else "plain"
@@ -153,10 +153,11 @@ def _agents(seen: Overview) -> list[Entry]:
     return [entry for _, entry in entries]
 
 
-def _why(row: Row, detail: str, age: int | None) -> str:
-    """Return why an agent does not start, and when it is due."""
+def _why(row: Row, detail: str, run: Row | None) -> str:
+    """Return why an agent does not start, and when it is due; `run` is its run, if it has one."""
     if row["reason"] == "running" or row["run"]:
-        return f"{row['task'] or 'no task'}, for {span(age)}"
+        where = f" on {run['host']}" if run and "host" in run else ""
+        return f"{row['task'] or 'no task'}{where}, for {span(run['age_seconds'] if run else None)}"
     if row["reason"] is None:
         return "starts at the next tick"
     due = row["due_in_seconds"]

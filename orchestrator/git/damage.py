@@ -84,7 +84,7 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
             found.append(Damaged(ref, f"it is at {commit}: {why}", step))
     for ref in re.findall(r"ignoring broken ref (\S+)", done.err):
         path = os.path.join(repository.git_folder(root), ref)
-        why = f"its file holds {_quoted(path)}, which is no commit id"
+        why = f"its file holds {_quoted(path)}, which is not a commit id"
         found.append(Damaged(ref, why, f"rm {_quote(path)}"))
     return found
 

@@ -212,12 +212,6 @@ def refs_since(root: str, pattern: str, since: float) -> dict[str, str]:
     return {name: commit for at, commit, name in rows if at.isdigit() and int(at) >= since}
 
 
-def subjects(root: str, base: str, head: str, most: int) -> list[tuple[str, str]]:
-    """Return the commits of `head` that `base` lacks, the newest first, each with its subject."""
-    text = ask(root, "log", f"--max-count={most}", "--format=%H %s", head, "--not", base, "--")
-    return [(commit, subject) for commit, _, subject in (x.partition(" ") for x in lines(text))]
-
-
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     """Return the full names of those refs whose commits are reachable from `commit`."""
     text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)

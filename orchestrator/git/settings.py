@@ -128,7 +128,7 @@ def canonical(name: str) -> str:
 
 
 def forget() -> None:
-    """Ask git anew, unless it is proved that it would say the same.
+    """Ask git again, unless it is proved that it would say the same.
 
     Call this at the start of a tick, and before and after an agent's work.
     """

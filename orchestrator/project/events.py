@@ -94,11 +94,14 @@ def read(
 ) -> Iterator[Mapping[str, object]]:
     """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
 
-    `of_all_hosts`: as `everywhere` does. `kinds`: other events can be left out, to save time.
+    `of_all_hosts`: as `everywhere` does; in a shared queue each event then has the key `host`.
+    `kinds`: other events can be left out, to save time.
     `since` (seconds since the epoch): earlier events can be left out, too.
     """
     found = everywhere(layout, most, since) if of_all_hosts else lines(layout, most, since)
-    yield from parsed(found, word, kinds)
+    own = stores.of_project(layout).host if of_all_hosts else None
+    told = parsed(found, word, kinds)
+    yield from told if own is None else ({"host": own, **event} for event in told)
 
 
 def parsed(

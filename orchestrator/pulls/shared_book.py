@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -18,15 +17,14 @@ if TYPE_CHECKING:
     MaybeSession = Session | None
 
 
-def of_project(layout: Layout, forge: str, folder: str) -> Book:
-    """Return a forge's records: in the database of the queue, or as files in a folder."""
-    session = access.of_project(layout)
-    return Book(folder) if session is None else SharedBook(folder, session, forge)
+def of_project(layout: Layout, forge: str) -> Book:
+    """Return a forge's records: in the database of the queue, or as files."""
+    return at(layout, access.of_project(layout), forge)
 
 
-def at(layout: Layout, session: MaybeSession, forge: str, inner: str) -> Book:
-    """Return a forge's records in a database; without one, those in a folder of `shared/prs`."""
-    folder = os.path.join(layout.prs, inner) if inner else layout.prs
+def at(layout: Layout, session: MaybeSession, forge: str) -> Book:
+    """Return a forge's records in a database; without a database, those in its folder."""
+    folder = layout.records(forge)
     return Book(folder) if session is None else SharedBook(folder, session, forge)
 
 

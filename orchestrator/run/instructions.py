@@ -130,7 +130,7 @@ def _cut(job: Job) -> str | None:
 
 
 def _replaced(job: Job) -> str | None:
-    """Return the ref of commits that had to give way to commits of others, if any is still missing.
+    """Return the ref of commits that commits of others replaced, if any is still missing.
 
     This run's start or that of an earlier attempt moved the branch.
     """

@@ -60,7 +60,7 @@ def _of_review(given: Given) -> dict[str, str]:
     if given.settles:
         kind = "decision"
     by = f"{given.by} (a person)" if given.kind == "person" else given.by
-    said = given.text or {"decision": "Approved: every finding before this is settled."}.get(kind)
+    said = given.text or {"decision": "Approved: every finding before this is resolved."}.get(kind)
     row = {"at": given.at or "", "by": by, "commit": given.commit or ""}
     return {**row, "kind": kind, "text": said or "(no text)"}
 

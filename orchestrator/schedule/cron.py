@@ -97,7 +97,7 @@ class Cron(Kind):
             )
             code, out, said = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired:
-            code, out, said = -1, b"", f"no end within {_TIMEOUT:.0f} s".encode()
+            code, out, said = -1, b"", f"it did not end within {_TIMEOUT:.0f} s".encode()
         if code == 0:
             return out
         if verb == "read" and any(re.search(pattern, said, re.IGNORECASE) for pattern in _NONE_YET):
