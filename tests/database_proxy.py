@@ -33,12 +33,13 @@ class Link:
         self.name = ""
         #: Whether nothing of this connection is passed on any more.
         self.is_mute = False
+        self._is_cut = False
         threading.Thread(target=self._pass, daemon=True).start()
 
     def _pass(self) -> None:
         spoke = True
         with self.near, self.far, contextlib.suppress(OSError, ValueError):
-            while True:
+            while not self._is_cut:
                 ready, _, _ = select.select([self.near, self.far], [], [], 0.1)
                 if self.is_mute or self.proxy.mutes(self):
                     # The peer still acknowledges what is sent: only its answer is missing.
@@ -66,6 +67,7 @@ class Link:
 
     def close(self) -> None:
         """Cut the connection, as a firewall that answers with a reset."""
+        self._is_cut = True
         for side in (self.near, self.far):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
@@ -107,7 +109,11 @@ class Proxy:
         if not self._host.startswith("/"):
             return socket.create_connection((self._host, int(self._port)))
         far = socket.socket(socket.AF_UNIX)
-        far.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        try:
+            far.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        except OSError:
+            far.close()
+            raise
         return far
 
     def mutes(self, link: Link) -> bool:

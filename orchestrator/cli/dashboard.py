@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from argparse import Namespace
 
 from orchestrator.cli import context, extra, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import OrchestratorError, UsageError
 
 #: The libraries of the optional extra `web` that the page imports.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import partial
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound

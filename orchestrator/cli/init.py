@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, init_base, init_offer, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.errors import UsageError
 from orchestrator.git import remotes, repository

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.cli.parser import Argument, argument
+from orchestrator.cli.parser import Argument, Namespace, argument
 from orchestrator.errors import UsageError
 
 HINT = "for example: today, yesterday, 7d, 12h, 2026-11-01 or '2026-11-01 22:00'"

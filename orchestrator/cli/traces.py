@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable
 
 from orchestrator.account import ledger, spans, ticks
 from orchestrator.cli import context, extra, output, period
-from orchestrator.cli.parser import command, flag
+from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout

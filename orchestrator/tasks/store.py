@@ -190,6 +190,14 @@ class Store(Protocol):
         """
         return None
 
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        """Return those of the words that no other host took: this host has them from now on."""
+        return words
+
+    def give_back(self, words: Sequence[str]) -> None:
+        """Let any host take these words again."""
+        return None
+
     def publish(self) -> None:
         """Let the other hosts read this host's new events. A tick calls it at its end."""
         return None
