@@ -76,6 +76,7 @@ def test_states_and_reasons_are_those_of_the_planner(cli: Cli, project: Layout) 
     assert row(cli, "impl-agent-1")["reason"] == "system_paused"
     assert row(cli, "impl-agent-1")["state"] == "paused"
     assert row(cli, "test-agent")["state"] == "running"
+    assert "orchestrator agent resume --all" in cli("tick", "--dry-run").out
 
 
 def test_two_agents_never_seem_ready_for_one_task(cli: Cli, project: Layout) -> None:
