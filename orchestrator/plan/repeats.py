@@ -4,6 +4,7 @@ A task's history counts such endings by their kind since a person last decided, 
 delivered (`Task.uncharged`). Pure functions.
 """
 
+from orchestrator.errors import StoreFault
 from orchestrator.model import Config, Outcome, Task
 
 #: Runs of one task that were paid for and ended with a system fault, and runs that were
@@ -50,6 +51,15 @@ def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
     return task.uncharged.get(kind, 0) + 1 >= limit(kind, config)
 
 
+def may_be_own(outcome: Outcome) -> bool:
+    """Return whether a run ended with a system fault that could be the task's own.
+
+    The database fails all tasks alike: a run that met an outage says nothing of its task.
+    """
+    code = (outcome.reason or "").partition(":")[0]
+    return outcome.verdict == "system_fault" and code != StoreFault.code
+
+
 def is_own(task: Task, outcome: Outcome) -> bool:
     """Return whether a fault that the task met again and again is taken for the task's own."""
     return _kind(task, outcome) == "first_fault"
@@ -57,7 +67,7 @@ def is_own(task: Task, outcome: Outcome) -> bool:
 
 def _kind(task: Task, outcome: Outcome) -> str:
     own = task.uncharged.get("first_fault", 0) >= MAX_FIRST
-    return "first_fault" if own and outcome.verdict == "system_fault" else outcome.verdict
+    return "first_fault" if own and may_be_own(outcome) else outcome.verdict
 
 
 def question(task: Task, outcome: Outcome) -> str:
