@@ -3,7 +3,7 @@
 `typing.NamedTuple` compiles a constructor for each class, and checks the type of each field. That
 was a tenth of the time of `status`, which loads 90 of these classes and makes instances of 30. Here
 the constructor, which is that of `collections.namedtuple`, is compiled when the first instance is
-made. Type checkers see `typing.NamedTuple`.
+made, without the class around it. Type checkers see `typing.NamedTuple`.
 """
 
 from collections import namedtuple
@@ -35,8 +35,12 @@ else:
             # A field without a default after one with a default is an error, as in `typing`.
             if [*cls._field_defaults] != [*cls._fields[len(cls._fields) - len(defaults) :]]:
                 raise TypeError(f"{cls.__name__}: a field without a default follows one with it")
-            made = namedtuple(cls.__name__, cls._fields, defaults=defaults)
-            cls.__new__ = made.__new__
+            names = "".join(f"{each}, " for each in cls._fields)
+            # The text holds names of fields only.
+            new = eval(f"lambda _cls, {names}: _new(_cls, ({names}))", {"_new": tuple.__new__})
+            new.__name__ = new.__qualname__ = "__new__"
+            new.__defaults__ = (*defaults,)
+            cls.__new__ = new
             return cls(*values, **named)
 
         @classmethod

@@ -28,6 +28,7 @@ MOMENT = Moment(
     frozenset({"asks", "well", "fails"}),
     most_claimed=1,
 )
+KILLED = {"verdict": "interrupted", "interrupted": True}
 SOUND = End(
     moment=MOMENT,
     ledger=[
@@ -41,8 +42,14 @@ SOUND = End(
     histories={
         "asks": [{"event": "blocked", "run": RUN, "interrupted": False}],
         "well": [
-            {"event": "requeued", "run": "1", "charged": False, "interrupted": True},
-            {"event": "requeued", "run": "2", "charged": True, "interrupted": True},
+            {"event": "requeued", "run": "1", "verdict": "interrupted", "interrupted": True},
+            {
+                "event": "requeued",
+                "run": "2",
+                "charged": True,
+                "verdict": "interrupted",
+                "interrupted": True,
+            },
             {"event": "done", "run": "3"},
         ],
         "breaks": [
@@ -71,6 +78,7 @@ SOUND = End(
     explained={"next": ["blocked_by_dependency"]},
     depends_on={"next": ["well", "asks"]},
     most_open=1,
+    fatal_kills=2,
     base_was_broken=False,
     runs=[{"id": RUN, "agent": "a", "status": "finished", "outcome": {"cost_usd": 0.25}}],
     leftovers=[],
@@ -96,6 +104,7 @@ def places(**states: list[str]) -> Moment:
 
 
 SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
+    "a kill that interrupts twice": ("1 kills interrupted 2 runs", {"fatal_kills": 1}),
     "two states": ("well is in claimed and done", {"moment": places(claimed=["well"])}),
     "a lost task": ("well is lost", {"moment": places(done=[])}),
     "two claims": (

@@ -413,6 +413,7 @@ SET = ("agent", "set", "pm-agent")
     ("words", "code", "said"),
     [
         (("agent",), 2, "no command given"),
+        (("queue",), 2, "for example: orchestrator queue migrate --help"),
         (("agent", "lst"), 2, "did you mean 'list'?"),
         (("agent", "show", "pm-agnt"), 1, "did you mean 'pm-agent'?"),
         (("agent", "show"), 2, "NAME"),

@@ -32,7 +32,7 @@ from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import file_store, history, stores, task_file
+from orchestrator.tasks import history, stored_file, stores, task_file
 from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -201,9 +201,13 @@ def test_files_that_are_no_tasks_are_reported_and_count_nowhere(project: Layout,
     Path(project.state("incoming"), "folder.md").mkdir()
     found = cli("status", "--json").json
     assert found["queue"] == {"incoming": 0, "claimed": 0, "blocked": 0, "done": 0, "failed": 0}
-    messages = [p["message"] for p in found["problems"] if p["code"] == "task_malformed"]
+    problems = [p for p in found["problems"] if p["code"] == "task_malformed"]
+    messages = [p["message"] for p in problems]
     assert len(messages) == 5
     assert any(project.state("blocked") in message for message in messages)
+    hints = {p["message"].rpartition(": ")[2]: p["hint"] for p in problems}
+    assert hints["it is a symbolic link"] == "fix or move that file"
+    assert hints["it is not UTF-8 text (byte 0)"] == "save it as UTF-8; or move that file"
 
 
 def test_a_broken_configuration_is_the_first_thing_shown_and_its_agents_stay(
@@ -319,7 +323,7 @@ def test_done_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(file_store, "_read", read)
+    monkeypatch.setattr(stored_file, "content", read)
     assert cli("status", "--json").json["queue"]["done"] == 300
 
 
@@ -669,6 +673,7 @@ def test_a_file_that_is_no_task_is_explained_by_name_and_by_path(
     found = cli("explain", str(path) if subject == "path" else subject, "--json").json
     assert found["verdict"] == "is not a task: it has no ROLE in its header"
     assert found["rules"][0]["code"] == "task_malformed"
+    assert "write `ROLE: implement` under the title" in found["rules"][0]["hint"]
 
 
 def test_a_task_dropped_by_hand_is_explained_by_its_files_name(project: Layout, cli: Cli) -> None:

@@ -196,7 +196,9 @@ def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_task
         store.prepare()
         store.add(new_task())
     store._session.open_at = -math.inf
-    with pytest.raises(NotSetUp, match="has version 1; this program has 2") as refused:
+    with pytest.raises(
+        NotSetUp, match=f"has version 1; this program has {schema.VERSION}"
+    ) as refused:
         store.list("incoming")
     assert "orchestrator init" in str(refused.value.hint)
     store.prepare()

@@ -431,6 +431,7 @@ def test_a_project_without_a_known_tool_is_told_to_name_its_test_command(
     repo: Path, cli: Cli
 ) -> None:
     assert "No command is proposed for `checks`" in cli("init", "--no-commands").out
+    assert "No command is proposed for `checks`" in cli("init", "--yes").out
     config = repo / ".orchestrator" / "agents.yaml"
     config.write_text(config.read_text().replace("checks: []", "checks: [make test]"))
     assert "No command is proposed" not in cli("init").out

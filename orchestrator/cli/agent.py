@@ -8,11 +8,10 @@ examples:
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, group
+from orchestrator.cli.parser import Namespace, argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
@@ -164,7 +163,7 @@ def set_values(arguments: Namespace) -> None:
     if "=" in name:
         hint = f"`agent set` changes keys of agents only; edit {layout.config}"
         if name.partition("=")[0] in Agent._fields:
-            hint = f"name the agent: {arguments.parser.prog} NAME {shlex.quote(name)}"
+            hint = f"name the agent: {arguments.prog} NAME {shlex.quote(name)}"
         raise UsageError(f"expected the name of an agent, found {name!r}", hint)
     values = _assignments(arguments.settings)
     if not values:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.account import costs as account
 from orchestrator.account import fold, forecast, ledger
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.project import agent_memory

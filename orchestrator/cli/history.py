@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import Any
 
 from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.model import iso
 from orchestrator.project import agent_memory, events
 from orchestrator.tasks import stores

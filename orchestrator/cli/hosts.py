@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator import __version__
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.config import compare
 from orchestrator.database import access, this_host
 from orchestrator.layout import Layout

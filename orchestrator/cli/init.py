@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, init_base, init_offer, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.errors import UsageError
 from orchestrator.git import remotes, repository
@@ -110,7 +109,7 @@ def init(arguments: Namespace) -> None:
         if accepted:
             title = "Written into .orchestrator/agents.yaml (init runs none of these commands):"
             init_offer.show(layout, found, title)
-        elif not arguments.yes:
+        elif not arguments.yes or init_offer.row(layout, found) is None:
             init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from orchestrator.cli import context, find_run, output, run_stream
 from orchestrator.cli.find_run import Run
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
 from orchestrator.errors import UsageError

@@ -6,13 +6,12 @@ escaping, so no library is used.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.account import fold
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.pulls import states

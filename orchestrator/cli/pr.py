@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import settings

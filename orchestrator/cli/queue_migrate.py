@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag, group
+from orchestrator.cli.parser import Namespace, argument, command, flag, group
 
-group("queue", "Move the queue to files or to a database.")
+group(
+    "queue",
+    """Move the queue to files or to a database.
+
+    examples:
+      orchestrator queue migrate --to files --dry-run
+    """,
+)
 
 
 @command(

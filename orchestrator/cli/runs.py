@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 
 from orchestrator.account import ledger
 from orchestrator.account.ledger import EndedRun
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.layout import Layout
 from orchestrator.model import VERDICTS

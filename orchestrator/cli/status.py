@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.account import ticks
 from orchestrator.cli import context, json_rows, output, screen, summary
 from orchestrator.cli.json_rows import Overview
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout

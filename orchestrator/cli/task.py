@@ -10,12 +10,11 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, flag, group
+from orchestrator.cli.parser import Namespace, argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import NotFound, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Snapshot

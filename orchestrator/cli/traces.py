@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable
 
 from orchestrator.account import ledger, spans, ticks
 from orchestrator.cli import context, extra, output, period
-from orchestrator.cli.parser import command, flag
+from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
@@ -40,10 +39,10 @@ class Mark(NamedTuple):
 def traces(arguments: Namespace) -> None:
     """Send what ended since the last call to an OpenTelemetry collector: runs and ticks, by OTLP.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT is its address (default: http://localhost:4318); the other variables
-    OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait for it: call it
-    from cron, for example once a minute. With --since, what was sent before is sent again, with the
-    same ids.
+    OTEL_EXPORTER_OTLP_ENDPOINT is the collector's address (default: http://localhost:4318); the
+    other variables OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait
+    for the collector: call this command from cron, for example once per minute. With --since, what
+    was sent before is sent again, with the same ids.
 
     examples:
       orchestrator traces --dry-run

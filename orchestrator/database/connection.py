@@ -17,7 +17,7 @@ from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 _T = TypeVar("_T")
 #: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
-#: Then the server ends the connection: a host that is suspended holds up the others no longer.
+#: Then the server ends the connection: a suspended host then no longer holds up the other hosts.
 MOST_SILENT = 20
 #: Seconds for which one statement may work.
 MOST_WORK = 30

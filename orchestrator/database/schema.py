@@ -9,7 +9,7 @@ from orchestrator.database.session import Session
 from orchestrator.errors import OrchestratorError
 
 #: Raised with each change of the tables; a program of another version refuses to work.
-VERSION = 2
+VERSION = 3
 #: Seconds for which a session believes that the queue is open.
 BELIEVED = 5.0
 #: The tables of version 1. `copying`: a queue is being moved here, and is not complete. `moved_to`:
@@ -107,6 +107,11 @@ _TRIGGERS = (
     # The worker of a host that died is removed.
     ("hosts_changed", "UPDATE OF worker", "hosts", "", OTHER),
 )
+#: What only one host does, such as telling a person a piece of news, and the host that took it.
+_TAKEN = """
+CREATE TABLE orchestrator_taken (
+    word text PRIMARY KEY, host text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+"""
 #: What leads to a version from the one before it.
 _STEPS = {
     1: _TABLES,
@@ -115,6 +120,7 @@ _STEPS = {
         _TRIGGER.format(name=name, events=events, table=table, when=when, word=word)
         for name, events, table, when, word in _TRIGGERS
     ),
+    3: _TAKEN,
 }
 
 

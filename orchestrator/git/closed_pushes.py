@@ -25,7 +25,7 @@ _ASKED = r"remote\..*\.(url|pushurl)|url\..*\.(insteadof|pushinsteadof)"
 #: git reads in addition in a remote on this disk.
 SYSTEM = "git-system"
 CLOSED = "git-closed"
-#: Hides all refs from pushes. The number that is no number ends `git receive-pack` before that,
+#: Hides all refs from pushes. The value that is not a number ends `git receive-pack` before that,
 #: with a message that tells the agent why; no other git command reads it.
 _REFUSAL = f"[receive]\n\thideRefs = refs/\n\tunpackLimit = {NOWHERE}\n"
 

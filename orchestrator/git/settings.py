@@ -86,7 +86,7 @@ def canonical(name: str) -> str:
 
 
 def forget() -> None:
-    """Ask git anew: call this at the start of a tick, and before and after an agent's work."""
+    """Ask git again: call this at the start of a tick, and before and after an agent's work."""
     _kept.cache_clear()
 
 

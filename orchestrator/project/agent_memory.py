@@ -94,6 +94,11 @@ def spent(states: Iterable[AgentState], now: float) -> float:
     return sum(state.spend.get(today, 0.0) for state in states)
 
 
+def values(state: AgentState) -> dict[str, object]:
+    """Return a memory as JSON values, for `from_values`."""
+    return {name: records.plain(value) for name, value in state._asdict().items()}
+
+
 def write(layout: Layout, agent: str, state: AgentState) -> None:
     files.make_folder(layout.agent(agent))
     files.write_json(layout.agent_state(agent), records.plain(state))

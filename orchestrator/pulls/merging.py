@@ -74,7 +74,7 @@ class Workshop:
     def check(self, commit: str, mark: str) -> Failure | None:
         """Set up for a commit and run the project's checks; return the commit's first failure.
 
-        Before anybody is blamed, a worktree of an earlier landing is made anew: what its set-up
+        Before anybody is blamed, a worktree of an earlier landing is created again: what its set-up
         installed may be too old. Raises SetUpFailed, and SystemFault when a check could not do its
         work.
         """

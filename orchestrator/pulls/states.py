@@ -214,7 +214,7 @@ def _history(store: Store, pr: PullRequest) -> tuple[Entry, ...]:
 
 
 def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
-    """Return what a person should know of pull requests although it is no problem."""
+    """Return what a person should know of pull requests: notes that are not problems."""
     drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
     found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
     try:

@@ -223,5 +223,8 @@ def _become_client(
             os.execvpe(program, plan.argv, variables)
     except OSError as error:
         os.write(errors, f"{program}: {error.strerror}".encode())
+    except BaseException as error:
+        # An argument that cannot be passed on, no memory, a signal: nothing that the work did.
+        os.write(errors, f"{program}: {type(error).__name__}: {error}".encode(errors="replace"))
     finally:
         os._exit(127)

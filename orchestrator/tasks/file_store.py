@@ -43,8 +43,8 @@ class FileStore(Store):
         malformed = []
         for entry in self._entries(state):
             task = stored_file.summary(entry.path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(entry.path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 rivals.setdefault(task.id, []).append(task)
         tasks = []
@@ -73,8 +73,8 @@ class FileStore(Store):
             tasks, malformed = found[state]
             path = os.path.join(self._folders[state], name)
             task = stored_file.summary(path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 tasks.append(task)
         return {
@@ -143,7 +143,7 @@ class FileStore(Store):
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
                 task = stored_file.summary(path, state) if names.is_other(row) else None
-                if not isinstance(task, str):
+                if not isinstance(task, Malformed):
                     yield task.id if task else name[:-3]
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
@@ -264,7 +264,7 @@ class FileStore(Store):
                 continue
             for bad in self._malformed(state):
                 message = f"{bad.where}: {bad.reason}"
-                yield Problem("task_malformed", message, "fix or move that file")
+                yield Problem("task_malformed", message, bad.hint)
             for entry in self._entries(state) if state in ("incoming", "claimed") else ():
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
@@ -290,8 +290,8 @@ class FileStore(Store):
         for name in sorted(others.union(filter(rows.__contains__, later))):
             path = os.path.join(folder, name)
             task = stored_file.summary(path, state) if name in others else None
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            if isinstance(task, Malformed):
+                malformed.append(task)
                 continue
             task_id = task.id if task else name[:-3]
             is_named = f"{task_id}.md" in rows and f"{task_id}.md" not in others

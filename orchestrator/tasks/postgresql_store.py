@@ -290,6 +290,13 @@ class PostgresqlStore(Store):
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
 
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        return hosts.take(self._session, self.host, words) if words else ()
+
+    def give_back(self, words: Sequence[str]) -> None:
+        if words:
+            hosts.give_back(self._session, words)
+
     def publish(self) -> None:
         shared_events.publish(self._session, self._layout, self.host)
 

@@ -27,6 +27,8 @@ class Malformed(NamedTuple):
     #: For display.
     where: str
     reason: str
+    #: What a person can do.
+    hint: str = "fix or move that file"
 
 
 class Listing(NamedTuple):
@@ -186,6 +188,14 @@ class Store(Protocol):
 
         A tick calls it at its end.
         """
+        return None
+
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        """Return those of the words that no other host took: this host has them from now on."""
+        return words
+
+    def give_back(self, words: Sequence[str]) -> None:
+        """Let any host take these words again."""
         return None
 
     def publish(self) -> None:

@@ -13,19 +13,22 @@ from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.model import Entry, Task
 from orchestrator.system import files
 from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Malformed
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
 #: Contents of which one process remembers what they say, and the most bytes of such a content.
 _KEPT, _KEPT_BYTES = 2_000, 1 << 14
 
 
-def summary(path: str, state: str) -> Task | str | None:
+def summary(path: str, state: str) -> Task | Malformed | None:
     """Return a file's task, or why it cannot be a task; None if the file is gone."""
     try:
         found = content(path)
         return None if found is None else _task(found[0], path, state, found[1])
     except TaskFileError as error:
-        return str(error)
+        if error.hint is None:
+            return Malformed(path, error.message)
+        return Malformed(path, error.message, f"{error.hint}; or move that file")
 
 
 def parsed(data: bytes, name: str) -> TaskFile:

@@ -27,7 +27,7 @@ def last_tick(layout: Layout) -> float | None:
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
-    """Return whether a tick is overdue. `init` starts the wait anew: it may install a schedule."""
+    """Return whether a tick is overdue. `init` starts the wait again: it may install a schedule."""
     since = max(last_tick(layout) or 0.0, mark.set_up(layout) or 0.0)
     return now - since > STALE_AFTER
 
@@ -56,7 +56,7 @@ def find_problems(
     found += _left_problem(settings, seen)
     blocked_tasks = stores.of_project(layout).list("blocked")
     found += [
-        Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
+        Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
         for listing in (seen.incoming, seen.claimed, blocked_tasks)
         for bad in listing.malformed
     ]

@@ -243,7 +243,8 @@ def _tick(
     if sum(pr.state == "merged" for pr in prs or ()) > forges.MANY:
         # After a run, `retention` does this: an old project in which no run starts has none.
         _put_away(layout, loaded.config, report)
-    report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
+    found = find_problems(layout, loaded, seen, now, in_tick=True)
+    report.problems += found
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report, now)
     if store.host is not None:
@@ -257,7 +258,14 @@ def _tick(
         files.remove(layout.idle_stamp)
         if _is_still(report, planned):
             sure = prs if looked and looked.has_seen(prs or ()) else None
-            stamp.leave(layout, loaded.config, seen.snapshot, sure, now, planned.wake, number)
+            wake = planned.wake
+
+            def said() -> str:
+                from orchestrator.tick import news
+
+                return news.text(layout, loaded, seen, planned, found)
+
+            stamp.leave(layout, loaded.config, seen.snapshot, sure, now, wake, number, said)
     return report
 
 

@@ -21,7 +21,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import FORGES, STATES
 from orchestrator.project import agent_memory
 from orchestrator.pulls import shared_book
-from orchestrator.system import files, locks, records
+from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
@@ -149,9 +149,7 @@ def _copy_records(layout: Layout, source: str, target: str) -> None:
 def _share_memories(layout: Layout, store: Store) -> None:
     """Let the other hosts know what agents did here: intervals and the day's costs are global."""
     for name in agent_memory.names(layout):
-        values = records.plain(agent_memory.read(layout, name))
-        assert isinstance(values, dict)
-        store.end(name, "", values)
+        store.end(name, "", agent_memory.values(agent_memory.read(layout, name)))
 
 
 def _digests(layout: Layout, place: str) -> dict[str, str]:
