@@ -4,7 +4,6 @@ A task's history counts such endings by their kind since a person last decided, 
 delivered (`Task.uncharged`). Pure functions.
 """
 
-from orchestrator.errors import StoreFault
 from orchestrator.model import Config, Outcome, Task
 
 #: Runs of one task that were paid for and ended with a system fault, and runs that were
@@ -14,6 +13,8 @@ MAX_FAULTS = 10
 #: Faults of the system that a task was the first to meet, while the runs of others ended well in
 #: between: the next fault is taken for the task's own (failures 29).
 MAX_FIRST = 3
+#: The codes of faults that are never one task's own: the database fails all tasks alike.
+NEVER_OWN = ("store_unreachable",)
 
 #: What happened in the runs, and what a person can do, by kind.
 _SAID = {
@@ -52,12 +53,9 @@ def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
 
 
 def may_be_own(outcome: Outcome) -> bool:
-    """Return whether a run ended with a system fault that could be the task's own.
-
-    The database fails all tasks alike: a run that met an outage says nothing of its task.
-    """
+    """Return whether a run ended with a system fault that could be the task's own."""
     code = (outcome.reason or "").partition(":")[0]
-    return outcome.verdict == "system_fault" and code != StoreFault.code
+    return outcome.verdict == "system_fault" and code not in NEVER_OWN
 
 
 def is_own(task: Task, outcome: Outcome) -> bool:
