@@ -37,6 +37,8 @@ class Behind(Hosts):
         self._names: dict[str, World] = {}
         #: A host was suspended or cut off: its client was alive when the next one began.
         self.was_away = False
+        #: How many runs the deeds of the test may interrupt.
+        self.interrupts = 1
 
     def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
         self._names[name] = super()._set_up(host, name, config)
@@ -203,6 +205,7 @@ class Behind(Hosts):
             explained={},
             depends_on={},
             most_open=LIMITS["max_open_prs"],
+            fatal_kills=self.interrupts,
             base_was_broken=False,
             runs=[run for each in self.all for run in seen.runs(each.home_folder)],
             # The temporary file of a killed writer is removed after some days.
