@@ -214,7 +214,8 @@ def test_of_several_addresses_the_first_is_pushed_to(repo: Path) -> None:
 def test_a_git_that_is_killed_is_asked_again_and_no_answer_is_an_error(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [commands.Finished(-9, "", ""), commands.Finished(0, "file:x\0user.email\nx\0", "")]
+    entry = "global\0file:x\0user.email\nx\0"
+    said = [commands.Finished(-9, "", ""), commands.Finished(0, entry, "")]
     monkeypatch.setattr(start, "run", lambda *_: said.pop(0))
     assert settings.seen(str(repo)) == {"user.email": ("x",)}
     settings.forget()

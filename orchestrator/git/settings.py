@@ -39,7 +39,9 @@ class _Answer(NamedTuple):
     """What git said, and the files that it read, each with its stamp."""
 
     settings: Settings
-    stamps: tuple[tuple[str, Stamp], ...] = ()
+    #: The file of the system's configuration, if it says anything.
+    system: str | None
+    stamps: tuple[tuple[str, Stamp], ...]
     #: Whether these files, as they are now, prove that the answer has not changed.
     is_proved: bool = False
 
@@ -54,29 +56,30 @@ def seen(cwd: str, told: Mapping[str, str] | None = None) -> Settings:
     `told` are the variables of `place` for it, if they are known. Raises GitError when git cannot
     read them, and SystemFault when git cannot be started.
     """
-    told = place.variables(cwd) if told is None else told
+    return _look(cwd, place.variables(cwd) if told is None else told).settings
+
+
+def _look(cwd: str, told: Mapping[str, str]) -> _Answer:
     own = told.get("GIT_DIR") or place.common_folder(cwd)
     files = read_files(own, told.get("GIT_COMMON_DIR") or place.shared(own))
     key = (cwd, tuple(told.items()))
     known = _KEPT.get(key)
     if known and {*files} <= dict(known.stamps).keys() and _are_as_before(known.stamps):
-        return known.settings
+        return known
     # Before git looks: what changes meanwhile shows.
     stamps = _stamps((*files, _OF_THE_SYSTEM))
-    found, read = _asked(cwd, told)
+    answer = _asked(cwd, told)
+    read = [path for path, _ in answer.stamps if path not in dict(stamps)]
+    stamps += _stamps(read)
+    newest = max((max(stamp[2:4]) for _, stamp in stamps if stamp), default=0)
+    is_clear = time.time_ns() - newest > _CLEAR * 1e9
+    includes = any(name.startswith(("include.", "includeif.")) for name in answer.settings)
+    answer = answer._replace(stamps=stamps, is_proved=is_clear and not includes)
     if stamps[0][1] is not None:
         if len(_KEPT) >= _MOST:
             _KEPT.clear()
-        _KEPT[key] = _answer(found, stamps, read)
-    return found
-
-
-def _answer(found: Settings, stamps: tuple[tuple[str, Stamp], ...], read: Sequence[str]) -> _Answer:
-    stamps += _stamps([path for path in dict.fromkeys(read) if path not in dict(stamps)])
-    newest = max((max(stamp[2:4]) for _, stamp in stamps if stamp), default=0)
-    is_clear = time.time_ns() - newest > _CLEAR * 1e9
-    includes = any(name.startswith(("include.", "includeif.")) for name in found)
-    return _Answer(found, stamps, is_proved=is_clear and not includes)
+        _KEPT[key] = answer
+    return answer
 
 
 def are_the_same(root: str, told: Mapping[str, str]) -> bool:
@@ -107,7 +110,7 @@ def matching(cwd: str, pattern: str) -> list[tuple[str, str]]:
 def system_file(cwd: str) -> str | None:
     """Return the file of the system's configuration; None if git reads no such file.
 
-    Raises SystemFault when git cannot be started.
+    Raises as `seen`.
     """
     if os.environ.get("GIT_CONFIG_NOSYSTEM", "").lower() not in ("", "0", "false", "no", "off"):
         return None
@@ -115,9 +118,7 @@ def system_file(cwd: str) -> str | None:
     if named is not None:
         return os.path.abspath(named) if named else None
     # Where it is was decided when git was built.
-    ask = ("config", "--system", "--null", "--list", "--show-origin")
-    done = start.run(ask, cwd, client_environment.for_git(os.environ), _TIMEOUT)
-    return done.out.partition("\0")[0].removeprefix("file:") or None
+    return _look(cwd, {}).system
 
 
 def canonical(name: str) -> str:
@@ -169,10 +170,10 @@ def _stamp(path: str) -> Stamp:
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
-def _asked(cwd: str, told: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Ask git; return the settings, and the files in which it found them."""
+def _asked(cwd: str, told: Mapping[str, str]) -> _Answer:
+    """Ask git; return what it says, and the files that it names."""
     environment = client_environment.for_git(os.environ, **told)
-    words = ("config", "--null", "--list", "--show-origin")
+    words = ("config", "--null", "--list", "--show-origin", "--show-scope")
     ask = functools.partial(start.run, words, cwd, environment, _TIMEOUT)
     done, tries = ask(), 1
     while done.code is not None and done.code < 0 and tries < _TRIES:
@@ -183,11 +184,12 @@ def _asked(cwd: str, told: Mapping[str, str]) -> tuple[Settings, list[str]]:
         said = done.err.strip()[:300] or f"no answer within {_TIMEOUT:.0f} s"
         raise GitError(f"git config failed: {said}", repairs.hint(done.err))
     found: dict[str, tuple[str, ...]] = {}
-    read, words_said = [], done.out.split("\0")
-    for origin, entry in zip(words_said[::2], words_said[1::2], strict=False):
+    system, read, fields = None, [], done.out.split("\0")
+    for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         kind, _, path = origin.partition(":")
         if kind == "file":
             read.append(os.path.join(cwd, path))
+            system = system or (path if scope == "system" else None)
         name, _, value = entry.partition("\n")
         found[name] = (*found.get(name, ()), value)
-    return found, read
+    return _Answer(found, system, tuple((path, None) for path in dict.fromkeys(read)))
