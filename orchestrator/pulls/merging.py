@@ -9,7 +9,16 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import bare_merge, call, repository, submodules, worktree, worktree_commands
+from orchestrator.git import (
+    bare_merge,
+    call,
+    repository,
+    submodules,
+    worktree,
+    worktree_commands,
+    worktree_list,
+    worktree_merge,
+)
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
@@ -66,14 +75,14 @@ class Workshop:
     def _joined(
         self, pr: PullRequest, base: str, head: str, method: str, message: str
     ) -> str | list[str]:
-        """Return what `worktree_commands.join` returns. Raises Conflict for another history.
+        """Return what `worktree_merge.join` returns. Raises Conflict for another history.
 
         An agent can cut its branch off: `git commit --amend` in a repository that a fetch with
         `--depth` made shallow leaves a commit without a parent.
         """
         self._prepare(base)
         try:
-            return worktree_commands.join(self.path, base, head, method, message)
+            return worktree_merge.join(self.path, base, head, method, message)
         except GitError:
             root = self._layout.root
             # In a shallow repository, common commits can be missing: the next fetch brings them.
@@ -151,7 +160,7 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     A checkout of the branch must be clean. A change of agents.yaml does not count: commands such as
     `agent pause` make it. Git keeps that change, or refuses if the merge changes the file.
     """
-    holder = worktree_commands.holder_of(root, branch)
+    holder = worktree_list.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return

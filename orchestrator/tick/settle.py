@@ -182,7 +182,7 @@ class Settler:
                     run=run,
                     verdict=outcome.verdict,
                     charged=action.charged,
-                    first=(outcome.verdict == "system_fault" and is_first) or None,
+                    first=(repeats.may_be_own(outcome) and is_first) or None,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
