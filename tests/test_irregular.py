@@ -19,6 +19,7 @@ from orchestrator.git import (
     call,
     irregular,
     repository,
+    task_branch,
     worktree,
     worktree_commands,
     worktree_list,
@@ -240,7 +241,7 @@ def test_a_worktree_in_which_git_can_check_nothing_out_is_set_aside(
         return run(cwd, *words, **more)
 
     monkeypatch.setattr(call, "run", refused)
-    worktree.take_up_branch(str(agent.repo), str(agent.path), branch, "main", tip, None)
+    task_branch.take_up(str(agent.repo), str(agent.path), branch, "main", tip, None)
     assert worktree_commands.state(str(agent.path))[1:] == (branch, False)
     assert list(agent.path.parent.glob("worktree.set-aside-1"))
     # The new worktree is locked for the same run.
