@@ -20,6 +20,7 @@ from orchestrator.git import (
     irregular,
     repository,
     task_branch,
+    whole_state,
     worktree,
     worktree_commands,
     worktree_list,
@@ -194,7 +195,7 @@ def test_work_that_git_cannot_save_within_its_time_is_set_aside(
         raise SystemFault("git add did not end within 120 s", code="git_hung")
 
     (agent.path / "large.bin").write_text("precious\n")
-    monkeypatch.setattr(worktree_commands, "commit_all", hung)
+    monkeypatch.setattr(whole_state, "commit_all", hung)
     assert conclude(agent) is None
     assert kept_text(agent.repo, "precious")
     agent.begin("agent/T2-next")
