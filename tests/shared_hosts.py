@@ -37,6 +37,8 @@ class Behind(Hosts):
         self._names: dict[str, World] = {}
         #: A host was suspended or cut off: its client was alive when the next one began.
         self.was_away = False
+        #: How many runs the deeds of the test may interrupt.
+        self.interrupts = 1
 
     def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
         self._names[name] = super()._set_up(host, name, config)
@@ -156,7 +158,10 @@ class Behind(Hosts):
 
     def _told(self, *tasks: str) -> str:
         """Return what keeps the tasks from their end."""
-        found = [f"{task}: {self.task(task)[0].state} {self.events(task)}" for task in tasks]
+        found = []
+        for task in tasks:
+            last = self.task(task)[1].history[-1]
+            found.append(f"{task}: {self.events(task)} {dict(last.fields)}")
         for name, host in self._names.items():
             status = host.status()
             parts = {key: status[key] for key in ("running", "retrying", "problems")}
@@ -200,8 +205,9 @@ class Behind(Hosts):
             explained={},
             depends_on={},
             most_open=LIMITS["max_open_prs"],
+            fatal_kills=self.interrupts,
             base_was_broken=False,
-            runs=seen.runs(host.home_folder),
+            runs=[run for each in self.all for run in seen.runs(each.home_folder)],
             # The temporary file of a killed writer is removed after some days.
             leftovers=[each for each in seen.leftovers(host) if not each.endswith(".tmp")],
             set_aside=[],

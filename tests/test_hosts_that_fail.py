@@ -281,6 +281,7 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
     }
     with cluster() as own:
         hosts = behind_of(own.base)
+        hosts.interrupts = 200  # a killed host interrupts each of its runs
         one = hosts.begin(**settings)
         for name in ("two", "three"):
             hosts.another(name, **settings)

@@ -17,6 +17,7 @@ from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import (
     VERDICTS,
@@ -821,6 +822,18 @@ def test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end(
         said = repeats.question(task, outcome)
         assert f": {max(before.values()) + 1}." in said
         assert "branch_moved: somebody pushed" in said
+
+
+def test_a_fault_of_the_database_is_never_taken_for_the_fault_of_a_task() -> None:
+    """Four runs of one task met an outage, and the runs of the other tasks ended well."""
+    task = claimed("T1", run="R1", uncharged={"first_fault": 3})
+    for code, word in ((StoreFault.code, "requeue"), ("remote_failed", "block")):
+        outcome = Outcome("system_fault", f"{code}: no answer")
+        assert repeats.may_be_own(outcome) == (word == "block")
+        view = run(task="T1", alive=False, finished=True, outcome=outcome)
+        action = settlements.settle(view, [task], World(config={"retry": RETRY}).configured())
+        assert action is not None
+        assert action.action == word
 
 
 def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:

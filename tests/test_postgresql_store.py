@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
@@ -268,3 +269,26 @@ def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa:
             thread.start()
             thread.join()
     assert refused == [True, False]
+
+
+def test_all_pull_requests_are_read_by_one_statement_as_each_alone(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    opened(layout, server).prepare()
+    known = session.of(in_schema(server, layout.root))
+    book = shared_book.at(layout, known, "local")
+    for number in (10, 9, 1, 2):
+        book.write(PullRequest(str(number), f"T{number}", "agent/x", "main", "0" * 40, "A", "open"))
+    book.say_merged("1")
+    book._put_away("1")
+    book.put("2", {"id": "2", "state": 7})  # damaged: it hides no other
+    alone = [book.get(number) for number in ("1", "9", "10")]
+    assert all(alone)
+    rows = Mock(wraps=known.rows)
+    monkeypatch.setattr(known, "rows", rows)
+    assert (book.every(), book.list()) == (alone, alone[1:])
+    assert rows.call_count == 2

@@ -178,7 +178,9 @@ def _pull_requests(seen: Overview) -> Iterator[Entry]:
         move = moves.get(pr.id)
         verdict = (pr.verdict or "no verdict").replace("_", " ")
         said = f"  {pr.id}  {verdict}{', draft' if pr.draft else ''}: {one_line(pr.title, 60)}"
-        yield Entry(f"{said}; {move.text}" if move else said, about=("pr", pr.id))
+        # The move begins with the verdict if the pull request is approved.
+        text = move.text.removeprefix("approved, ").removeprefix("approved; ") if move else ""
+        yield Entry(f"{said}; {text}" if text else said, about=("pr", pr.id))
 
 
 def _tasks(found: Row, config: Config, items: Iterable[Item]) -> Iterator[Entry]:

@@ -19,7 +19,7 @@ from orchestrator.system import files
 
 
 class BranchHeld(OrchestratorError):
-    """The task's branch cannot be checked out: elsewhere it is, or there is a branch below it.
+    """A branch cannot be checked out: it is checked out elsewhere, or another is below its name.
 
     The message says what a person can do.
     """

@@ -20,6 +20,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
 from orchestrator.system import locks, process
 from orchestrator.tasks import parts, stores
+from orchestrator.tasks.history import NAME_REFUSED
 from orchestrator.tick import hold, run_facts
 
 #: What a finished task's history takes from the outcome of its run.
@@ -160,7 +161,7 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why = reason if reason == damage.CODE else None
+                why = reason if reason in (damage.CODE, NAME_REFUSED) else None
                 kept = run_facts.conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)
@@ -181,7 +182,7 @@ class Settler:
                     run=run,
                     verdict=outcome.verdict,
                     charged=action.charged,
-                    first=(outcome.verdict == "system_fault" and is_first) or None,
+                    first=(repeats.may_be_own(outcome) and is_first) or None,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
