@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest import mock
 
 import pytest
 from conftest import examples
@@ -1271,38 +1270,6 @@ def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
     again = planner.plan(*before, NOW)
     assert (first._replace(tasks=dict(first.tasks))) == again._replace(tasks=dict(again.tasks))
     assert (snapshot, config) == before
-
-
-@st.composite
-def plain_snapshots(draw: st.DrawFn) -> Snapshot:
-    """Return snapshots of whose waiting tasks most say nothing beside their role."""
-    seen = draw(snapshots())
-    said = st.dictionaries(names, st.just("a/file"), max_size=1)
-    odd: list[dict[str, Any]] = [
-        {"cost_usd": 1.0},
-        {"depends_on": ("T1",)},
-        {"not_before": NOW + 9},
-        {"header": {"NOT_BEFORE": "x"}},
-    ]
-    more = st.sampled_from([{}, {}, {}, {}, *odd])
-    role = st.sampled_from([*["implement"] * 4, "draw", "draw"])
-    waiting = tuple(task(f"T{number}", draw(role), **draw(more)) for number in range(1, 6))
-    left = [each for each in seen.claimed if each.id not in {one.id for one in waiting}]
-    return seen._replace(
-        waiting=waiting, claimed=tuple(left), conflicts=draw(said), overlaps=draw(said)
-    )
-
-
-@MANY
-@given(plain_snapshots(), configs, st.sampled_from([None, 0.0, 5.0]))
-def test_plain_tasks_of_a_role_have_the_verdicts_that_each_would_have_alone(
-    snapshot: Snapshot, config: Config, task_usd: float | None
-) -> None:
-    agents = (Agent("impl", "implementer", 0), *config.agents)
-    config = config._replace(budgets=Budgets(task_usd=task_usd), agents=agents)
-    shared = planner.plan(snapshot, config, NOW)
-    with mock.patch.object(planner, "_is_plain", return_value=False):
-        assert planner.plan(snapshot, config, NOW) == shared
 
 
 @MANY

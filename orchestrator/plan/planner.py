@@ -5,8 +5,7 @@ A pure function of a snapshot, the configuration and the time. `tick`, `tick --d
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Iterable, Iterator
 
 from orchestrator.fields import NamedTuple
 from orchestrator.model import Action, Agent, Config, Snapshot, Task
@@ -21,13 +20,6 @@ _AGENT, _TASK, _CHOICE = (
 _OWN = [rule for rule in RULES if rule.kind != "agent"]
 #: The place in the list of each rule that can refuse an agent.
 _PLACE = {rule.code: place for place, rule in enumerate(RULES) if rule.kind != "task"}
-
-#: What plain tasks may differ in: no rule looks at it. Their header has these keys only.
-_DIFFERENT = ("id", "title", "role", "where", "priority", "branch", "created", "created_by")
-_USUAL = {"ROLE", "PRIORITY", "BRANCH", "CREATED", "CREATED_BY"}
-_REST = [name for name in Task._fields if name not in (*_DIFFERENT, "header")]
-_others = attrgetter(*_REST)
-_UNTOUCHED = tuple(Task._field_defaults.get(name, "incoming") for name in _REST)
 
 _ENDS = {rule.code: rule.ends for rule in RULES if rule.ends}
 
@@ -57,15 +49,8 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """Return the plan of one tick at `now` (seconds since the epoch)."""
     draft = Draft(snapshot, config, now)
     actions = settlements(snapshot.runs, snapshot.claimed, config)
-    named = _named(snapshot)
-    first: dict[str, Verdict | None] = {}
     for each in snapshot.waiting:
-        if not _is_plain(each, draft, named):
-            held = refusal(verdicts(each, draft, _TASK))
-        elif each.role in first:
-            held = first[each.role]
-        else:
-            held = first[each.role] = refusal(verdicts(each, draft, _TASK))
+        held = refusal(verdicts(each, draft, _TASK))
         if held is None:
             draft.available.setdefault(each.role, []).append(each)
         elif held.code in _ENDS:
@@ -90,9 +75,8 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     # Shown in the order of the configuration.
     agents = {agent.name: agents[agent.name] for agent in config.agents}
     actions += [decided[name] for name in agents]
-    tasks = dict(_of_tasks(draft, agents, named))
-    rows = {id(row): row for row in (*agents.values(), *tasks.values())}
-    untils = (verdict.until for row in rows.values() for verdict in row)
+    tasks = dict(_of_tasks(draft, agents))
+    untils = (verdict.until for row in (*agents.values(), *tasks.values()) for verdict in row)
     wake = min((until for until in untils if until is not None), default=None)
     return Plan(actions, agents, tasks, wake)
 
@@ -113,30 +97,7 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
     return tuple(verdicts(nearest, draft, _CHOICE)), None
 
 
-def _named(snapshot: Snapshot) -> set[str | None]:
-    """Return the ids of tasks of which the snapshot says something beside the task itself."""
-    said = (snapshot.not_reviewable, snapshot.conflicts, snapshot.overlaps)
-    return {run.task for run in snapshot.runs}.union(*said)
-
-
-def _is_plain(task: Task, draft: Draft, named: Collection[str | None]) -> bool:
-    """Return whether the verdicts on a task are those on each plain task of its role.
-
-    A plain task has been added, and nothing has happened to it. Of thousands of waiting tasks, most
-    are plain, and are judged once.
-    """
-    return (
-        _others(task) == _UNTOUCHED
-        and task.header.keys() <= _USUAL
-        and task.role in draft.takers
-        and task.id not in named
-        and draft.config.budgets.task_usd != 0  # it refuses each task, with its id
-    )
-
-
-def _of_tasks(
-    draft: Draft, agents: dict[str, Row], named: Collection[str | None]
-) -> Iterator[tuple[str, Row]]:
+def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]:
     """Yield each waiting task's id with its own verdicts, then those of the agent nearest to it.
 
     Verdicts of an agent that starts another task are used only if every agent of the role starts.
@@ -147,13 +108,8 @@ def _of_tasks(
         rows = [agents[agent.name] for agent in takers]
         held = [row for row in rows if refusal(row)]
         nearest[role] = min(held or rows, key=lambda row: _distance(refusal(row)))
-    shared: dict[str, Row] = {}
     for task in draft.snapshot.waiting:
         starter = starters.get(task.id)
-        is_plain = starter is None and _is_plain(task, draft, named)
-        if is_plain and task.role in shared:
-            yield task.id, shared[task.role]
-            continue
         # For a task that starts, use the `choice` verdicts in the agent's row: they were made
         # before the start was counted.
         own = tuple(verdicts(task, draft, _TASK if starter else _OWN))
@@ -161,10 +117,7 @@ def _of_tasks(
         rest = starter or nearest.get(task.role, ())
         row = (*own, *(verdict for verdict in rest if verdict.code not in codes))
         # `queue_order` is the reason only if no other rule refuses the task.
-        row = tuple(sorted(row, key=lambda verdict: verdict.code == "queue_order"))
-        if is_plain:
-            shared[task.role] = row
-        yield task.id, row
+        yield task.id, tuple(sorted(row, key=lambda verdict: verdict.code == "queue_order"))
 
 
 def _distance(held: Verdict | None) -> tuple[int, float]:

@@ -12,9 +12,6 @@ says what is judged:
   task of a role, the role's agents wait.
 
 The reason is the first verdict that is not ok, in the order of this file.
-
-Tasks to which nothing has happened are judged once per role (`planner._is_plain`): a rule that
-looks at a task's title, priority, base branch or author has to be named there.
 """
 
 import math
