@@ -148,7 +148,7 @@ print(access.at(Layout({str(tmp_path)!r}), {URL!r}).shown)
 
 
 def test_without_the_libraries_the_refusal_has_the_command_that_installs_them() -> None:
-    # Not in the launcher's environment, for which `make` makes this one look: it would install them.
+    # This environment looks like the launcher's, in which the libraries would be installed.
     code = f"""
 import sys
 sys.path.insert(0, {str(CHECKOUT)!r})
