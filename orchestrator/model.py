@@ -234,7 +234,7 @@ class Config(NamedTuple):
     setup: Setup = Setup()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
-    #: What happens when works change the same lines: "off", "warn" or "hold".
+    #: What happens when pieces of work change the same lines: "off", "warn" or "hold".
     overlap: str = "warn"
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()

@@ -112,6 +112,14 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def checkout() -> dict[str, str]:
+    """Return the commit, the branch ("" for a detached HEAD), the folder and the changes."""
+    asked = git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD", "--show-toplevel")
+    head, name, top = asked.split("\n", 2)
+    branch = name.removeprefix("refs/heads/") if name != "HEAD" else ""
+    return {"head": head, "branch": branch, "top": top, "status": git("status", "--porcelain")}
+
+
 # --- the command line --------------------------------------------------------------------------
 
 
@@ -490,10 +498,7 @@ def execute(found: dict[str, list[str]], prompt: str, session: str) -> int:
         group=os.getpgid(0),
         session=session,
         resumed="--resume" in found,
-        head=git("rev-parse", "HEAD"),
-        branch=git("branch", "--show-current"),
-        top=git("rev-parse", "--show-toplevel"),
-        status=git("status", "--porcelain"),
+        **checkout(),
         environment={k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)},
     )
     note("rivals", rivals=rivals())

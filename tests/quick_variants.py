@@ -61,6 +61,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_any_word_in_the_place_of_an_id_is_refused_and_changes_nothing": ("0", "7", "12"),
     "test_doctor_notices_a_schedule_that_cannot_work": ("broken", "does not start"),
     "test_every_kind_of_change_makes_the_next_tick_a_whole_one": ("edited", "dropped", "hold"),
+    "test_every_page_is_clean_for_screen_readers_and_fits_its_window": ("one or more",),
     "test_failure_03_the_result_line_decides_and_not_the_exit_code": (
         "exit code 1",
         "noise",

@@ -76,6 +76,7 @@ def test_states_and_reasons_are_those_of_the_planner(cli: Cli, project: Layout) 
     assert row(cli, "impl-agent-1")["reason"] == "system_paused"
     assert row(cli, "impl-agent-1")["state"] == "paused"
     assert row(cli, "test-agent")["state"] == "running"
+    assert "orchestrator agent resume --all" in cli("tick", "--dry-run").out
 
 
 def test_two_agents_never_seem_ready_for_one_task(cli: Cli, project: Layout) -> None:
@@ -414,6 +415,7 @@ SET = ("agent", "set", "pm-agent")
     [
         (("agent",), 2, "no command given"),
         (("queue",), 2, "for example: orchestrator queue migrate --help"),
+        (("queue", "migrate", "--to", "files"), 1, "the queue is in files already"),
         (("agent", "lst"), 2, "did you mean 'list'?"),
         (("agent", "show", "pm-agnt"), 1, "did you mean 'pm-agent'?"),
         (("agent", "show"), 2, "NAME"),

@@ -24,7 +24,7 @@ from conftest import git, set_up_long_ago
 from orchestrator.cli import explain, json_rows, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Hold, UsageWindow
+from orchestrator.model import Entry, Hold, UsageWindow, parse_time
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule
@@ -33,7 +33,7 @@ from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import history, stored_file, stores, task_file
-from orchestrator.text.words import span
+from orchestrator.text.words import local, span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -97,10 +97,11 @@ def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -
 # --- status ------------------------------------------------------------------------------------
 
 
-def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout, cli: Cli) -> None:
+def test_the_status_of_a_fresh_project_counts_nothing(project: Layout, cli: Cli) -> None:
     ticked(project)
     found = cli("status", "--json").json
-    assert found == {
+    # `tests/test_contract_json.py` holds which keys there are.
+    expected = {
         "queue": {"incoming": 0, "claimed": 0, "blocked": 0, "done": 0, "failed": 0},
         "limits": {"max_incoming": 20, "max_claimed": 5, "max_open_prs": 10},
         "open_prs": 0,
@@ -128,6 +129,7 @@ def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout,
         "cannot_start": [],
         "overlaps": [],
     }
+    assert {key: found[key] for key in expected} == expected
     assert set(found["scheduler"]) == {"last_tick", "age_seconds", "stale"}
     assert found["scheduler"]["last_tick"].endswith("Z")
 
@@ -190,7 +192,9 @@ def test_tasks_that_are_tried_again_and_those_that_wait_for_a_person_are_listed(
         {"task": "TASK-3", "title": "Do TASK-3", "question": "Which format?", "reason": None}
     ]
     plain = cli("status").out
-    assert "checks_failed: no" in plain
+    # A person reads local times.
+    at = local(parse_time("2026-01-01T00:00:10Z"))
+    assert f"attempt 2 of 3 from {at}: checks_failed: no" in plain
     assert "Which format?" in plain
 
 

@@ -193,6 +193,7 @@ def test_git_is_asked_where_the_systems_configuration_is(
         ("git@host:o/r.git", "host:o/r"),
         ("me@host:o/r.git", "me@host:o/r"),
         ("git://host/r", "git://host/r"),
+        ("helper::region/r", "helper::region/r"),
     ],
 )
 def test_an_address_on_another_machine_is_closed_however_it_is_written(
@@ -201,7 +202,41 @@ def test_an_address_on_another_machine_is_closed_however_it_is_written(
     made = closed_pushes.closed([("remote.origin.url", url)])
     closing = [value for name, value in made.items() if name.endswith(".pushInsteadOf")]
     assert any(tried.startswith(value) for value in closing)
-    assert made["remote.origin.pushurl"] == closed_pushes.NOWHERE
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"url": "https://host.invalid/r.git"},
+        {"url": "helper::region/r"},
+        {"url": "host.invalid:r.git", "pushurl": "ssh://host.invalid/r.git"},
+        {"url": "short:r.git", "insteadOf": "short:"},
+        {"url": "short:r.git", "insteadOf": "short:r.git"},
+        {"url": "https://host.invalid/r.git", "pushInsteadOf": "https://host.invalid/r.git"},
+    ],
+)
+def test_no_push_by_name_reaches_another_machine(repo: Path, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        section = "remote.origin" if "url" in name.lower() else "url.https://other.invalid/"
+        sh(repo, "config", f"{section}.{name}", value)
+    told = variables(repo, repo.parent)
+    words = ("remote", "get-url", "--push", "--all", "origin")
+    used = run(repo, told, *words).stdout.splitlines()
+    assert used
+    assert all(each.startswith(closed_pushes.NOWHERE) for each in used), used
+    assert refused(repo, told, "origin")
+
+
+@pytest.mark.parametrize("url", ["../remote.git", "https://host.invalid/r.git"])
+def test_a_repository_of_a_test_pushes_to_its_own_origin(
+    repo: Path, tmp_path: Path, url: str
+) -> None:
+    sh(repo, "remote", "add", "origin", url)
+    told = variables(repo, tmp_path)
+    hub, clone = new(tmp_path / "hub.git", "--bare"), tmp_path / "clone"
+    sh(tmp_path, "clone", "--quiet", str(hub), str(clone))
+    sh(clone, "commit", "--allow-empty", "-qm", "A commit")
+    assert run(clone, told, "push", "origin", "HEAD").returncode == 0
 
 
 def test_without_a_remote_the_network_is_closed_and_this_disk_is_open() -> None:

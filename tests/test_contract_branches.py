@@ -281,8 +281,20 @@ def test_a_refused_name_of_one_branch_asks_about_its_task_only(world: World) -> 
     [item] = [each for each in world.json("inbox") if each["kind"] == "question"]
     assert item["task"] == bad
     assert "Not this name" in item["text"]
-    assert "title" in item["text"]
+    assert f"orchestrator task set {bad} title=" in item["text"]
     assert (world.task(bad)["attempts"], world.status()["problems"]) == (0, [])
+    refused = world.task(bad)["work_branch"]
+    world.ok("task", "set", bad, "title=Another name")
+    world.ok("inbox", "answer", bad, "It has another name now")
+    world.tick_until_in("done", bad)
+    shown = world.task(bad)
+    assert shown["work_branch"] == f"agent/{bad}-another-name"
+    # The commits that were made under the refused name are delivered, too.
+    assert len(world.commits_about(bad)) == 2
+    assert world.remote_sha(shown["work_branch"]) in world.commits_about(bad)
+    behind = world.git("rev-list", "--count", f"main..origin/{shown['work_branch']}")
+    assert behind == "2"
+    assert world.git("branch", "--list", refused) == ""
     assert "push-test" not in world.git("ls-remote", "origin")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 import pytest
@@ -19,6 +20,7 @@ def linked() -> dict[int, list[tuple[str, str]]]:
     return {int(number): _LINK.findall(row) for number, row in rows}
 
 
+@functools.cache
 def names_in(path: str) -> set[str]:
     nodes = ast.walk(ast.parse((CHECKOUT / path).read_text()))
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}

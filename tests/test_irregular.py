@@ -14,7 +14,15 @@ from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import aside, call, irregular, repository, worktree, worktree_commands
+from orchestrator.git import (
+    aside,
+    call,
+    irregular,
+    repository,
+    worktree,
+    worktree_commands,
+    worktree_list,
+)
 from orchestrator.git.repository import RESCUE
 from orchestrator.system.commands import Finished
 
@@ -117,7 +125,7 @@ def test_nothing_odd_in_a_worktrees_git_folder_reaches_the_next_task(
     assert kept_text(agent.repo, "precious")
     assert kept_text(agent.repo, "work\n")
     commit(agent.path, "next.txt", "next\n")  # the next agent's own git
-    assert worktree_commands.listed(str(agent.repo))[1:] == [str(agent.path)]
+    assert worktree_list.listed(str(agent.repo))[1:] == [str(agent.path)]
     assert odd(agent.repo) == []
 
 

@@ -89,10 +89,17 @@ def parsed(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text())
 
 
+@functools.cache
+def nodes(name: str) -> list[ast.AST]:
+    """Return every node of a module's code."""
+    return list(ast.walk(parsed(name)))
+
+
+@functools.cache
 def imports(name: str) -> dict[str, int]:
     """What a module imports anywhere in it, by full name, with the line."""
     found: dict[str, int] = {}
-    for node in ast.walk(parsed(name)):
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             found.update((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -102,6 +109,7 @@ def imports(name: str) -> dict[str, int]:
     return found
 
 
+@functools.cache
 def ours(name: str) -> dict[str, int]:
     """Which of our modules a module imports."""
     found = {}
@@ -145,20 +153,20 @@ def test_every_module_is_in_a_room_and_every_door_exists() -> None:
     assert doors <= MODULES.keys()
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_downwards_and_only_through_doors(name: str) -> None:
+def test_a_module_imports_only_downwards_and_only_through_doors() -> None:
     order = list(ROOMS)
-    own = room_of(name)
-    assert own is not None
     wrong = []
-    for other, line in ours(name).items():
-        room = room_of(other)
-        if room == own:
-            continue
-        if room is None or order.index(room) < order.index(own):
-            wrong.append(f"{name}:{line} imports {other}, which is in a room above")
-        elif not is_door(other):
-            wrong.append(f"{name}:{line} imports {other}, which is not a door of {room}")
+    for name in MODULES:
+        own = room_of(name)
+        assert own is not None, name
+        for other, line in ours(name).items():
+            room = room_of(other)
+            if room == own:
+                continue
+            if room is None or order.index(room) < order.index(own):
+                wrong.append(f"{name}:{line} imports {other}, which is in a room above")
+            elif not is_door(other):
+                wrong.append(f"{name}:{line} imports {other}, which is not a door of {room}")
     assert not wrong
 
 
@@ -207,7 +215,7 @@ def test_only_the_command_line_prints() -> None:
     for name in MODULES:
         if name.partition(".")[0] in ("cli", "bootstrap"):  # the latter runs before there is one
             continue
-        for node in ast.walk(parsed(name)):
+        for node in nodes(name):
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(called, ast.Name) and called.id in ("print", "input"):
                 found.append(f"{name}:{called.lineno}")
@@ -218,7 +226,7 @@ def test_only_the_command_line_prints() -> None:
 def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
     found = []
     for name in MODULES.keys() - {"layout", "tasks.file_store"}:
-        for node in ast.walk(parsed(name)):
+        for node in nodes(name):
             if isinstance(node, ast.Attribute) and node.attr in ("queue", "state"):
                 owner = ast.unparse(node.value)
                 if owner.rpartition(".")[2].strip("_") in ("layout", "Layout"):
@@ -232,7 +240,7 @@ def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
 def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
     worldly = {full.split(".")[0] for full in imports(name)} & WORLDLY
     assert not worldly
-    for node in ast.walk(parsed(name)):
+    for node in nodes(name):
         assert not isinstance(node, ast.Global), f"{name}:{node.lineno}"
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("now", "utcnow", "today", "getenv"), f"{name}:{node.lineno}"
@@ -248,7 +256,7 @@ def test_what_plans_knows_nothing_but_the_nouns() -> None:
 def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None:
     found = []
     for name in MODULES:
-        for node in ast.walk(parsed(name)):
+        for node in nodes(name):
             if not isinstance(node, ast.ExceptHandler):
                 continue
             caught = ast.unparse(node.type) if node.type else "everything"

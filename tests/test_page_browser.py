@@ -326,8 +326,9 @@ def test_a_transcript_of_any_size_is_followed_and_hostile_texts_stay_texts(
     expect(page.get_by_role("heading", name=f"Attempt: {run}")).to_be_visible()
 
 
+@pytest.mark.parametrize("views", ["one or more", "all"])
 def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
-    world: World, serve: Open
+    world: World, serve: Open, views: str
 ) -> None:
     world.create()
     question = {"outcome": "needs_human", "summary": "s", "question": "Which colour?"}
@@ -339,12 +340,20 @@ def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
     run = world.json("runs")[0]["run"]
     page = serve()
     home = page.url.rstrip("/")
-    for path in (f"/tasks/{works}", f"/runs/{run}", "/prs/1", "/agents/impl-1", ""):
+    desk, phone = (1280, 900, "light"), (360, 740, "dark")
+    pages = {
+        f"/tasks/{works}": [desk],
+        f"/runs/{run}": [phone],
+        "/prs/1": [desk],
+        "/agents/impl-1": [phone],
+        "": [desk, phone],
+    }
+    for path, wanted in pages.items():
         page.goto(home + path)
         loaded(page)
         page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         page.evaluate(AXE)
-        for width, height, colours in ((1280, 900, "light"), (360, 740, "dark")):
+        for width, height, colours in [desk, phone] if views == "all" else wanted:
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
             found = page.evaluate(RUN_AXE)["violations"]

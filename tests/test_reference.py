@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -167,6 +168,7 @@ def test_the_json_in_the_reference_is_what_the_contract_tests_check(
     assert shown_keys(command) == names_in(shape)
 
 
+@functools.cache
 def strings_of_the_product() -> set[str]:
     """Return every string constant in the code, and the first word of those with a colon."""
     found = set()

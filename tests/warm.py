@@ -23,18 +23,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from warm_server import AT_START, READ_AT_START, ROOM, fits
+
 TESTS = Path(__file__).resolve().parent
 #: How the launcher starts the product.
 PYTHON = [sys.executable, "-I", "-S"]
 #: The program that the server has imported.
 PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
-#: Bytes for which there is room in a command's environment.
-ROOM = 60_000
 #: Bytes that any pipe takes at once (pipe(7), PIPE_BUF).
 _INPUT = 4096
-#: What an interpreter reads once, at its start, with the values that the server was started with.
-AT_START = {"LANG": "C.UTF-8"}
-_READ_AT_START = ("LANG", "LC_", "PYTHON")
 
 
 def run(
@@ -67,7 +64,7 @@ def run(
 
 def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
     """Run commands at the same time, each in a process of its own, with this environment."""
-    at_start = [name for name in os.environ if name.startswith(_READ_AT_START)]
+    at_start = [name for name in os.environ if name.startswith(READ_AT_START)]
     env = {k: v for k, v in os.environ.items() if k not in at_start} | AT_START
     if sys.platform == "linux":
         _server()  # now: each thread would start a server of its own
@@ -81,10 +78,8 @@ def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.Com
 
 def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> bool:
     """Return whether a process of the server would do the same as a real one."""
-    at_start = {name: environment[name] for name in environment if name.startswith(_READ_AT_START)}
-    size = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in environment.items())
-    fits = size < ROOM and len(stdin.encode()) <= _INPUT
-    return sys.platform == "linux" and product == PRODUCT and at_start == AT_START and fits
+    is_short = len(stdin.encode()) <= _INPUT
+    return sys.platform == "linux" and product == PRODUCT and fits(environment) and is_short
 
 
 def spawn(listener: socket.socket, program: str, *words: str) -> None:

@@ -8,7 +8,8 @@ A command's process has all that a started process would have: the arguments, th
 environment (also in /proc/PID/environ, where the product and the tests look for the processes of a
 run) and the standard streams; it executes the product's main file. When the product replaces itself
 by another of its processes (`exec`), the same process executes the main file again, without what
-`exec` takes away: descriptors that are not inheritable, and signal handlers.
+`exec` takes away: descriptors that are not inheritable, and signal handlers. In the same way, the
+child that a run forks for its client becomes the stand-in for the client, `fake_client.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping, Sequence, Set
+from importlib.abc import InspectLoader
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 #: Modules that start the program; a command's process executes them, nobody imports them.
 ENTRIES = ("orchestrator.__main__", "orchestrator.bootstrap", "orchestrator.init")
@@ -36,66 +39,133 @@ ENTRIES += ("orchestrator.scheduler", "orchestrator.demo.agent")
 #: Modules that know something about the start of their process: each process executes them anew.
 #: (The stamp of the program's files changes when Python first writes bytecode into a room.)
 OF_A_START = ("orchestrator.run.supervisor",)
+#: What an interpreter reads once, at its start, with the values that the server was started with.
+AT_START = {"LANG": "C.UTF-8"}
+READ_AT_START = ("LANG", "LC_", "PYTHON")
+#: Bytes for which there is room in a command's environment.
+ROOM = 60_000
+FAKE_CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_client.py")
+#: What the stand-in for the client imports in most executions.
+OF_THE_CLIENT = ("json", "re", "signal", "subprocess", "uuid")
+
+
+class Script:
+    """A Python file that is read once and executed again and again."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with open(path, encoding="utf-8") as file:
+            self.code: CodeType = compile(file.read(), path, "exec")
+
+    def execute(self, words: list[str]) -> NoReturn:
+        """Be a process of this script from its first line to its exit."""
+        sys.argv[:] = [self.path, *words]
+        code = 1
+        try:
+            exec(self.code, {"__name__": "__main__", "__file__": self.path, "__package__": None})
+            code = 0
+        except SystemExit as wish:
+            code = wish.code if isinstance(wish.code, int) else int(wish.code is not None)
+            if isinstance(wish.code, str):
+                print(wish.code, file=sys.stderr)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(_finish(code))
 
 
 class Program:
     """The product, imported and ready to be executed again and again."""
 
     def __init__(self, main: str) -> None:
-        self.main = main
+        self.main, self.client = Script(main), Script(FAKE_CLIENT)
         self.path = list(sys.path)
-        with open(main, encoding="utf-8") as file:
-            self.code: CodeType = compile(file.read(), main, "exec")
         sys.path.insert(0, os.path.dirname(os.path.dirname(main)))
         importlib.import_module("orchestrator.__main__")._add_libraries()
         package = importlib.import_module("orchestrator")
         for module in pkgutil.walk_packages(package.__path__, "orchestrator."):
             if module.name not in ENTRIES:
                 importlib.import_module(module.name)
-        for name in ("ctypes", "frontmatter", "jinja2", "psutil", "yaml"):
+        for name in ("ctypes", "frontmatter", "jinja2", "psutil", "yaml", *OF_THE_CLIENT):
             importlib.import_module(name)
+        #: Each with its code. (`importlib.reload` looks for the file first, which takes longer.)
+        self.anew = [(sys.modules[name], _code_of(name)) for name in OF_A_START]
         self.process = importlib.import_module("orchestrator.system.process")
-        self._exec = os.execv
+        self._exec, self._exec_with = os.execv, os.execvpe
+        self._prepare_first_uses()
         with contextlib.redirect_stdout(io.StringIO()):  # what the first use of argparse prepares
             importlib.import_module("orchestrator.cli.main").main(["--version"])
         gc.collect()
         gc.freeze()  # the children share these pages
 
+    @staticmethod
+    def _prepare_first_uses() -> None:
+        """Do here what otherwise each process does at the first use of a class."""
+        for kind in importlib.import_module("orchestrator.fields").NamedTuple.__subclasses__():
+            kind(*kind._fields)  # compiles its constructor
+        for value in ({}, [], "", b"", 1, None):
+            for kind in (Iterable, Mapping, Sequence, Set):
+                isinstance(value, kind)
+
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""
-        sys.argv[:] = [self.main, *words]
         sys.path[:] = self.path
-        for name in OF_A_START:
-            importlib.reload(sys.modules[name])
-        os.execv = self._become  # type: ignore[assignment]
-        code = 1
-        try:
-            exec(self.code, {"__name__": "__main__", "__file__": self.main, "__package__": None})
-            code = 0
-        except SystemExit as wish:
-            code = wish.code if isinstance(wish.code, int) else int(wish.code is not None)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(_finish(code))
+        for module, code in self.anew:
+            exec(code, module.__dict__)
+        os.execv, os.execvpe = self._become, self._become_client  # type: ignore[assignment]
+        self.main.execute(words)
 
     def _become(self, path: str, words: list[str]) -> NoReturn:
         """In the place of `os.execv`."""
         start = self.process.own_program()
         if [path, *words[: len(start)]] != [start[0], *start]:
             self._exec(path, words)
-        signal.set_wakeup_fd(-1)
-        for number in signal.valid_signals():
-            if callable(signal.getsignal(number)):
-                normal = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                signal.signal(number, normal)
-        if database := sys.modules.get("orchestrator.database.session"):
-            database._SESSIONS.by_address.clear()  # closes its connections
-        for name in os.listdir("/proc/self/fd"):
-            _close_as_exec(int(name))
-        show_environment()
-        gc.enable()
+        _forget_as_exec()
         self.execute(words[len(start) :])
+
+    def _become_client(self, path: str, words: list[str], environment: dict[str, str]) -> NoReturn:
+        """In the place of `os.execvpe`."""
+        start = [sys.executable, "-I", "-S", FAKE_CLIENT]
+        known = [path, *words[: len(start)]] == [start[0], *start]
+        if not known or not fits(environment):
+            self._exec_with(path, words, environment)
+        os.environ.clear()
+        os.environ.update(environment)
+        _forget_as_exec()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        sys.stdin, sys.stdout, sys.stderr = map(_opened_anew, (sys.stdin, sys.stdout, sys.stderr))
+        self.client.execute(words[len(start) :])
+
+
+def _code_of(name: str) -> CodeType:
+    loader = sys.modules[name].__loader__
+    assert isinstance(loader, InspectLoader)
+    code = loader.get_code(name)
+    assert code is not None
+    return code
+
+
+def _opened_anew(stream: TextIO) -> TextIO:
+    """Return a stream of the same descriptor, without what the old one has read or not written."""
+    number, mode = stream.fileno(), stream.mode
+    buffering = 1 if number == 2 else -1
+    return open(number, mode, buffering, stream.encoding, stream.errors, closefd=False)
+
+
+def _forget_as_exec() -> None:
+    """Lose what `exec` takes away, and let this process show its new environment."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            normal = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, normal)
+    if database := sys.modules.get("orchestrator.database.session"):
+        database._SESSIONS.by_address.clear()  # closes its connections
+    for name in os.listdir("/proc/self/fd"):
+        _close_as_exec(int(name))
+    show_environment()
+    gc.enable()
 
 
 def _close_as_exec(descriptor: int) -> None:
@@ -115,6 +185,13 @@ def _finish(code: int) -> int:
         except (OSError, ValueError):
             code = 120
     return code
+
+
+def fits(environment: Mapping[str, str]) -> bool:
+    """Return whether a forked process can have this environment as a started one would."""
+    at_start = {name: environment[name] for name in environment if name.startswith(READ_AT_START)}
+    size = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in environment.items())
+    return at_start == AT_START and size < ROOM
 
 
 def show_environment() -> None:

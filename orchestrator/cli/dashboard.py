@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from orchestrator.cli import context, extra, output
+from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.system import extras
 
 #: The libraries of the optional extra `web` that the page imports.
 LIBRARIES = ("starlette", "uvicorn", "pygments")
@@ -43,7 +44,7 @@ def dashboard(arguments: Namespace) -> None:
     if not arguments.read_only:
         context.refuse_in_run("only `dashboard --read-only` is allowed")
     layout = context.reading(arguments)
-    extra.install("web", LIBRARIES, "dashboard")
+    extras.install("web", LIBRARIES, "dashboard")
     from orchestrator.cli.served import Served
     from orchestrator.page import server
 

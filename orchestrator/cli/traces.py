@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable
 
 from orchestrator.account import ledger, spans, ticks
-from orchestrator.cli import context, extra, output, period
+from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.project import events, mark, run_record
-from orchestrator.system import files, locks
+from orchestrator.system import extras, files, locks
 from orchestrator.text.words import count
 
 #: The libraries of the optional extra `otel` that it imports.
@@ -52,7 +52,7 @@ def traces(arguments: Namespace) -> None:
     layout, now = context.reading(arguments), context.now()
     if not arguments.dry_run:
         context.refuse_in_run("no traces are sent")
-        extra.install("otel", LIBRARIES, "traces")
+        extras.install("otel", LIBRARIES, "traces")
     path = os.path.join(layout.cache, "traces.json")
     again = None if arguments.since is None else period.start(arguments.since, now)
     if arguments.dry_run:

@@ -133,8 +133,9 @@ def prepare(session: Session) -> None:
     """Create the schema and the tables that are missing; bring older tables to this version.
 
     The tasks of a queue that exists are not changed. Raises NotSetUp if the tables are of a newer
-    version, StoreFault without the rights.
+    version, StoreFault without the rights, and behind a pool that cannot be used.
     """
+    session.require_unshared()
     if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
         with session.translated():
             text = f"CREATE SCHEMA IF NOT EXISTS {session.identifier()}"

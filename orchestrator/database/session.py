@@ -18,6 +18,7 @@ from psycopg import errors, sql
 from orchestrator.database import address as addresses
 from orchestrator.database import connection
 from orchestrator.database.connection import HINT, MOST_SILENT, HeldElsewhere, Unreachable
+from orchestrator.errors import StoreFault
 from orchestrator.system.locks import LockHeld
 
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.
@@ -65,6 +66,29 @@ class Session:
             with self.translated():
                 self._open = connection.opened(self.address, self._name, self.schema)
         return self._open
+
+    def require_unshared(self) -> None:
+        """Raise StoreFault behind a pool that lends out the server's connections per transaction.
+
+        There, the settings, the lock and the notifications of a connection are those of others.
+        Raises Unreachable.
+        """
+        query = b"SELECT pg_backend_pid()"
+        with self.translated():
+            first = self.connection.execute(query).fetchone()
+            with (
+                connection.opened(self.address, self._name, self.schema) as other,
+                other.transaction(),
+            ):
+                is_lent = other.execute(query).fetchone() == first
+                # The pool had another connection: then that is the next one of this session, or
+                # this session keeps its own.
+                is_lent = is_lent or self.connection.execute(query).fetchone() != first
+        if is_lent:
+            self.close()
+            message = f"{self.shown} is a pool that lends connections per transaction"
+            hint = "set pool_mode = session in PgBouncer, or name the server itself in `store`"
+            raise StoreFault(message, hint, code="store_pooled")
 
     def rows(self, query: str, *values: object) -> Sequence[Any]:
         """Return the rows of a query; in the transaction, if there is one.

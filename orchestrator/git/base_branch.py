@@ -149,7 +149,7 @@ def _fetch(
 #: landing moves the base without the lock of fetches. The next try begins with the moved ref.
 _MOVED = r"cannot lock ref '[^']+': (is at [0-9a-f]+ but expected|reference already exists)"
 _TRIES = 5
-#: What git says of a ref's file that is no ref, or of another ref in its place.
+#: What git says of a ref's file that is not a ref, or of another ref in its place.
 _UNUSABLE = r"refs/remotes/.*(reference broken|exists; cannot create|non-empty directory)"
 
 

@@ -1,12 +1,13 @@
-"""An agent's git pushes nowhere: not to a remote by name, nor to the same place by its address.
+"""An agent's git pushes nowhere: not to the project's remotes, and not over the network.
 
 Agents commit, and the scheduler pushes. This stops mistakes and the simplest injections: a command
-can unset the variables, and only the sandbox stops such a command (SECURITY.md).
+can unset the variables, and only the sandbox stops such a command (SECURITY.md). Pushes between
+other repositories on this disk go on: tests of a project push to repositories that they make.
 
-There are two means. Settings lead pushes by a remote's name, and pushes over the network, to a
-place that does not exist. A remote on this disk can be named in endless ways, so there the git that
-receives the push refuses it: it does not get the settings of the git that pushes, but it reads the
-file that GIT_CONFIG_SYSTEM names (git 2.32 or newer).
+There are two means. Settings lead a push to an address on another machine to a place that does not
+exist. A remote on this disk can be named in endless ways, so there the git that receives the push
+refuses it: it does not get the settings of the git that pushes, but it reads the file that
+GIT_CONFIG_SYSTEM names (git 2.32 or newer).
 """
 
 import os
@@ -35,7 +36,7 @@ _Values = Mapping[str, list[tuple[str, str]]]
 
 
 def for_agent(root: str) -> dict[str, str]:
-    """Return the settings for the git of an agent: no push by name, nor over the network."""
+    """Return the settings for the git of an agent: no push to another machine."""
     return closed(settings.matching(root, _ASKED))
 
 
@@ -43,15 +44,17 @@ def closed(found: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the same; `found` are the settings of remotes and of rewritten addresses."""
     values = _by_kind(found)
     rewritten = [*values.get("insteadof", ()), *values.get("pushinsteadof", ())]
-    made = {f"remote.{name}.pushurl": NOWHERE for name, _ in _addresses(values)}
-    # Git also uses a remote's own push addresses: these must lead nowhere, too.
-    pushed = (value for _, value in values.get("pushurl", ()))
-    own = dict.fromkeys(value for value in pushed if _path(value) is None)
-    made |= {f"url.{NOWHERE}/{n}.insteadOf": value for n, value in enumerate(own)}
     # What a person's setting rewrites keeps its own spelling until git has chosen the rule.
-    spellings = [*_NETWORK, "git@", *(prefix for _, prefix in rewritten)]
-    for _, address in _addresses(values):
-        spellings += _hosts(address)
+    prefixes = [prefix for base, prefix in rewritten if _path(base) is None]
+    away = [(name, address) for name, address in _addresses(values) if _path(address) is None]
+    # Of two rules of the same length git takes the first, which is the person's.
+    made = {f"remote.{name}.pushurl": NOWHERE for name, address in away if address in prefixes}
+    # Git also uses a remote's own push addresses: these must lead nowhere, too.
+    own = dict.fromkeys(x for _, x in values.get("pushurl", ()) if _path(x) is None)
+    made |= {f"url.{NOWHERE}/{n}.insteadOf": value for n, value in enumerate(own)}
+    spellings = [*_NETWORK, "git@", *prefixes]
+    for _, address in away:
+        spellings += _spellings(address)
     closing = enumerate(word for word in dict.fromkeys(spellings) if word and word not in own)
     return made | {f"url.{NOWHERE}/by-address/{n}.pushInsteadOf": word for n, word in closing}
 
@@ -69,8 +72,9 @@ def _addresses(values: _Values) -> list[tuple[str, str]]:
     return [*values.get("url", ()), *values.get("pushurl", ())]
 
 
-def _hosts(address: str) -> Iterator[str]:
-    """Yield the beginnings of an address `user@host:path`, as an agent may write it."""
+def _spellings(address: str) -> Iterator[str]:
+    """Yield an address on another machine, and how an agent may begin `user@host:path`."""
+    yield address
     first = address.partition("/")[0]
     if ":" in first and "://" not in address and "::" not in address:
         user, _, host = first.partition(":")[0].rpartition("@")
@@ -83,8 +87,7 @@ def _hosts(address: str) -> Iterator[str]:
 def texts(root: str, folder: str) -> dict[str, bytes]:
     """Return files for the run's folder, which close the project's remotes on this disk to pushes.
 
-    The agent's git reads them with `variables`. Other repositories stay open: tests of
-    a project push to repositories that they make. Raises as `settings.seen`.
+    The agent's git reads them with `variables`. Raises as `settings.seen`.
     """
     closing = folders(settings.matching(root, _ASKED), root)
     if not closing:

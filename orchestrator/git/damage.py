@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.errors import GitError
 from orchestrator.fields import NamedTuple
-from orchestrator.git import repository, worktree_commands
+from orchestrator.git import repository, worktree_list
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.system import files
 
@@ -91,7 +91,7 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
 
 def heads(root: str) -> Iterator[Damaged]:
     """Yield the worktrees whose HEAD names a missing commit: they stop the person's `git fetch`."""
-    at = dict(worktree_commands.heads(root))
+    at = dict(worktree_list.heads(root))
     kinds = _kinds(root, set(at.values()))
     sound = repository.resolve(root, "HEAD")
     for path, commit in at.items():

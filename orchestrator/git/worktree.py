@@ -25,7 +25,9 @@ from orchestrator.git import (
     repository,
     submodule_rescue,
     submodules,
+    whole_state,
     worktree_commands,
+    worktree_list,
 )
 from orchestrator.system import files
 
@@ -59,7 +61,7 @@ def leading_files(root: str) -> list[str]:
 
 
 class BranchHeld(OrchestratorError):
-    """The task's branch cannot be checked out: elsewhere it is, or there is a branch below it.
+    """A branch cannot be checked out: it is checked out elsewhere, or another is below its name.
 
     The message says what a person can do.
     """
@@ -98,7 +100,7 @@ class Preserved(NamedTuple):
     dirty: bool
     #: The commit of `branch` if the worktree has it checked out.
     tip: str | None = None
-    #: The commit that is checked out with a detached HEAD and without a change.
+    #: The commit that is checked out without a change.
     at: str | None = None
 
 
@@ -141,10 +143,10 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
         try:
-            commit = worktree_commands.commit_all(path, message, index)
+            commit = whole_state.commit_all(path, message, index)
             if commit is not None:
                 return Preserved(repository.keep(path, ref, commit), True, tip)
-        except worktree_commands.RepositoryInside as found_inside:
+        except whole_state.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
             aside.replace(path, found_inside.message)
@@ -155,8 +157,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
             aside.replace(path, fault.message)
         except GitError as error:
             aside.replace_after(error, path)
-    is_clean = found.dirty is False and found.branch is None
-    return Preserved(rescued, False, tip, found.head if is_clean else None)
+    return Preserved(rescued, False, tip, found.head if found.dirty is False else None)
 
 
 def clean(path: str) -> None:
@@ -171,8 +172,13 @@ def clean(path: str) -> None:
         aside.replace_after(error, path)
 
 
-def detach(path: str, commit: str) -> None:
-    """Check a commit out with a detached HEAD; the content of the worktree was preserved before."""
+def detach(path: str, commit: str, at: str | None = None) -> None:
+    """Check a commit out with a detached HEAD; the content of the worktree was preserved before.
+
+    `at` is the commit that is checked out without a change, if it is known.
+    """
+    if commit == at and worktree_commands.let_go(path, commit):
+        return
     aside.in_order(path, partial(worktree_commands.detach, path, commit))
 
 
@@ -245,7 +251,7 @@ def take_up_branch(
         except GitError as error:
             raise _held_below(root, branch) or error from None
         return
-    holder = worktree_commands.holder_of(root, branch)
+    holder = worktree_list.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
         _release(root, holder, branch)
     if theirs and not repository.is_ancestor(root, theirs, ours):

@@ -8,9 +8,9 @@ from orchestrator.model import Config, Outcome, Task
 
 #: Runs of one task that were paid for and ended with a system fault, and runs that were
 #: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is
-#: to resume by itself afterwards (reference 7).
+#: to resume automatically afterwards (reference 7).
 MAX_FAULTS = 10
-#: Faults of the system that a task was the first to meet, while the runs of others ended well in
+#: System faults that a task was the first to meet, while the runs of others ended well in
 #: between: the next fault is taken for the task's own (failures 29).
 MAX_FIRST = 3
 #: The codes of faults that are never one task's own: the database fails all tasks alike.

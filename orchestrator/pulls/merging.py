@@ -9,7 +9,16 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import bare_merge, call, repository, submodules, worktree, worktree_commands
+from orchestrator.git import (
+    bare_merge,
+    call,
+    repository,
+    submodules,
+    worktree,
+    worktree_commands,
+    worktree_list,
+    worktree_merge,
+)
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
@@ -57,7 +66,7 @@ class Workshop:
         found = bare_merge.join(self._layout.root, scratch, base, head, method, message)
         if found is None:
             self._prepare(base)
-            found = worktree_commands.join(self.path, base, head, method, message)
+            found = worktree_merge.join(self.path, base, head, method, message)
         if isinstance(found, str):
             return found
         named = ", ".join(found[:20])
@@ -133,7 +142,7 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     A checkout of the branch must be clean. A change of agents.yaml does not count: commands such as
     `agent pause` make it. Git keeps that change, or refuses if the merge changes the file.
     """
-    holder = worktree_commands.holder_of(root, branch)
+    holder = worktree_list.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return

@@ -147,8 +147,7 @@ def _secure(journal: Journal) -> str | None:
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
-        if at != (tip or start):
-            worktree.detach(path, tip or start)
+        worktree.detach(path, tip or start, at)
         submodules.check_out(layout.root, path)
     # Written with the next step: a supervisor that starts again finds the same.
     journal.record = record._replace(tip=tip, commits=commits, links=links)

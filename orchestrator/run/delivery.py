@@ -56,9 +56,9 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             return _failed(outcome, f"{error.code}: {error.message}")
         except pushing.NameRefused as error:
             question = (
-                f"{error.message}. It takes other branches of agents. Change its rule, then answer "
-                f"this question, and the work continues; or cancel this task, and add it again "
-                f"with a title that gives its branch a name that the remote takes."
+                f"{error.message}. It takes other branches of agents. Change its rule, or give the "
+                f"task a title that gives its branch another name: orchestrator task set "
+                f"{job.record.task} title='...'. Then answer this question, and the work continues."
             )
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="needs_human", reason=reason, question=question)

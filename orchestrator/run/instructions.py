@@ -103,7 +103,10 @@ def _parts(job: Job) -> tuple[list[Task], int]:
     if job.task is None or "split" not in OUTCOMES[job.role.delivers]:
         return [], 0
     store = stores.of_project(job.layout)
-    found = parts.of(store, job.task.id)
+    claims = history.claims(job.file.history if job.file else ())
+    # Only a run adds parts to its own task. A look for parts reads every waiting task.
+    is_first = all(run_id == job.record.id for _, run_id, _ in claims)
+    found = [] if is_first else parts.of(store, job.task.id)
     try:
         return found, parts.room(store, job.task, found, job.config.split)
     except OrchestratorError:

@@ -16,6 +16,7 @@ from orchestrator.git import (
     submodules,
     worktree,
     worktree_commands,
+    worktree_list,
 )
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
@@ -115,7 +116,7 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
     kept = start_point.replaced_ref(job)
     if start.has_kept or (start.rescue and repository.resolve(root, kept)):
         job.journal.write(job.record._replace(replaced=kept))
-    if former and worktree_commands.holder_of(root, former[0]) is None:
+    if former and worktree_list.holder_of(root, former[0]) is None:
         repository.delete_ref(root, f"refs/heads/{former[0]}", former[1])
     _catch_up(job, branch)
 

@@ -59,6 +59,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
         return
     from orchestrator.database import schema
 
+    session.require_unshared()
     schema.require(session)
     name = this_host.read(subject.layout).name
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")

@@ -67,7 +67,7 @@ def carry_out(layout: Layout) -> Change:
 
 
 def left_in_git(layout: Layout) -> tuple[int, int, dict[str, int]]:
-    """Return the number of agents' branches, and of rescued states here and in each submodule."""
+    """Return the number of agents' branches, and of rescue refs here and in each submodule."""
     inside = {path: len(refs) for path, refs in rescued.in_submodules(layout.root).items()}
     states = len(repository.refs(layout.root, repository.RESCUE))
     return len(branches.of_agents(layout)), states, inside

@@ -25,8 +25,6 @@ _READ_AT_ONCE = 1 << 14
 #: Seconds that an appended line waits for the lock of its file, which is held for microseconds.
 APPEND_WAIT = 0.2
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-#: Stands in a log in the place of what `cut_middle` removed.
-LEFT_OUT = b"\n[... the middle of this output is left out: it was too long ...]\n"
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
@@ -175,20 +173,6 @@ def is_plain_name(name: object) -> bool:
     if not isinstance(name, str) or not 0 < len(name) <= 128 or name[0] in "-.":
         return False
     return name.isascii() and name.isprintable() and "/" not in name
-
-
-def cut_middle(descriptor: int, start: int, most: int) -> None:
-    """Leave about `most` bytes of what a file has after byte `start`: half at each end.
-
-    `descriptor` reads and appends (O_APPEND). Other processes may append meanwhile: they continue
-    after the cut, and what they write during the cut may be lost. Raises OSError.
-    """
-    size, half = os.fstat(descriptor).st_size, most // 2
-    if size - start <= most + len(LEFT_OUT):
-        return
-    end = os.pread(descriptor, half, size - half)
-    os.ftruncate(descriptor, start + half)
-    os.write(descriptor, LEFT_OUT + end)
 
 
 def append_line(path: str, line: str) -> None:

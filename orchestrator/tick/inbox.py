@@ -19,7 +19,7 @@ from orchestrator.tick import moves
 from orchestrator.tick.moves import Moved
 from orchestrator.tick.observe import Observation
 
-#: Faults of the system that only a person can end.
+#: System faults that only a person can end.
 FOR_PEOPLE = ("remote_refuses", "base_gone", "branch_in_the_way")
 
 

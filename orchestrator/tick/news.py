@@ -45,7 +45,7 @@ def _kind(item: Item) -> tuple[str, str]:
     if item.kind == "approval":
         return "pull request", "to approve"
     if item.id.startswith("fault:"):
-        return "fault", "of the system to fix"
+        return "system fault", "to fix"
     return ("agent", "paused after failures") if item.agent else ("task", "failed or stuck")
 
 

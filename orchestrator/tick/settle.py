@@ -20,6 +20,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
 from orchestrator.system import locks, process
 from orchestrator.tasks import parts, stores
+from orchestrator.tasks.history import NAME_REFUSED
 from orchestrator.tick import hold, run_facts
 
 #: What a finished task's history takes from the outcome of its run.
@@ -160,7 +161,7 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why = reason if reason == damage.CODE else None
+                why = reason if reason in (damage.CODE, NAME_REFUSED) else None
                 kept = run_facts.conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository, work_branch, worktree_commands
+from orchestrator.git import base_branch, repository, work_branch, worktree_list
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
 from orchestrator.pulls import forges
@@ -49,7 +49,7 @@ def judged(
     root = layout.root
     remote = base_branch.remote_of(layout, config)
     working = _working(layout)
-    held = worktree_commands.holders(root)
+    held = worktree_list.holders(root)
     # If a branch has several pull requests, the open pull request counts.
     by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
     items = []
