@@ -58,6 +58,7 @@ bench: .venv/.complete ## measure, compared with the bare interpreter and SQLite
 
 crash: .venv/.complete ## kill at every call that changes something, a storm, random stories; slow
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 
@@ -79,7 +80,7 @@ clean: ## remove everything that make and the tools created here
 	rm -rf .venv .client .client-oldest .client-latest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.complete: pyproject.toml requirements.lock requirements-web.lock requirements-otel.lock requirements-dev.lock
+.venv/.complete: pyproject.toml requirements.lock requirements-web.lock requirements-otel.lock requirements-postgresql.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is missing or older than 3.11: choose another Python, as in 'make test PYTHON=python3.12'" >&2; \
 		exit 1; }

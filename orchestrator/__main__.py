@@ -28,6 +28,13 @@ def main(arguments: "list[str] | None" = None) -> int:
             return 0
         if (asked := idle.to_be_asked()) and _is_unchanged(*asked) and idle.nothing_to_do(asked[1]):
             return 0
+    if words == ["_news"]:
+        from orchestrator import idle
+
+        if (said := idle.news()) is not None:
+            if said and sys.stdout is not None:
+                sys.stdout.write(said)
+            return 0
     _add_libraries()
     import gc
 

@@ -37,8 +37,8 @@ VENV_SECONDS, PIP_SECONDS = 300, 900
 LOCK_SECONDS = 2 * VENV_SECONDS + PIP_SECONDS + 60
 
 MARKER = ".complete"
-#: The commands that need an optional extra; `requirements-<extra>.lock` has its packages.
-EXTRAS = {"web": "dashboard", "otel": "traces"}
+#: What needs an optional extra; `requirements-<extra>.lock` has its packages.
+EXTRAS = {"web": "dashboard", "otel": "traces", "postgresql": "store: postgresql://..."}
 AGAIN = "then run the same command again"
 
 
@@ -79,7 +79,7 @@ def run(command: list[str], seconds: float) -> tuple[bool, str]:
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        return False, f"no end after {seconds} seconds"
+        return False, f"it did not end within {seconds} seconds"
     except OSError as error:
         return False, str(error)
     return process.returncode == 0, process.stdout
@@ -190,8 +190,7 @@ def add_extra(extra: str, environment: Path, lock_file: Path) -> None:
     folder = environment.parent
     with held(folder / "setup.lock", folder.name):
         wanted = [line for line in lock_file.read_text().splitlines() if line[:1].isalpha()]
-        command = EXTRAS[extra]
-        say(f"Installing the libraries of `{command}` (once, {len(wanted)} packages) ...")
+        say(f"Installing the libraries of `{EXTRAS[extra]}` (once, {len(wanted)} packages) ...")
         for number, package in enumerate(wanted, 1):
             say(f"  {number} of {len(wanted)}: {package}")
             named, log = f"{package} of {lock_file}", folder / f"setup-{extra}.log"

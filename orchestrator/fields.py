@@ -3,7 +3,7 @@
 `typing.NamedTuple` compiles a constructor for each class, and checks the type of each field. That
 was a tenth of the time of `status`, which loads 90 of these classes and makes instances of 30. Here
 the constructor, which is that of `collections.namedtuple`, is compiled when the first instance is
-made. Type checkers see `typing.NamedTuple`.
+made, without the class around it. Type checkers see `typing.NamedTuple`.
 """
 
 from collections import namedtuple
@@ -21,6 +21,7 @@ else:
         def __new__(mcs, name, bases, body):
             kind = super().__new__(mcs, name, bases, {"__slots__": (), **body})
             kind._fields = kind.__match_args__ = tuple(kind.__annotations__)
+            kind._places = {each: place for place, each in enumerate(kind._fields)}
             kind._field_defaults = {each: body[each] for each in kind._fields if each in body}
             for place, each in enumerate(kind._fields):
                 setattr(kind, each, _Field(place, f"Alias for field number {place}"))
@@ -34,8 +35,12 @@ else:
             # A field without a default after one with a default is an error, as in `typing`.
             if [*cls._field_defaults] != [*cls._fields[len(cls._fields) - len(defaults) :]]:
                 raise TypeError(f"{cls.__name__}: a field without a default follows one with it")
-            made = namedtuple(cls.__name__, cls._fields, defaults=defaults)
-            cls.__new__ = made.__new__
+            names = "".join(f"{each}, " for each in cls._fields)
+            # The text holds names of fields only.
+            new = eval(f"lambda _cls, {names}: _new(_cls, ({names}))", {"_new": tuple.__new__})
+            new.__name__ = new.__qualname__ = "__new__"
+            new.__defaults__ = (*defaults,)
+            cls.__new__ = new
             return cls(*values, **named)
 
         @classmethod
@@ -43,11 +48,11 @@ else:
             return cls(*values)
 
         def _replace(self, **named):
-            values = [
-                named.pop(each, value) for each, value in zip(self._fields, self, strict=True)
-            ]
-            if named:
-                raise ValueError(f"{type(self).__name__} has no field {', '.join(named)}")
+            values, place_of = list(self), self._places
+            for name, value in named.items():
+                if name not in place_of:
+                    raise ValueError(f"{type(self).__name__} has no field {name}")
+                values[place_of[name]] = value
             return tuple.__new__(type(self), values)
 
         def _asdict(self):

@@ -20,7 +20,7 @@ import os
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "4"
+VERSION = "5"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.
@@ -44,10 +44,13 @@ def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None"
     return (found.st_ino, found.st_mtime_ns, found.st_size if found.st_mode & 0o100000 else 0)
 
 
-def write_stamp(path: str, now: float, wake: float, watched: "list[str]", number: str = "") -> bool:
+def write_stamp(
+    path: str, now: float, wake: float, watched: "list[str]", number: str = "", said: str = ""
+) -> bool:
     """Leave a stamp: nothing is to be done before `wake` unless something in `watched` changes.
 
-    `number` is that of a shared queue; empty for a queue of files. Returns False, without a stamp,
+    `number` is that of a shared queue; empty for a queue of files. `said` is what a session that
+    starts is told. Returns False, without a stamp,
     if a file changed so recently that a second change might not show: file times advance only with
     the kernel's clock tick.
     """
@@ -58,7 +61,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]", number
     newest = max((known[1] for name in watched if (known := marks[name])), default=0)
     if newest / 1e9 > now - 0.1:
         return False
-    words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number]
+    words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number, said]
     home = os.path.dirname(os.path.dirname(path)) + "/"
     for name, known in marks.items():
         # The kernel finds a short path faster: there can be a thousand.
@@ -88,20 +91,22 @@ def is_unchanged(path: str) -> bool:
     False also for a queue that several hosts share: files do not show what others change there.
     """
     try:
-        return _holds(path, time.time()) == ""
+        found = _holds(path, time.time())
+        return found is not None and found[0] == ""
     except (OSError, ValueError):
         return False
 
 
-def _holds(path: str, now: float) -> "str | None":
-    """Return the queue's number if the stamp at `path` was written here and nothing has changed.
+def _holds(path: str, now: float) -> "tuple[str, str] | None":
+    """Return what the stamp at `path` says, if it was written here and nothing has changed since.
 
-    None: something changed, or the stamp has expired.
+    That is the queue's number, and what a session is told. None if something has changed, or if the
+    stamp has expired.
     """
     # Neither a link nor a pipe is opened: reading must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        version, written, wake, number, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
+        version, written, wake, number, said, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
     names, known = watched[::2], watched[1::2]
     if version != VERSION or len(names) != len(known) or names[:1] != [_proof(path)]:
         return None
@@ -115,7 +120,7 @@ def _holds(path: str, now: float) -> "str | None":
         for name, was in zip(names, known, strict=True):
             if _shown(mark(name, below)) != was:
                 return None
-        return number
+        return number, said
     finally:
         os.close(below)
 
@@ -131,24 +136,39 @@ def _is_vouched(path: str, number: str, now: float) -> bool:
         return now - VOUCHED < said <= now + 1 and file.read(100) == os.fsencode(number)
 
 
-def _standing(now: float) -> "tuple[str, str] | None":
-    """Return the project's folder and its queue's number, if the stamp of the last tick holds."""
+def _pulse(root: str) -> str:
+    return root + "/.orchestrator/cache/pulse"
+
+
+def _standing(now: float) -> "tuple[str, str, str] | None":
+    """Return the project's folder and what the stamp of the last tick says, if it holds."""
     if "ORCHESTRATOR_PROJECT" in os.environ:
         return None
     root = main_worktree(os.getcwd())
     if root is None:
         return None
     try:
-        number = _holds(root + "/.orchestrator/cache/idle", now)
+        found = _holds(root + "/.orchestrator/cache/idle", now)
     except (OSError, ValueError):
         return None
-    return None if number is None else (root, number)
+    return None if found is None else (root, *found)
 
 
 def to_be_asked() -> "tuple[str, str] | None":
     """Return the project's folder and the number of its shared queue, if only that may be old."""
     found = _standing(time.time())
-    return found if found and found[1] else None
+    return found[:2] if found and found[1] else None
+
+
+def news() -> "str | None":
+    """Return what a session that starts is told (`tick.news`), if the last tick's word holds."""
+    if "ORCHESTRATOR_RUN_ID" in os.environ:
+        return None
+    now = time.time()
+    found = _standing(now)
+    if found is None or (found[1] and not _is_vouched(_pulse(found[0]), found[1], now)):
+        return None
+    return found[2]
 
 
 def nothing_to_do(known: str = "") -> bool:
@@ -161,7 +181,7 @@ def nothing_to_do(known: str = "") -> bool:
     if found is None:
         return False
     home, number = found[0] + "/.orchestrator", found[1]
-    if number != known and not _is_vouched(home + "/cache/pulse", number, now):
+    if number != known and not _is_vouched(_pulse(found[0]), number, now):
         return False
     if not _record(home + "/scheduler.lock"):
         return False

@@ -42,6 +42,8 @@ class Layout:
         self.pulse = join(self.cache, "pulse")
         #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
+        #: What the events came to, up to a place (`project.event_fold`).
+        self.events_fold = join(self.cache, "events-fold")
         self.last_good_config = join(self.cache, "config")
         #: Why the forge did not answer the last tick; missing if it answered.
         self.forge_fault = join(self.cache, "forge-fault.json")
@@ -59,6 +61,10 @@ class Layout:
     def state(self, state: str) -> str:
         """Return the folder of a task state."""
         return join(self.queue, state)
+
+    def records(self, forge: str) -> str:
+        """Return the folder with the records of a forge's pull requests."""
+        return self.prs if forge == "local" else join(self.prs, forge)
 
     def agent(self, name: str) -> str:
         return join(self.agents, name)

@@ -234,7 +234,7 @@ class Config(NamedTuple):
     setup: Setup = Setup()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
-    #: What happens when works change the same lines: "off", "warn" or "hold".
+    #: What happens when pieces of work change the same lines: "off", "warn" or "hold".
     overlap: str = "warn"
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
@@ -383,7 +383,7 @@ class Given(NamedTuple):
     text: str = ""
     #: ISO 8601.
     at: str | None = None
-    #: Whether it settles every objection given before it (`pr approve`).
+    #: Whether it resolves every objection given before it (`pr approve`).
     settles: bool = False
 
 
@@ -515,6 +515,8 @@ class RunView(NamedTuple):
     concluding: bool = False
     #: The other host that the run is on; None is this host.
     host: str | None = None
+    #: For how many seconds that host has had it; None for a run of this host.
+    age: float | None = None
 
 
 class AgentView(NamedTuple):
@@ -568,7 +570,7 @@ class Snapshot(NamedTuple):
     open_prs: int | None
     runs: tuple[RunView, ...]
     agents: dict[str, AgentView]
-    roles: dict[str, Role]
+    roles: Mapping[str, Role]
     #: Tasks that other tasks depend on: id to "met", "waiting: ..." or "broken: ...".
     dependencies: dict[str, str]
     spent_today_usd: float

@@ -37,7 +37,7 @@ _WORD = f"t_{secrets.token_hex(3)}_"
 COUNTED = {"log_statement": "all", "log_line_prefix": "%a|"}
 
 
-def _folder() -> str:
+def programs() -> str:
     """Return the folder of the server's programs, or end the test."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
     if found and os.path.exists(f"{found[-1]}/initdb"):
@@ -51,7 +51,7 @@ class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
     def __init__(self, folder: str, settings: dict[str, str]) -> None:
-        self.folder, self._programs = folder, _folder()
+        self.folder, self._programs = folder, programs()
         self._settings = _SETTINGS | settings
         # The server refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -81,9 +81,25 @@ class Cluster:
         if os.path.exists(f"{self.folder}/data/postmaster.pid"):
             self._run("pg_ctl", "stop", "-m", "immediate")
 
+    def secure(self, certificate: str, key: str) -> None:
+        """Start again with TLS, with the certificate of the server and its key."""
+        self.stop()
+        for path, name in ((certificate, "server.crt"), (key, "server.key")):
+            copy = shutil.copyfile(path, f"{self.folder}/data/{name}")
+            os.chmod(copy, 0o600)
+            if self._user:
+                os.chown(copy, pwd.getpwnam(self._user).pw_uid, -1)
+        self._settings["ssl"] = "on"
+        self.start()
+
+    @property
+    def port(self) -> str:
+        return self._settings.get("port", "5432")
+
     @property
     def base(self) -> str:
-        return f"postgresql://{self.role}@/postgres?host={quote(self.folder, safe='')}"
+        port = f"&port={self.port}" if "port" in self._settings else ""
+        return f"postgresql://{self.role}@/postgres?host={quote(self.folder, safe='')}{port}"
 
     def statements(self, host: str) -> list[str]:
         """Return what a host sent so far, without what opens a connection; see `COUNTED`."""

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from orchestrator import idle
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task
-from orchestrator.tasks import rewrite, task_file
+from orchestrator.tasks import rewrite, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
 
@@ -137,6 +138,30 @@ class StoreContract:
         with pytest.raises(NotFound) as refused:
             store.find("TASK-0badfood")
         assert "TASK-0badf00d" in (refused.value.hint or "")
+
+    def test_a_task_that_moves_before_it_is_read_is_read_where_it_is_then(
+        self, store: Store, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.add(new_task())
+        other, looks = make_store(), {"find": store.find, "get": store.get}
+
+        def moving(look: str, task_id: str) -> Task | None:
+            task = looks[look](task_id)
+            if task is not None and task.state == "incoming":
+                claim(other, task)
+            elif task is not None and task.state == "claimed":
+                other.move(task, "done", entry("done", "R1"))
+            return task
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "find", partial(moving, "find"))
+            task, file = stores.whole(store, "T1")
+        assert (task.state, [e.event for e in file.history]) == ("done", ["claimed", "done"])
+        other.move(task, "incoming", entry("reopened"))
+        monkeypatch.setattr(store, "get", partial(moving, "get"))
+        found = stores.with_history(store, "T1")
+        assert found is not None
+        assert (found[0].state, len(found[1])) == ("done", 5)
 
     @pytest.mark.parametrize("odd", ["", "..", "../T1", "T1/..", "T1.md", "t1", "-", "a" * 300])
     def test_no_odd_word_finds_a_task(self, store: Store, odd: str) -> None:

@@ -19,7 +19,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import clean, leftovers
 
 REF = f"refs/heads/{BRANCH}.lock"
 #: Every lock that git leaves when it is killed, except those of the person's own checkout.
@@ -102,7 +102,7 @@ def test_the_lock_of_a_living_git_stays_until_that_git_has_ended(
     assert abandoned_locks.free([str(lock)], common) is False
     with pytest.raises(GitError, match="File exists"):
         repository.update_ref(str(repo), f"refs/heads/{BRANCH}", "HEAD")
-    assert [item.drop for item in clean.git_locks(common)] == [False]
+    assert [item.drop for item in leftovers.git_locks(common)] == [False]
     living.kill()
     living.wait()
     assert abandoned_locks.free([str(lock)], common) is True
@@ -179,7 +179,7 @@ def test_doctor_names_left_locks_and_clean_removes_them(project: Layout) -> None
     said = "\n".join(x.message for x in found)
     assert "`git maintenance` does nothing" in said
     assert "git cannot delete a branch" in said
-    items = clean.git_locks(str(common))
+    items = leftovers.git_locks(str(common))
     dropped = clean.carry_out(project, Config(), [], items)
     assert sorted(item.name for item in dropped) == sorted(map(str, left))
     assert not any(path.exists() for path in left)

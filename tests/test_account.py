@@ -18,6 +18,7 @@ from harness import World
 
 from orchestrator import idle
 from orchestrator.account import costs, forecast, ledger, report, ticks
+from orchestrator.account.totals import Totals
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
 from orchestrator.errors import UsageError
@@ -107,7 +108,7 @@ def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartil
     before = {"task": "T-1", "cost_usd": 2.0, "event": "requeue", "verdict": "interrupted"}
     told.insert(0, end("before", at="2026-01-01T12:00:00Z", **before))
     found = collected(*told)
-    guess = forecast.forecast(found, ["implementer", "implementer", "tester"])
+    guess = forecast.forecast(Totals(found).finished(), ["implementer", "implementer", "tester"])
     assert guess[:5] == (2, 3, 6.0, 5.0, 12.0)
     assert guess.roles == [
         {"role": "implementer", "waiting": 2, "finished": 3, "median_usd": 3.0},
@@ -127,18 +128,20 @@ def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartil
 )
 def test_a_forecast_needs_three_finished_tasks_of_known_cost(last: dict[str, Any]) -> None:
     told = [end(f"R{n}", task=f"T-{n}", cost_usd=float(n)) for n in (1, 2)]
-    found = collected(*told, end("R3", task="T-3", **last))
-    assert forecast.forecast(found, ["implementer"])[:5] == (0, 1, None, None, None)
-    assert forecast.forecast(found, [])[:3] == (0, 0, None)
+    finished = Totals(collected(*told, end("R3", task="T-3", **last))).finished()
+    assert forecast.forecast(finished, ["implementer"])[:5] == (0, 1, None, None, None)
+    assert forecast.forecast(finished, [])[:3] == (0, 0, None)
 
 
 def test_the_costliest_run_and_task_are_named() -> None:
     told = (end("R1", cost_usd=1.0), end("R2", cost_usd=1.5), end("R3", task="T-2", cost_usd=2.0))
     found = collected(*told, end("R4", task=None, cost_usd=9.0))
-    assert costs.costliest(found, "run") == {"run": "R4", "cost_usd": 9.0}
-    assert costs.costliest(found, "task") == {"task": "T-1", "cost_usd": 2.5}
-    assert costs.costliest([], "task") is None
-    assert costs.costliest(collected(end("R1", cost_usd=0.0), end("R2")), "run") is None
+    assert costs.costliest(found) == {"run": "R4", "cost_usd": 9.0}
+    assert Totals(found).costliest_task() == {"task": "T-1", "cost_usd": 2.5}
+    assert costs.costliest([]) is None
+    unknown = collected(end("R1", cost_usd=0.0), end("R2"))
+    assert costs.costliest(unknown) is None
+    assert Totals(unknown).costliest_task() is None
 
 
 def test_the_cost_by_model_is_of_the_run_alone() -> None:

@@ -127,6 +127,26 @@ def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path, name: str) -> N
     assert "use a-z" in (refused.value.hint or "")
 
 
+def test_missing_libraries_are_installed_at_the_first_use(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+sys.modules["psycopg"] = None
+from orchestrator.database import access
+from orchestrator.layout import Layout
+from orchestrator.system import extras
+def install(*words):
+    print(*words)
+    del sys.modules["psycopg"]
+extras.install = install
+print(access.at(Layout({str(tmp_path)!r}), {URL!r}).shown)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    asked, shown = done.stdout.splitlines()
+    assert asked == "postgresql ('psycopg', 'procrastinate') store: postgresql://..."
+    assert shown == URL
+
+
 def test_without_the_libraries_the_refusal_has_the_command_that_installs_them() -> None:
     code = f"""
 import sys

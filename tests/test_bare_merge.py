@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from conftest import git as sh
 
-from orchestrator.git import bare_merge, settings, worktree_commands
+from orchestrator.git import bare_merge, settings, worktree_commands, worktree_merge
 from orchestrator.system import files
 
 LINES = "".join(f"{number}\n" for number in range(12))
@@ -136,7 +136,7 @@ def described(root: str, found: str | list[str]) -> object:
 
 def in_worktree(shop: Shop, base: str, head: str, method: str) -> object:
     worktree_commands.detach(shop.tree, base)
-    found = worktree_commands.join(shop.tree, base, head, method, "Merge a: b")
+    found = worktree_merge.join(shop.tree, base, head, method, "Merge a: b")
     return described(shop.root, found)
 
 

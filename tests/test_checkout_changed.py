@@ -236,6 +236,16 @@ def test_stashes_are_not_lost_although_an_agent_has_git_delete_them(
     assert repository.refs(project.root, stashes.HELD) == {}
 
 
+def test_a_run_that_fails_before_its_client_holds_no_stashes(project: Layout) -> None:
+    Run(project, "R0").person(stash("mine"))
+    run = Run(project)
+    assert repository.refs(project.root, stashes.HELD) != {}
+    # It was killed before it noted the rest.
+    os.unlink(run.folder / checkout_changed.BEFORE / "head.json")
+    assert run.end() is None
+    assert repository.refs(project.root, stashes.HELD) == {}
+
+
 def test_stashes_that_the_person_makes_and_drops_are_no_problem(project: Layout) -> None:
     Run(project, "R0").person(stash("mine"))
     run = Run(project)

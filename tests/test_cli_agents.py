@@ -76,6 +76,7 @@ def test_states_and_reasons_are_those_of_the_planner(cli: Cli, project: Layout) 
     assert row(cli, "impl-agent-1")["reason"] == "system_paused"
     assert row(cli, "impl-agent-1")["state"] == "paused"
     assert row(cli, "test-agent")["state"] == "running"
+    assert "orchestrator agent resume --all" in cli("tick", "--dry-run").out
 
 
 def test_two_agents_never_seem_ready_for_one_task(cli: Cli, project: Layout) -> None:
@@ -91,7 +92,9 @@ def test_show_tells_settings_ports_and_totals(cli: Cli, project: Layout) -> None
     assert found["settings"]["interval_seconds"] == 120
     assert found["ports"]["AGENT_DEV_PORT"] == 41010
     assert found["totals"]["runs"] == 0
-    assert "interval_seconds: 120" in cli("agent", "show", "test-agent").out
+    shown = cli("agent", "show", "test-agent").out
+    assert "interval_seconds: 120" in shown
+    assert "mcp_config: []" in shown
 
 
 def test_without_a_file_the_list_says_what_to_do_about_that(cli: Cli, project: Layout) -> None:
@@ -411,6 +414,8 @@ SET = ("agent", "set", "pm-agent")
     ("words", "code", "said"),
     [
         (("agent",), 2, "no command given"),
+        (("queue",), 2, "for example: orchestrator queue migrate --help"),
+        (("queue", "migrate", "--to", "files"), 1, "the queue is in files already"),
         (("agent", "lst"), 2, "did you mean 'list'?"),
         (("agent", "show", "pm-agnt"), 1, "did you mean 'pm-agent'?"),
         (("agent", "show"), 2, "NAME"),

@@ -21,10 +21,10 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import explain, json_rows, watch
+from orchestrator.cli import explain, overview, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Hold, UsageWindow
+from orchestrator.model import Entry, Hold, UsageWindow, parse_time
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule
@@ -32,8 +32,8 @@ from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import file_store, history, stores, task_file
-from orchestrator.text.words import span
+from orchestrator.tasks import history, stored_file, stores, task_file
+from orchestrator.text.words import local, span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -97,10 +97,11 @@ def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -
 # --- status ------------------------------------------------------------------------------------
 
 
-def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout, cli: Cli) -> None:
+def test_the_status_of_a_fresh_project_counts_nothing(project: Layout, cli: Cli) -> None:
     ticked(project)
     found = cli("status", "--json").json
-    assert found == {
+    # `tests/test_contract_json.py` holds which keys there are.
+    expected = {
         "queue": {"incoming": 0, "claimed": 0, "blocked": 0, "done": 0, "failed": 0},
         "limits": {"max_incoming": 20, "max_claimed": 5, "max_open_prs": 10},
         "open_prs": 0,
@@ -128,6 +129,7 @@ def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout,
         "cannot_start": [],
         "overlaps": [],
     }
+    assert {key: found[key] for key in expected} == expected
     assert set(found["scheduler"]) == {"last_tick", "age_seconds", "stale"}
     assert found["scheduler"]["last_tick"].endswith("Z")
 
@@ -190,7 +192,9 @@ def test_tasks_that_are_tried_again_and_those_that_wait_for_a_person_are_listed(
         {"task": "TASK-3", "title": "Do TASK-3", "question": "Which format?", "reason": None}
     ]
     plain = cli("status").out
-    assert "checks_failed: no" in plain
+    # A person reads local times.
+    at = local(parse_time("2026-01-01T00:00:10Z"))
+    assert f"attempt 2 of 3 from {at}: checks_failed: no" in plain
     assert "Which format?" in plain
 
 
@@ -201,9 +205,13 @@ def test_files_that_are_no_tasks_are_reported_and_count_nowhere(project: Layout,
     Path(project.state("incoming"), "folder.md").mkdir()
     found = cli("status", "--json").json
     assert found["queue"] == {"incoming": 0, "claimed": 0, "blocked": 0, "done": 0, "failed": 0}
-    messages = [p["message"] for p in found["problems"] if p["code"] == "task_malformed"]
+    problems = [p for p in found["problems"] if p["code"] == "task_malformed"]
+    messages = [p["message"] for p in problems]
     assert len(messages) == 5
     assert any(project.state("blocked") in message for message in messages)
+    hints = {p["message"].rpartition(": ")[2]: p["hint"] for p in problems}
+    assert hints["it is a symbolic link"] == "fix or move that file"
+    assert hints["it is not UTF-8 text (byte 0)"] == "save it as UTF-8; or move that file"
 
 
 def test_a_broken_configuration_is_the_first_thing_shown_and_its_agents_stay(
@@ -319,7 +327,7 @@ def test_done_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(file_store, "_read", read)
+    monkeypatch.setattr(stored_file, "content", read)
     assert cli("status", "--json").json["queue"]["done"] == 300
 
 
@@ -476,7 +484,7 @@ def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves
     running(project)
     agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
     loaded, now = load.settings(project, write_cache=False), time.time()
-    found = [json_rows.status(project, loaded, now + later, []) for later in (0, 7)]
+    found = [overview.status(project, loaded, now + later, []) for later in (0, 7)]
     assert [row["run"] for row in found[0]["running"]] == [RUN]
     assert found[0] != found[1]
     assert watch.lasting(found[0]) == watch.lasting(found[1])
@@ -500,10 +508,13 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 
 # --- explain -----------------------------------------------------------------------------------
 
-#: Rules that judge only agents that take no tasks, a broken file, a setting or a header field.
-SPECIAL = ("config_error", "other_host", "max_incoming", "overlap", "not_before")
-#: The rules that judge an agent that takes tasks.
-RULED = [r.code for r in rules.RULES if r.kind != "task" and r.code not in SPECIAL]
+#: The rules that judge every agent that takes tasks. The others judge agents that take no tasks, a
+#: broken file, a setting or a header field.
+RULED = [
+    *("system_paused", "paused", "running", "not_due", "usage_limit", "pace", "system_fault"),
+    *("budget_exhausted", "max_claimed", "open_prs_unknown", "max_open_prs"),
+    *("blocked_by_dependency", "backoff", "no_matching_task", "max_starts"),
+]
 
 
 def test_an_agent_is_explained_by_every_rule_in_the_order_of_the_rules(
@@ -511,7 +522,8 @@ def test_an_agent_is_explained_by_every_rule_in_the_order_of_the_rules(
 ) -> None:
     found = cli("explain", "impl-agent-1", "--json").json
     assert set(found) == {"subject", "verdict", "rules"}
-    assert [rule["code"] for rule in found["rules"]] == RULED
+    codes = [rule["code"] for rule in found["rules"]]
+    assert codes == RULED == [r.code for r in rules.RULES if r.kind != "task" and r.code in codes]
     assert all(set(rule) == {"code", "ok", "detail", "until", "hint"} for rule in found["rules"])
     assert [rule["code"] for rule in found["rules"] if not rule["ok"]] == ["no_matching_task"]
     assert found["verdict"].startswith("does not start: no_matching_task")
@@ -665,6 +677,7 @@ def test_a_file_that_is_no_task_is_explained_by_name_and_by_path(
     found = cli("explain", str(path) if subject == "path" else subject, "--json").json
     assert found["verdict"] == "is not a task: it has no ROLE in its header"
     assert found["rules"][0]["code"] == "task_malformed"
+    assert "write `ROLE: implement` under the title" in found["rules"][0]["hint"]
 
 
 def test_a_task_dropped_by_hand_is_explained_by_its_files_name(project: Layout, cli: Cli) -> None:

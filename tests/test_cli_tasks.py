@@ -598,6 +598,10 @@ def test_show_links_the_pull_request_and_says_how_to_see_the_diff(
     said = cli("task", "show", task_id).out
     assert "https://example.com/pr/1" in said
     assert "git diff main...000000000000" in said
+    Path(project.prs, "1.json").write_text(json.dumps(record | {"state": "merged"}))
+    said = cli("task", "show", task_id).out
+    assert "orchestrator pr diff 1" in said
+    assert "git diff" not in said, "after the merge, that command would show nothing"
 
 
 def test_list_can_be_narrowed_to_states_and_a_role(cli: Cli, project: Layout) -> None:

@@ -446,6 +446,10 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
     "SIGTERM": ([INIT, WORK], Ended(exit_code=143), IMPL, 1, "interrupted", "no_result"),
     "SIGKILL": ([INIT, WORK], Ended(signal=9), IMPL, 1, "interrupted", "no_result"),
     "a shell's 137": ([INIT], Ended(exit_code=137), IMPL, 1, "interrupted", "no_result"),
+    "SIGHUP": ([INIT, WORK], Ended(exit_code=129), IMPL, 1, "interrupted", "no_result"),
+    "an abort": ([INIT, WORK], Ended(exit_code=134), IMPL, 1, "interrupted", "no_result"),
+    "no signal": ([INIT, WORK], Ended(exit_code=255), IMPL, 1, "failed", "no_result"),
+    "git's 128": ([INIT, WORK], Ended(exit_code=128), IMPL, 1, "failed", "no_result"),
     "nobody saw the end": ([INIT, WORK], Ended(), IMPL, 1, "interrupted", "no_result"),
     "exit 0 without a result": (
         [INIT, WORK],

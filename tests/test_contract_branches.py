@@ -110,7 +110,7 @@ def test_a_fix_up_of_a_person_between_two_runs_is_built_on(world: World, forge: 
     assert world.task(task)["attempts"] == 0
     given = world.seen(task)["instructions"]
     assert f"commits up to `{theirs}` are pushed already" in given
-    assert "had to give way" not in given
+    assert "that are not among them are kept" not in given
 
 
 def test_a_fix_up_of_a_person_during_the_run_costs_no_attempt(world: World, forge: str) -> None:
@@ -177,7 +177,7 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     assert world.task(task)["attempts"] == 0
     assert contains(world, theirs, branch)
     assert ours in rescued(world).values()
-    assert "had to give way" in world.seen(task)["instructions"]
+    assert "that are not among them are kept" in world.seen(task)["instructions"]
 
 
 def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:
@@ -281,8 +281,20 @@ def test_a_refused_name_of_one_branch_asks_about_its_task_only(world: World) -> 
     [item] = [each for each in world.json("inbox") if each["kind"] == "question"]
     assert item["task"] == bad
     assert "Not this name" in item["text"]
-    assert "title" in item["text"]
+    assert f"orchestrator task set {bad} title=" in item["text"]
     assert (world.task(bad)["attempts"], world.status()["problems"]) == (0, [])
+    refused = world.task(bad)["work_branch"]
+    world.ok("task", "set", bad, "title=Another name")
+    world.ok("inbox", "answer", bad, "It has another name now")
+    world.tick_until_in("done", bad)
+    shown = world.task(bad)
+    assert shown["work_branch"] == f"agent/{bad}-another-name"
+    # The commits that were made under the refused name are delivered, too.
+    assert len(world.commits_about(bad)) == 2
+    assert world.remote_sha(shown["work_branch"]) in world.commits_about(bad)
+    behind = world.git("rev-list", "--count", f"main..origin/{shown['work_branch']}")
+    assert behind == "2"
+    assert world.git("branch", "--list", refused) == ""
     assert "push-test" not in world.git("ls-remote", "origin")
 
 

@@ -241,6 +241,8 @@ def test_a_claimed_task_whose_file_a_person_deletes_is_no_fault_of_the_system(wo
     world.open("go")
     world.quiet()
     assert world.status()["problems"] == []
+    world.ok("tick")
+    assert [run["outcome"] for run in world.json("runs")] == ["stopped"]
     other = world.add("Worked on all the same")
     world.tick_until_in("done", other)
     assert world.where(task) == []

@@ -103,8 +103,13 @@ def test_a_second_interruption_in_a_row_costs_an_attempt(world: World) -> None:
         kill(client["parent"])
         kill(client["pid"])
     world.tick_until_in("failed", task)
-    assert world.task(task)["reason"]
     assert len(world.starts(task)) == 2
+    ends = [entry for entry in world.task(task)["history"] if "charged" in entry]
+    assert [entry["charged"] for entry in ends] == [False, True]
+    assert [end["error"].endswith("(the second interruption in a row)") for end in ends] == [
+        False,
+        True,
+    ]
 
 
 def test_a_result_that_was_written_outranks_the_death_of_both(world: World) -> None:

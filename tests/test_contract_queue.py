@@ -1,4 +1,4 @@
-"""Reference 3: tasks as files, their order, what is no task, and how they are added."""
+"""Reference 3: tasks as files, their order, what is not a task, and how they are added."""
 
 from __future__ import annotations
 

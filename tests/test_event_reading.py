@@ -68,7 +68,7 @@ def filled(
 
 
 def everything(layout: Layout) -> list[Event]:
-    return list(events.read(layout, ledger.MOST_READ))
+    return list(events.read(layout, events.MOST_READ))
 
 
 def fresh(told: Iterable[Event], since: float) -> list[Event]:
@@ -78,16 +78,16 @@ def fresh(told: Iterable[Event], since: float) -> list[Event]:
 def test_a_period_is_read_from_the_end_without_a_difference(filled: Layout) -> None:
     told = everything(filled)
     for since in (BEGIN, BEGIN + 1, (BEGIN + END) / 2, END - 5 * events.LATE, END, END + 1e6):
-        found = list(events.read(filled, ledger.MOST_READ, since=since))
+        found = list(events.read(filled, events.MOST_READ, since=since))
         assert fresh(found, since) == fresh(told, since)
         assert ledger.read(filled, since) == ledger.collect(told, since).runs
-    recent = list(events.read(filled, ledger.MOST_READ, since=END - 2 * events.LATE))
+    recent = list(events.read(filled, events.MOST_READ, since=END - 2 * events.LATE))
     assert len(recent) < len(told) / 3, "the older lines are not read"
 
 
 def test_events_of_some_kinds_are_all_events_of_these_kinds(filled: Layout) -> None:
     told = everything(filled)
-    found = list(events.read(filled, ledger.MOST_READ, kinds=("finish", "added")))
+    found = list(events.read(filled, events.MOST_READ, kinds=("finish", "added")))
     assert found == [each for each in told if each["event"] in ("finish", "added")]
 
 
@@ -97,10 +97,10 @@ def test_the_history_and_the_report_need_no_other_kinds(filled: Layout) -> None:
         (set(), history.KINDS),
         ({"R1", "R2", "R3"}, (*history.KINDS, history.START)),
     ):
-        few = list(events.read(filled, ledger.MOST_READ, kinds=kinds))
+        few = list(events.read(filled, events.MOST_READ, kinds=kinds))
         whole = history.collect(told, BEGIN, END, at_work)
         assert history.collect(few, BEGIN, END, at_work)._replace(begins=whole.begins) == whole
-    few = list(events.read(filled, ledger.MOST_READ, kinds=report.KINDS))
+    few = list(events.read(filled, events.MOST_READ, kinds=report.KINDS))
     runs = ledger.collect(told, BEGIN).runs
     assert report.ends(runs, few, BEGIN, prs) == report.ends(runs, told, BEGIN, prs)
 

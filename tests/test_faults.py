@@ -21,7 +21,7 @@ import warm_gh
 from full_disk import Disk
 from harness import World, is_alive, shadow, wait_until
 
-from orchestrator.tick import settle
+from orchestrator.tick import hold
 
 world = harness.world
 
@@ -57,7 +57,7 @@ def assert_one_problem(world: World, said: str) -> None:
     assert said in found[0]["message"], found
     hint = found[0]["hint"] or ""
     assert len(hint) > 15, found
-    generic = settle.ANY_HINT
+    generic = hold.ANY_HINT
     assert hint != generic, "the hint does not say what to do"
 
 

@@ -118,6 +118,25 @@ def test_a_link_that_somebody_laid_is_not_written_through(tmp_path: Path) -> Non
 def test_json_comes_back_as_it_was_written(tmp_path: Path, value: dict[str, object]) -> None:
     files.write_json(str(tmp_path / "a"), value)
     assert files.read_json(str(tmp_path / "a")) == value
+    lines = (tmp_path / "a").read_text().split("\n")
+    assert [line.split('"')[1] for line in lines[1:-2] if line] == list(value)
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 14) - 1, 1 << 14, (1 << 15) + 1, 1 << 17])
+def test_a_file_is_read_whole_or_up_to_the_limit(tmp_path: Path, size: int) -> None:
+    data, path = os.urandom(size), str(tmp_path / "a")
+    Path(path).write_bytes(data)
+    assert files.read_regular(path) == data
+    for limit in (0, 1, 1 << 14, (1 << 14) + 1, 1 << 15, (1 << 15) + 2):
+        assert files.read_regular(path, limit) == data[:limit]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/kallsyms"), reason="no long file in /proc")
+def test_a_file_that_the_system_gives_in_pieces_is_read_whole() -> None:
+    assert (
+        files.read_regular("/proc/kallsyms", 1 << 16)
+        == Path("/proc/kallsyms").read_bytes()[: 1 << 16]
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,6 +403,11 @@ def test_who_holds_a_lock_is_named_with_pid_and_command_and_whether_it_is_stoppe
     assert (error.code, error.exit_code) == ("lock_held", 1)
     assert f"{path} is held by process {other.pid} ({sys.executable} -c " in error.message
     assert f"kill {other.pid}" in (error.hint or "")
+    code = "import sys; from orchestrator.system import locks"
+    code += f"; said = locks.LockHeld({str(path)!r}).message"
+    # A run asks, too: the import of psutil takes as long as a tenth of a run.
+    code += f"; sys.exit('psutil' in sys.modules or '{other.pid}' not in said)"
+    subprocess.run((sys.executable, "-c", code), cwd=CHECKOUT, check=True, timeout=60)
     other.send_signal(signal.SIGSTOP)
     deadline = time.monotonic() + 20
     while not locks.LockHeld(str(path)).message.endswith(", which is stopped (SIGSTOP)"):

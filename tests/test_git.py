@@ -22,8 +22,11 @@ from orchestrator.git import (
     repository,
     settings,
     submodule_changes,
+    whole_state,
     work_branch,
     worktree_commands,
+    worktree_list,
+    worktree_merge,
 )
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
@@ -183,7 +186,7 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     worktree_commands.start_branch(str(path), "agent/x", base)
     (path / "new.txt").write_text("one\r\ntwo\n")
     assert worktree_commands.state(str(path)) == (base, "agent/x", True)
-    kept = worktree_commands.commit_all(str(path), "Kept", str(tmp_path / "index"))
+    kept = whole_state.commit_all(str(path), "Kept", str(tmp_path / "index"))
     repository.update_ref(root, "refs/orchestrator/rescue/r", kept)
     assert remotes.push(root, "origin", kept, "agent/x") is None
     assert base_branch.fetch(Layout(root), "origin", ["main", "agent/x"]) == {
@@ -192,7 +195,7 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     }
     worktree_commands.detach(str(path), base)
     worktree_commands.clean(str(path))
-    assert isinstance(worktree_commands.join(str(path), base, kept, "merge", "A merge"), str)
+    assert isinstance(worktree_merge.join(str(path), base, kept, "merge", "A merge"), str)
     assert worktree_commands.state(str(path)).dirty is False
     worktree_commands.remove(root, str(path))
     assert list(hostile.iterdir()) == []
@@ -272,7 +275,8 @@ def test_without_git_the_machine_is_at_fault(repo: Path, monkeypatch: pytest.Mon
 def test_a_git_whose_input_can_be_stored_nowhere_is_not_called_missing(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`tempfile` raises FileNotFoundError then, also on a full disk."""
+    """Where the system has no files without names, `tempfile` raises FileNotFoundError then."""
+    monkeypatch.setattr("sys.platform", "another")
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(repo / "no-folder")])
     with pytest.raises(SystemFault, match="could not be started: No usable temporary") as fault:
@@ -359,7 +363,7 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     assert repository.project_root(str(linked)) == str(moved)
     assert worktree_commands.is_worktree(str(linked))
     worktree_commands.start_branch(str(linked), "agent/x", head(moved))
-    holder = worktree_commands.holder_of(str(moved), "agent/x")
+    holder = worktree_list.holder_of(str(moved), "agent/x")
     assert holder == str(linked)
     worktree_commands.remove(str(moved), str(linked))
     assert not linked.exists()
@@ -463,7 +467,7 @@ def test_files_of_any_name_are_seen_kept_and_cleaned(repo: Path, tmp_path: Path,
     sh(repo, "checkout", "--quiet", "--detach")
     (repo / name).write_text("precious\n")
     assert worktree_commands.state(root) == (head(repo), None, True)
-    kept = worktree_commands.commit_all(root, "Kept", str(tmp_path / "index"))
+    kept = whole_state.commit_all(root, "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", "-z", kept).split("\0")[:-1].count(name) == 1
     assert head(repo, f"{kept}^") == head(repo)
     assert worktree_commands.state(root).dirty
@@ -478,7 +482,7 @@ def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
     sh(repo, "add", "staged.txt")
     (repo / "README.md").write_text("changed\n")
     before = sh(repo, "status", "--porcelain=v2", "--branch")
-    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = whole_state.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "status", "--porcelain=v2", "--branch") == before
     assert sh(repo, "show", f"{kept}:README.md") == "changed"
     assert sh(repo, "show", f"{kept}:staged.txt") == "staged"
@@ -492,7 +496,7 @@ def test_no_line_end_setting_of_the_persons_keeps_work_from_being_kept(
     sh(repo, "config", "core.autocrlf", convert)
     sh(repo, "config", "core.safecrlf", "true")
     (repo / "mixed.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
-    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = whole_state.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert "mixed.txt" in sh(repo, "ls-tree", "--name-only", kept)
 
 
@@ -500,7 +504,7 @@ def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_pat
     commit(repo, ".gitignore", "*.log\n")
     (repo / "README.md").unlink()
     (repo / "a.log").write_text("noise\n")
-    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = whole_state.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", kept) == ".gitignore"
 
 
@@ -820,7 +824,7 @@ def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path
     right = commit(repo, "right.txt")
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
-    made = worktree_commands.join(str(path), left, right, "merge", "Both")
+    made = worktree_merge.join(str(path), left, right, "merge", "Both")
     assert made == head(path)
     assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
         f"orchestrator|orchestrator|Both|{left} {right}"
@@ -836,7 +840,7 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
     for method in ("merge", "squash", "rebase"):
-        said = worktree_commands.join(str(path), left, right, method, "Both")
+        said = worktree_merge.join(str(path), left, right, method, "Both")
         assert said == ["ünï file.txt"], method
     assert worktree_commands.state(str(path)) == (left, None, False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def test_one_question_answers_all_others(repo: Path, asked: list[str]) -> None:
     root = str(repo)
     remote_pair.find(root, Config())
     remotes.url(root, "origin")
-    closed_pushes.for_agent(root, str(repo / "w"))
+    closed_pushes.for_agent(root)
     assert settings.find(root, "User.Email") == {"User.Email": ("person@example.com",)}
     assert len(asked) == 1
 
@@ -144,6 +145,38 @@ def test_an_included_file_lies_only_until_the_next_stage(repo: Path, tmp_path: P
         assert remotes.url(str(repo), "origin") == value
 
 
+@pytest.mark.parametrize("includes", [False, True])
+def test_what_the_files_prove_lasts_longer_than_a_stage(
+    repo: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, includes: bool
+) -> None:
+    sh(repo, "config", NAME, "/first")
+    if includes:
+        sh(repo, "config", "include.path", str(repo / "not-there"))
+    monkeypatch.setattr(settings, "_CLEAR", -1.0)
+    path = repo / ".git" / "config"
+    while time.time_ns() < path.stat().st_ctime_ns + 50_000_000:  # else another change has its time
+        time.sleep(0.005)
+    assert remotes.url(str(repo), "origin") == "/first"
+    settings.forget()
+    assert remotes.url(str(repo), "origin") == "/first"
+    assert len(asked) == (2 if includes else 1)
+    at = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes().replace(b"/first", b"/other"))
+    os.utime(path, ns=(at, at))  # its size and its time lie
+    assert remotes.url(str(repo), "origin") == "/other"
+
+
+def test_an_answer_from_files_that_have_just_changed_is_no_proof(
+    repo: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "_CLEAR", 1000.0)
+    sh(repo, "config", NAME, "/first")
+    for number in (1, 2):
+        assert remotes.url(str(repo), "origin") == "/first"
+        assert len(asked) == number
+        settings.forget()
+
+
 def test_where_the_files_are_not_known_nothing_is_kept(repo: Path, asked: list[str]) -> None:
     (repo / "folder").mkdir()
     sh(repo, "config", NAME, "/first")
@@ -181,7 +214,8 @@ def test_of_several_addresses_the_first_is_pushed_to(repo: Path) -> None:
 def test_a_git_that_is_killed_is_asked_again_and_no_answer_is_an_error(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [commands.Finished(-9, "", ""), commands.Finished(0, "user.email\nx\0", "")]
+    entry = "global\0file:x\0user.email\nx\0"
+    said = [commands.Finished(-9, "", ""), commands.Finished(0, entry, "")]
     monkeypatch.setattr(start, "run", lambda *_: said.pop(0))
     assert settings.seen(str(repo)) == {"user.email": ("x",)}
     settings.forget()

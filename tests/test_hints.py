@@ -15,7 +15,7 @@ import pytest
 from store_contract import entry
 from test_people import deliver, event, put, work
 
-from orchestrator.cli import parser
+from orchestrator.cli import command_line, parser
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold, PullRequest
@@ -196,7 +196,7 @@ def test_every_command_that_a_text_names_is_one() -> None:
                 said = said.replace(" ...", "")
                 count += 1
                 try:
-                    parser.parse(shlex.split(said))
+                    command_line.parse(shlex.split(said))
                 except (UsageError, SystemExit) as error:
                     is_help = isinstance(error, SystemExit)
                     is_cut = said.startswith("task add --title")  # goes on in the next line

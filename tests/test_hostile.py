@@ -54,6 +54,7 @@ LINKED_FOLDERS = {
     "the queue": ".orchestrator/shared/queue",
     "a state": ".orchestrator/shared/queue/claimed",
     "pull requests": ".orchestrator/shared/prs",
+    "pull requests on GitHub": ".orchestrator/shared/prs/github",
     "the cache": ".orchestrator/cache",
 }
 LINKED_FILES = {

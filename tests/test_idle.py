@@ -71,6 +71,57 @@ def test_a_tick_that_found_nothing_leaves_word_and_the_next_one_is_over_at_once(
     assert os.stat(quiet.scheduler_lock).st_mtime > time.time() - 30
 
 
+QUESTION = b"""# [T3] Which colour
+
+ROLE: implement
+
+<!-- orchestrator:history -->
+## History
+- 2026-01-01T00:02:00Z blocked {"question": "Which?"}
+"""
+TOLD = "Orchestrator: 1 question waiting; /orchestrator:inbox\n"
+
+
+@pytest.fixture
+def asked(quiet: Layout, cli: Callable[..., Any]) -> Layout:
+    """A quiet project in which a question waits."""
+    Path(quiet.state("blocked"), "T3.md").write_bytes(QUESTION)
+    age(quiet)
+    assert cli("tick").code == 0
+    assert os.path.exists(quiet.idle_stamp)
+    return quiet
+
+
+def test_a_session_is_told_what_the_last_tick_left(asked: Layout, cli: Callable[..., Any]) -> None:
+    assert idle.news() == cli("_news").out == TOLD
+
+
+def test_a_lie_in_the_stamp_is_told_only_while_nothing_changes(
+    asked: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = Path(asked.idle_stamp)
+    stamp.write_bytes(stamp.read_bytes().replace(TOLD.encode(), b"A lie.\n"))
+    command = [sys.executable, "-I", "-S", os.path.join(CHECKOUT, "orchestrator", "__main__.py")]
+
+    def told() -> str:
+        return subprocess.check_output([*command, "_news"], text=True)
+
+    assert told() == idle.news() == "A lie.\n"
+    with monkeypatch.context() as patch:
+        patch.setenv("ORCHESTRATOR_RUN_ID", "R1")
+        assert idle.news() is None
+        assert told() == "", "an agent's own session is told nothing"
+    _edit(os.path.join(asked.state("incoming"), "T1.md"))
+    assert idle.news() is None
+    assert told() == TOLD
+
+
+@pytest.mark.parametrize("name", ["landing_fault", "notify_fault", "checkout_changed"])
+def test_what_another_process_finds_wrong_is_told(asked: Layout, name: str) -> None:
+    Path(getattr(asked, name)).write_text("{}")
+    assert idle.news() is None
+
+
 def test_it_is_known_from_any_folder_of_the_project(
     quiet: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +314,7 @@ def _move_ref(repository: str | Path, ref: str) -> None:
 def test_every_change_of_an_open_pull_request_makes_the_next_tick_a_whole_one(
     delivered: Layout, cli: Callable[..., Any]
 ) -> None:
-    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[6::2]
+    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[7::2]
     names = [os.path.join(delivered.home, name) for name in found]
     for what, change in OF_PULL_REQUESTS.items():
         now = time.time()
@@ -479,7 +530,7 @@ def committed(bare: Path, **replaced: str) -> None:
     now = time.time()
     proof = str(bare.parent.parent.parent / ".git" / "orchestrator.json")
     fields = {"version": idle.VERSION, "written": repr(now - 5), "wake": repr(now + 300)}
-    fields |= {"number": "", "proof": proof, "known": "1 2 3", **replaced}
+    fields |= {"number": "", "said": "", "proof": proof, "known": "1 2 3", **replaced}
     bare.write_bytes(os.fsencode("\0".join(fields.values())))
 
 

@@ -14,7 +14,17 @@ from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import aside, call, irregular, repository, worktree, worktree_commands
+from orchestrator.git import (
+    aside,
+    call,
+    irregular,
+    repository,
+    task_branch,
+    whole_state,
+    worktree,
+    worktree_commands,
+    worktree_list,
+)
 from orchestrator.git.repository import RESCUE
 from orchestrator.system.commands import Finished
 
@@ -117,7 +127,7 @@ def test_nothing_odd_in_a_worktrees_git_folder_reaches_the_next_task(
     assert kept_text(agent.repo, "precious")
     assert kept_text(agent.repo, "work\n")
     commit(agent.path, "next.txt", "next\n")  # the next agent's own git
-    assert worktree_commands.listed(str(agent.repo))[1:] == [str(agent.path)]
+    assert worktree_list.listed(str(agent.repo))[1:] == [str(agent.path)]
     assert odd(agent.repo) == []
 
 
@@ -185,7 +195,7 @@ def test_work_that_git_cannot_save_within_its_time_is_set_aside(
         raise SystemFault("git add did not end within 120 s", code="git_hung")
 
     (agent.path / "large.bin").write_text("precious\n")
-    monkeypatch.setattr(worktree_commands, "commit_all", hung)
+    monkeypatch.setattr(whole_state, "commit_all", hung)
     assert conclude(agent) is None
     assert kept_text(agent.repo, "precious")
     agent.begin("agent/T2-next")
@@ -232,7 +242,7 @@ def test_a_worktree_in_which_git_can_check_nothing_out_is_set_aside(
         return run(cwd, *words, **more)
 
     monkeypatch.setattr(call, "run", refused)
-    worktree.take_up_branch(str(agent.repo), str(agent.path), branch, "main", tip, None)
+    task_branch.take_up(str(agent.repo), str(agent.path), branch, "main", tip, None)
     assert worktree_commands.state(str(agent.path))[1:] == (branch, False)
     assert list(agent.path.parent.glob("worktree.set-aside-1"))
     # The new worktree is locked for the same run.

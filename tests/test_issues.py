@@ -384,7 +384,7 @@ def test_every_line_of_an_issue_is_quoted_and_harmless() -> None:
 @pytest.mark.parametrize("author", ["a b", "x\n## Rules", "app/robot", "", "-a"])
 def test_only_a_users_name_stands_outside_the_quote(author: str) -> None:
     said = issue_text.body(issue(author=author, url="https://x/ y", body=""))
-    assert "an account that is no user" in said
+    assert "an account that is not a user" in said
     assert "https://x/ y" not in said
     assert said.endswith("> (no text)\n")
 

@@ -13,7 +13,7 @@ from conftest import git as sh
 from conftest import refresh, tree
 from store_contract import entry, new_task
 
-from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import remotes, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import (
@@ -43,7 +43,7 @@ from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import branches
 
 NOW = 1_800_000_000.0
 tips = remotes.tips
@@ -449,6 +449,24 @@ def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World)
     assert world.land() == []
 
 
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_a_branch_that_was_cut_off_from_its_base_conflicts_with_it(
+    alone: World, method: str
+) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    # In a repository that a fetch with --depth made shallow, an amended commit has no parent.
+    tree = sh(alone.repo, "rev-parse", f"{pr.head}^{{tree}}")
+    root = sh(alone.repo, "commit-tree", tree, "-m", "amended")
+    base = sh(alone.repo, "rev-parse", "main")
+    workshop = merging.Workshop(alone.layout, alone.config)
+    with pytest.raises(merging.Conflict, match="no commit in common with main"):
+        workshop.merge(pr, base, root, method)
+    # As long as the repository is shallow, nobody is blamed: the next fetch makes it whole.
+    (alone.repo / ".git" / "shallow").write_text(f"{pr.head}\n")
+    with pytest.raises(GitError, match="unrelated histories"):
+        workshop.merge(pr, base, root, method)
+
+
 def test_two_branches_that_pass_alone_and_fail_together_do_not_both_land(world: World) -> None:
     first = world.deliver("T1", {"a.txt": "a\n"})
     second = world.deliver("T2", {"b.txt": "b\n"})
@@ -673,7 +691,7 @@ def test_what_only_a_person_calls_merged_keeps_its_branches(world: World) -> Non
     refresh(world.layout, world.config, [])
     assert world.state(pr)[0] == "merged"
     assert remote_branches.drop_merged(world.layout, world.config) == []
-    [item] = clean.branches(
+    [item] = branches.judged(
         world.layout, world.config, states.known(world.layout, world.config) or []
     )
     assert not item.drop
@@ -770,7 +788,7 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
     assert [pr.task for pr in found] == ["B", "C", "D", "A"]
 
 
-# --- faults of the system ----------------------------------------------------------------------
+# --- system faults ----------------------------------------------------------------------
 
 
 def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:

@@ -291,6 +291,8 @@ def test_approved_work_is_never_said_to_land_where_it_does_not(project: Layout, 
     for config in (AGENTS_YAML, AGENTS_YAML + "review: {auto_merge: true}\n"):
         configure(project, config)
         assert "merge it?" in item_of(cli)["text"]
+        [line] = [each for each in cli("status").out.splitlines() if each.startswith("  1  ")]
+        assert (line.count("approved"), line.endswith(" into main; merge it?")) == (1, True)
         assert "; to merge it: orchestrator pr merge 1\n" in cli("pr", "approve", "1").out
 
 

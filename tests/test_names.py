@@ -12,7 +12,7 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.system import files
-from orchestrator.tasks import file_store, names
+from orchestrator.tasks import names, stored_file
 from orchestrator.tasks.file_store import FileStore
 
 
@@ -40,7 +40,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of the files whose contents were read."""
     found: list[str] = []
-    whole, head = file_store._read, names._first_line
+    whole, head = stored_file.content, names._first_line
 
     def note_whole(path: str) -> object:
         found.append(os.path.basename(path))
@@ -50,7 +50,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(name)
         return head(path, name)
 
-    monkeypatch.setattr(file_store, "_read", note_whole)
+    monkeypatch.setattr(stored_file, "content", note_whole)
     monkeypatch.setattr(names, "_first_line", note_head)
     return found
 

@@ -98,12 +98,14 @@ def test_other_commands_are_typed(command: str) -> None:
     assert work.click(command) is None
 
 
-def test_every_reason_code_of_an_agent_has_words() -> None:
+def test_every_reason_code_of_an_agent_is_shown_in_words() -> None:
     from orchestrator.plan import rules
 
     codes = {rule.code for rule in rules.RULES if rule.kind != "task"}
-    assert codes - work.WORDS.keys() == set()
+    assert work.WORDS.keys() - codes == set(), "no code of these is gone"
     assert work.words({"reason": None}) == "starts at the next tick"
+    assert work.words({"reason": "backoff"}) == "its tasks wait after a failure"
+    assert work.words({"reason": "a_new_rule"}) == "a new rule"
 
 
 # --- the board -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import copy
 import importlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import (
     VERDICTS,
@@ -154,9 +155,12 @@ def assert_agreement(snapshot: Snapshot, config: Config, plan: planner.Plan) -> 
 # --- one rule after the other ------------------------------------------------------------------
 
 
-def _all_tasks(**changes: Any) -> Callable[[World], None]:
+def _all_tasks(header: Mapping[str, str] | None = None, **changes: Any) -> Callable[[World], None]:
     def spoil(world: World) -> None:
-        world.waiting = [each._replace(**changes) for each in world.waiting]
+        world.waiting = [
+            each._replace(header={**each.header, **(header or {})}, **changes)
+            for each in world.waiting
+        ]
 
     return spoil
 
@@ -229,14 +233,13 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "no_matching_task": _all_tasks(role="draw"),
     "max_starts": _config(max_starts=0),
 }
+#: The rules that read a task, and not only how much work there is.
+OF_A_TASK = ORDER[ORDER.index("blocked_by_dependency") : ORDER.index("no_matching_task")]
 #: They cannot both be so: one hold at a time, one count, and no task to be blocked or to wait.
 EXCLUSIVE = {
     ("usage_limit", "system_fault"),
     ("open_prs_unknown", "max_open_prs"),
-    ("blocked_by_dependency", "no_matching_task"),
-    ("backoff", "no_matching_task"),
-    ("overlap", "no_matching_task"),
-    ("not_before", "no_matching_task"),
+    *((code, "no_matching_task") for code in OF_A_TASK),
 }
 
 
@@ -819,6 +822,18 @@ def test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end(
         said = repeats.question(task, outcome)
         assert f": {max(before.values()) + 1}." in said
         assert "branch_moved: somebody pushed" in said
+
+
+def test_a_fault_of_the_database_is_never_taken_for_the_fault_of_a_task() -> None:
+    """Four runs of one task met an outage, and the runs of the other tasks ended well."""
+    task = claimed("T1", run="R1", uncharged={"first_fault": 3})
+    for code, word in ((StoreFault.code, "requeue"), ("remote_failed", "block")):
+        outcome = Outcome("system_fault", f"{code}: no answer")
+        assert repeats.may_be_own(outcome) == (word == "block")
+        view = run(task="T1", alive=False, finished=True, outcome=outcome)
+        action = settlements.settle(view, [task], World(config={"retry": RETRY}).configured())
+        assert action is not None
+        assert action.action == word
 
 
 def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -16,11 +17,11 @@ from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.database import schema, session
+from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
-from orchestrator.database.session import NotSetUp
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
@@ -76,7 +77,7 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
         store.add(new_task())
         task = claim(store, store.find("T1"))
         assert task is not None
-        store.tell(["a_problem"])
+        store.tell(["a_problem"], {})
         store.end("impl", "R1", {"spend": {}})
         store.move(task, "done", entry("done", "R1"))
         assert store.find("T1").state == "done"
@@ -122,7 +123,7 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
     assert store.wait(20) is True
     elsewhere(lambda other: other.end("impl", "R1", {"spend": {}}))
     assert store.wait(20) is False
-    elsewhere(lambda other: other.tell(["a_problem"]))  # no tick reads it
+    elsewhere(lambda other: other.tell(["a_problem"], {}))  # no tick reads it
     assert store.wait(0.01) is None
 
 
@@ -157,9 +158,9 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     assert found is not None
     assert (found.number, found.hosts) == (store.number(), 1)
     store.attend(["R0"])
-    store.tell(["a_problem"])
+    store.tell(["a_problem"], {})
     assert store.pulse(0.0) == found
-    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local", "")
+    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local")
     changes: list[Callable[[], object]] = [
         lambda: store.add(new_task()),
         lambda: store.rewrite(store.find("T1"), "# [T1] Another title\n\nROLE: implement\n"),
@@ -195,7 +196,9 @@ def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_task
         store.prepare()
         store.add(new_task())
     store._session.open_at = -math.inf
-    with pytest.raises(NotSetUp, match="has version 1; this program has 2") as refused:
+    with pytest.raises(
+        NotSetUp, match=f"has version 1; this program has {schema.VERSION}"
+    ) as refused:
         store.list("incoming")
     assert "orchestrator init" in str(refused.value.hint)
     store.prepare()
@@ -266,3 +269,26 @@ def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa:
             thread.start()
             thread.join()
     assert refused == [True, False]
+
+
+def test_all_pull_requests_are_read_by_one_statement_as_each_alone(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    opened(layout, server).prepare()
+    known = session.of(in_schema(server, layout.root))
+    book = shared_book.at(layout, known, "local")
+    for number in (10, 9, 1, 2):
+        book.write(PullRequest(str(number), f"T{number}", "agent/x", "main", "0" * 40, "A", "open"))
+    book.say_merged("1")
+    book._put_away("1")
+    book.put("2", {"id": "2", "state": 7})  # damaged: it hides no other
+    alone = [book.get(number) for number in ("1", "9", "10")]
+    assert all(alone)
+    rows = Mock(wraps=known.rows)
+    monkeypatch.setattr(known, "rows", rows)
+    assert (book.every(), book.list()) == (alone, alone[1:])
+    assert rows.call_count == 2

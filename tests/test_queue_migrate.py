@@ -13,12 +13,16 @@ from conftest import Done
 from postgresql import in_schema, server  # noqa: F401  (a fixture)
 from store_contract import entry, new_task
 
-from orchestrator.database import access, schema, session
+from orchestrator.config import change
+from orchestrator.database import access, schema, session, this_host
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, PullRequest
 from orchestrator.pulls import shared_book
-from orchestrator.tasks import stores
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.postgresql_store import PostgresqlStore
+from orchestrator.tasks.task_file import TaskFile
 from orchestrator.upkeep import migrate
 
 Cli = Callable[..., Done]
@@ -40,14 +44,14 @@ def filled(layout: Layout) -> dict[str, Any]:
     Path(layout.state("incoming"), "fix login bug.md").write_text("# Fix login\nROLE: implement\n")
     os.utime(Path(layout.state("incoming"), "fix login bug.md"), (1e9, 1e9))
     Path(layout.state("done"), "odd.md").write_text("no task")
-    book = shared_book.of_project(layout, "local", layout.prs)
+    book = shared_book.of_project(layout, "local")
     book.write(PullRequest("1", "in-done", "b", "main", "a1", "Title", "open"), "The body.")
     return shown(layout)
 
 
 def shown(layout: Layout) -> dict[str, Any]:
     store = stores.of_project(layout)
-    book = shared_book.of_project(layout, "local", layout.prs)
+    book = shared_book.of_project(layout, "local")
     return {
         task.id: (task._replace(where=""), store.read(task).raw)
         for state in STATES
@@ -95,19 +99,45 @@ def test_a_queue_moves_to_a_database_and_back_without_loss(
     assert shown(project) == before
 
 
-@pytest.mark.parametrize("step", ["_copy_records", "_require_same", "_finish"])
-def test_an_interrupted_move_goes_on_where_it_stopped(
-    cli: Cli, project: Layout, address: str, step: str, monkeypatch: pytest.MonkeyPatch
+def killed(layout: Layout, to: str, module: Any, step: str, calls: int) -> None:
+    """Start a move in a process that ends at a call of a function, as by `kill -9`."""
+    pid = os.fork()
+    if pid:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        return
+    code = 1  # it was not killed
+    try:
+        whole, left = getattr(module, step), [calls]
+
+        def cut(*words: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                os._exit(9)
+            return whole(*words, **named)
+
+        setattr(module, step, cut)
+        migrate.migrate(layout, to, dry_run=False)
+    finally:
+        os._exit(code)
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "calls"),
+    [
+        (PostgresqlStore, "put", 3),
+        (migrate, "_copy_records", 1),
+        (migrate, "_require_same", 1),
+        (migrate, "_end", 1),
+        (migrate, "_finish", 1),
+        (schema, "end_copy", 1),
+    ],
+)
+def test_a_move_to_a_database_that_was_killed_goes_on(
+    cli: Cli, project: Layout, address: str, module: Any, step: str, calls: int
 ) -> None:
     before = filled(project)
-
-    def cut(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(migrate, step, cut)
-        assert cli("queue", "migrate", "--to", address).code == 130
-    if step == "_finish":
+    killed(project, address, module, step, calls)
+    if step in ("_finish", "end_copy"):
         with pytest.raises(StoreFault, match="is not complete"):
             schema.require(session.of(address))
     else:
@@ -115,6 +145,68 @@ def test_an_interrupted_move_goes_on_where_it_stopped(
     assert cli("queue", "migrate", "--to", address).code == 0
     assert shown(project) == before
     schema.require(session.of(address))
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "calls"),
+    [
+        (FileStore, "put", 3),
+        (migrate, "_require_same", 1),
+        (schema, "move_away", 1),
+        (change, "apply", 1),
+        (migrate, "_copying", 2),
+    ],
+)
+def test_a_move_back_to_files_that_was_killed_goes_on(
+    cli: Cli, project: Layout, address: str, module: Any, step: str, calls: int
+) -> None:
+    before = filled(project)
+    assert cli("queue", "migrate", "--to", address).code == 0
+    killed(project, "files", module, step, calls)
+    if step == "apply":  # the database is closed, and agents.yaml still names it
+        with pytest.raises(StoreFault, match="was moved"):
+            schema.require(session.of(address))
+    if step == "_copying":  # only the mark of the move is left
+        assert shown(project) == before
+        return
+    assert cli("queue", "migrate", "--to", "files").code == 0
+    assert access.of_project(project) is None
+    assert shown(project) == before
+
+
+def test_a_dry_run_of_the_move_back_changes_nothing(
+    cli: Cli, project: Layout, address: str
+) -> None:
+    before = filled(project)
+    assert cli("queue", "migrate", "--to", address).code == 0
+    source = Path(project.config).read_bytes()
+    dry = cli("queue", "migrate", "--to", "files", "--dry-run", "--json").json
+    assert (dry["dry_run"], dry["tasks"]["incoming"], dry["pull_requests"]) == (True, 3, 1)
+    assert Path(project.config).read_bytes() == source
+    assert not FileStore(project).is_there()
+    schema.require(session.of(address))
+    assert shown(project) == before
+
+
+def test_a_task_that_did_not_arrive_as_it_is_ends_the_move_in_both_directions(
+    cli: Cli, project: Layout, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled(project)
+    for to, store in ((address, PostgresqlStore), ("files", FileStore)):
+        whole = store.put
+
+        def put(self: Any, file: TaskFile, state: str, added: float, whole: Any = whole) -> None:
+            damaged = file.raw.replace(b"# [in-done]", b"# [in-done] Not")
+            whole(self, task_file.parse(damaged, f"{file.id}.md"), state, added)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", put)
+            refused = cli("queue", "migrate", "--to", to, "--json")
+        assert refused.code == 1, refused.out
+        assert "in-done" in refused.json["error"]["message"]
+        assert shown(project) == before
+        assert cli("queue", "migrate", "--to", to).code == 0
+        assert shown(project) == before
 
 
 def test_a_target_with_tasks_is_refused_and_so_is_the_place_where_the_queue_is(
@@ -142,3 +234,22 @@ def test_it_is_refused_while_a_run_is_at_work(cli: Cli, project: Layout, address
         refused = cli("queue", "migrate", "--to", address, *more, "--json")
         assert (refused.code, refused.json["error"]["code"]) == (1, "running")
         assert "impl-agent-1 here" in refused.json["error"]["message"]
+
+
+def test_the_move_back_is_refused_while_another_host_has_a_run(
+    cli: Cli, project: Layout, address: str
+) -> None:
+    filled(project)
+    assert cli("queue", "migrate", "--to", address).code == 0
+    other = Layout(str(Path(project.root).parent / "other"))
+    os.makedirs(other.cache)
+    this_host.write(other, "two")
+    store = PostgresqlStore(other, session.of(address))
+    store.attend(())
+    assert store.begin("impl-agent-1", "R1")
+    for more in ((), ("--dry-run",)):
+        refused = cli("queue", "migrate", "--to", "files", *more, "--json")
+        assert (refused.code, refused.json["error"]["code"]) == (1, "running")
+        assert "impl-agent-1 on the host two" in refused.json["error"]["message"]
+    store.end("impl-agent-1", "R1", {})
+    assert cli("queue", "migrate", "--to", "files").code == 0

@@ -11,7 +11,7 @@ import pytest
 from conftest import CHECKOUT
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
-from orchestrator.cli import parser
+from orchestrator.cli import argument_parser, command_line
 from orchestrator.client.claude import probe
 from orchestrator.config import keys
 from orchestrator.errors import UsageError
@@ -47,7 +47,7 @@ def test_it_leads_from_what_it_is_to_what_it_may_cost_in_this_order() -> None:
 def test_every_command_in_it_is_one(command: str) -> None:
     words = [PLACEHOLDERS.get(w, w) for w in shlex.split(command)[1:]]
     try:
-        parser.parse(words)
+        command_line.parse(words)
     except UsageError as error:
         pytest.fail(f"{error.message} ({error.hint})")
 
@@ -63,7 +63,7 @@ def helps(asked: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 
 def test_every_command_has_the_examples_that_it_promises() -> None:
-    told = list(helps(parser.whole()))
+    told = list(helps(argument_parser.whole()))
     assert len(told) > 30
     for command in told:
         _, found, examples = (command.epilog or "").partition("examples:\n")

@@ -373,12 +373,14 @@ def test_an_agent_cannot_push(project: Project) -> None:
         bash(f"cd . && git push {elsewhere}"),
         bash(f"sh -c 'git push {elsewhere}'"),
         bash(f"git -C . push {elsewhere}"),
+        bash(f"sh -c 'git push /{project.remote} HEAD:refs/heads/sneaked'"),
+        bash(f"git send-pack /{project.remote} HEAD:refs/heads/sneaked"),
         bash("git fetch origin && git log -1 --format=%s origin/main"),
         report("failed"),
     ])  # fmt: skip
     project.run_once()
     _, *pushes, fetched = results(project.api.conversations()[-1])
-    assert ["denied" in said for said in pushes] == [True, True, True, False, False]
+    assert ["denied" in said for said in pushes] == [True] * 3 + [False] * 4
     for said in pushes[3:]:
         assert "the-scheduler-pushes" in said
     assert "Set orchestrator up" in fetched

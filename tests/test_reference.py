@@ -14,7 +14,7 @@ import test_contract_json as shapes
 from conftest import CHECKOUT
 from test_config import flat
 
-from orchestrator.cli import parser
+from orchestrator.cli import argument_parser
 from orchestrator.client import registry
 from orchestrator.config import keys as config_keys
 from orchestrator.model import Agent
@@ -85,7 +85,7 @@ class Usage(NamedTuple):
 
 def known_commands() -> dict[str, Usage]:
     """Return what each command of the program takes, by its words; "orchestrator" for none."""
-    return {words: _usage(command) for words, command in _commands(parser.whole(), "")}
+    return {words: _usage(command) for words, command in _commands(argument_parser.whole(), "")}
 
 
 def _commands(

@@ -18,7 +18,7 @@ from conftest import git
 from harness import World
 
 from orchestrator.config import load
-from orchestrator.git import repository, work_branch
+from orchestrator.git import repository, stashes, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, PullRequest, Retention
 from orchestrator.project import agent_memory, events, run_record
@@ -29,7 +29,8 @@ from orchestrator.system import files, locks
 from orchestrator.system import process as processes
 from orchestrator.tasks import file_store, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.upkeep import clean, retention
+from orchestrator.upkeep import branches as merged_branches
+from orchestrator.upkeep import clean, leftovers, retention
 
 world = harness.world
 
@@ -248,7 +249,7 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     events.append(project, NOW, "older")
     events.rotate(project, 1)
     events.append(project, NOW, "newer")
-    opened = events._open
+    opened = events.opened
 
     def slowly(path: str) -> Any:
         found = opened(path)
@@ -256,7 +257,7 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
             assert events.rotate(project, 1)
         return found
 
-    monkeypatch.setattr(events, "_open", slowly)
+    monkeypatch.setattr(events, "opened", slowly)
     assert told(project) == ["newer"]
 
 
@@ -391,7 +392,7 @@ def test_of_very_many_merged_branches_the_oldest_go_early_if_the_base_has_their_
     cleaned: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "MOST_BRANCHES", 2)
-    monkeypatch.setattr(clean, "MOST_BRANCHES", 2)
+    monkeypatch.setattr(merged_branches, "MOST_BRANCHES", 2)
     root = Path(cleaned.root)
     git(root, "checkout", "--quiet", "-b", "agent/T0-squashed")
     git(root, "commit", "--quiet", "--allow-empty", "--message", "More")
@@ -504,7 +505,7 @@ def test_what_killed_processes_left_goes_the_next_day(cleaned: Layout) -> None:
     young = [Path(where, ".other.json.4712.tmp") for where in wheres]
     for path in (*old, *young):
         path.touch()
-        os.utime(path, (0, NOW - (clean.ABANDONED + 1 if path in old else 10)))
+        os.utime(path, (0, NOW - (leftovers.ABANDONED + 1 if path in old else 10)))
     base = Path(cleaned.cache, "base-20260101T000000Z-bbbbbb")
     git(root, "worktree", "add", "--quiet", "--detach", str(base), "main")
     (base / "made by a check").touch()
@@ -513,6 +514,32 @@ def test_what_killed_processes_left_goes_the_next_day(cleaned: Layout) -> None:
     assert [path for path in young if not path.exists()] == []
     assert not base.exists()
     assert len(git(root, "worktree", "list").splitlines()) == 1
+
+
+def test_held_stashes_of_a_run_that_ended_without_a_comparison_are_let_go(cleaned: Layout) -> None:
+    root = Path(cleaned.root)
+
+    def held() -> list[str]:
+        return [name.split("/")[3] for name in repository.refs(cleaned.root, stashes.HELD)]
+
+    (root / "README.md").write_text("changed")
+    git(root, "stash", "push", "--quiet")
+    [kept] = stashes.current(cleaned.root)
+    for run_id in ("R1", "R2"):
+        stashes.hold(cleaned.root, run_id, [kept])
+    agent_memory.write(cleaned, AGENT, AgentState(run="R2"))
+    retention.after_run(cleaned, [], NOW)
+    assert held() == ["R2"]
+    # An agent took the stash away, and its run was settled without a look at the stashes.
+    git(root, "stash", "drop", "--quiet")
+    agent_memory.write(cleaned, AGENT, AgentState())
+    after_days(cleaned, 2)
+    assert held() == ["R2"]
+    [item] = leftovers.found(cleaned, NOW)
+    assert f"to get it back: git stash store {kept}" in item.why
+    git(root, "stash", "store", kept)
+    after_days(cleaned, 4)
+    assert held() == []
 
 
 def test_long_logs_begin_anew_but_not_one_that_is_being_written_to(cleaned: Layout) -> None:

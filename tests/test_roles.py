@@ -294,7 +294,7 @@ def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hosti
     for text in (prompts.instructions(given), prompts.prompt(given)):
         blocks, outside = quoted(text)
         evil = [line for line in outside.split("\n") if "EVIL" in line]
-        inline = ("- Its branch: `", "By `", "**Decided**: a person settled this finding at `")
+        inline = ("- Its branch: `", "By `", "**Decided**: a person closed this finding at `")
         assert all(line.startswith(inline) for line in evil)
         assert any("EVIL" in block for block in blocks)
 

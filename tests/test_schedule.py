@@ -383,6 +383,7 @@ def test_a_link_puts_the_program_on_the_path_and_goes_on_request(world: World) -
     done = world.ok("init", "--link")
     assert f"{link} (a link; undo: orchestrator init --no-link)" in done.out
     assert "~/.local/bin is not on your PATH" in done.err
+    assert "`init --link` puts it on your PATH" not in done.out, "the link is there already"
     assert os.readlink(link) == str(launcher(world))
     said = subprocess.run((link, "--version"), cwd="/", env={}, capture_output=True, text=True)
     assert said.stdout == f"orchestrator {__version__}\n"

@@ -427,6 +427,16 @@ def test_a_program_that_is_not_there_is_named_before_anything_runs(
     assert "npm" in found[0]["message"]
 
 
+def test_a_project_without_a_known_tool_is_told_to_name_its_test_command(
+    repo: Path, cli: Cli
+) -> None:
+    assert "No command is proposed for `checks`" in cli("init", "--no-commands").out
+    assert "No command is proposed for `checks`" in cli("init", "--yes").out
+    config = repo / ".orchestrator" / "agents.yaml"
+    config.write_text(config.read_text().replace("checks: []", "checks: [make test]"))
+    assert "No command is proposed" not in cli("init").out
+
+
 def test_with_yes_the_lines_are_written_once_and_comments_stay(javascript: Path, cli: Cli) -> None:
     before = cli("init", "--no-commands")
     assert before.code == 0

@@ -19,7 +19,7 @@ from real_client import require_client
 from test_roles import variables
 
 from orchestrator import model
-from orchestrator.cli import parser, tuning
+from orchestrator.cli import command_line, parser, tuning
 from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
@@ -118,7 +118,7 @@ def test_arguments_are_hinted_at_exactly_where_they_are_used(skill: Skill) -> No
 def parsed(command: str) -> None:
     """Give a command to the command line's own parser. Raises UsageError."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
-    parser.parse(words)
+    command_line.parse(words)
 
 
 @every

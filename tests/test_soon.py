@@ -13,7 +13,7 @@ import pytest
 from harness import World, wait_until
 from test_schedule import add_crontab
 
-from orchestrator.cli import parser
+from orchestrator.cli import argument_parser, parser
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.pulls import states
@@ -33,7 +33,7 @@ ASKING = {
 
 
 def test_every_command_that_gives_the_agents_work_starts_a_tick() -> None:
-    parser.whole()
+    argument_parser.whole()
     found = {
         words
         for words, (_, _, arguments) in parser.COMMANDS.items()

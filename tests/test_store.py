@@ -17,7 +17,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task
 from orchestrator.system import files
-from orchestrator.tasks import file_store, history
+from orchestrator.tasks import history, stored_file
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Malformed
 
@@ -146,12 +146,28 @@ def test_a_task_that_moves_behind_every_look_is_found(
             os.rename(path, path := os.path.join(layout.state(target), "T1.md"))
         return file_store_summary(where, state)
 
-    file_store_summary = file_store._summary
-    monkeypatch.setattr(file_store, "_summary", moving)
+    file_store_summary = stored_file.summary
+    monkeypatch.setattr(stored_file, "summary", moving)
     assert store.find("T1").state == "done"
     os.unlink(path)
     with pytest.raises(NotFound):
         store.find("T1")
+
+
+@pytest.mark.parametrize("size", [0, 1 << 15])
+def test_an_edit_that_leaves_size_and_time_is_seen(
+    layout: Layout, store: FileStore, size: int
+) -> None:
+    """What a process remembers of a content does not stand for another content."""
+    body = b"x" * size
+    path = put(layout, "incoming", "T1.md", b"# [T1] One\nROLE: implement\n\n" + body)
+    at = os.stat(path).st_mtime_ns
+    found = store.find("T1")
+    assert (found.title, store.read(found).title) == ("One", "One")
+    Path(path).write_bytes(b"# [T1] Two\nROLE: implement\n\n" + body)
+    os.utime(path, ns=(at, at))
+    found = store.find("T1")
+    assert (found.title, store.read(found).title) == ("Two", "Two")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")

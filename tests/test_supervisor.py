@@ -10,13 +10,16 @@ from pathlib import Path
 
 import harness
 import pytest
+import runs
 from conftest import git as sh
 from harness import World, shadow, wait_until
 
 from benchmarks import waiting_supervisor
 from orchestrator.git import drivers, settings
-from orchestrator.run import conclude, prepare, supervisor
-from orchestrator.run.journal import Journal
+from orchestrator.layout import Layout
+from orchestrator.project import run_record
+from orchestrator.run import conclude, launch, prepare, supervisor
+from orchestrator.run.journal import Journal, Plan
 
 world = harness.world
 
@@ -54,6 +57,25 @@ def test_a_forged_time_hides_a_driver_only_until_the_next_stage(repo: Path) -> N
     os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
     settings.forget()
     assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("two")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [(("/nowhere/x",), "/nowhere/x: No such file or directory"), (("x\0",), "ValueError")],
+)
+def test_a_child_that_could_not_become_the_client_says_why(
+    tmp_path: Path, argv: tuple[str, ...], said: str
+) -> None:
+    folder = runs.lay_out(Layout(str(tmp_path)), "a", "R1", status="starting")
+    found = run_record.read(str(folder))
+    assert found is not None
+    journal = Journal(str(folder), found)
+    launch.start(journal, Plan(argv, str(tmp_path), {}))
+    client = journal.record.client
+    assert client is not None
+    os.waitpid(client.pid, 0)
+    # With this, nothing is charged (`outcomes.without_result`).
+    assert said in (client.start_error or "")
 
 
 @pytest.mark.parametrize("stage", ["starting", "concluding"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import TaskFileError
 from orchestrator.model import Entry, Task, parse_time
 from orchestrator.tasks import header, history, task_file
-from orchestrator.tasks.history import HEADING, MARKER, append
+from orchestrator.tasks.history import HEADING, MARKER, NAME_REFUSED, append
 from orchestrator.tasks.task_file import TaskFile, new, parse
 
 SEED = b"""# [TASK-a1b2c3d4] Add input validation
@@ -597,6 +597,17 @@ REQUEUED: Event = (
                 ("review", {"run": "p", "verdict": "approved", "kind": "person"}),
             )
         ),
+        # The next claim asks for it: the branch gets another name.
+        *(
+            ([("blocked", {"reason": NAME_REFUSED}), end], {"reason": NAME_REFUSED})
+            for end in (
+                ("answered", {"text": "A"}),
+                ("retried", {}),
+                ("moved", {"from": "blocked", "to": "incoming"}),
+            )
+        ),
+        ([("blocked", {"reason": NAME_REFUSED}), ("answered", {}), CLAIMED], {"reason": None}),
+        ([("blocked", {"reason": "ref_broken"}), ("answered", {})], {"reason": None}),
         ([("cancelled", {"reason": "not needed"})], {"reason": "cancelled", "error": "not needed"}),
         ([CLAIMED, ("moved", {"from": "claimed", "to": "incoming"})], {"claimed_by": None}),
         (

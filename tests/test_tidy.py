@@ -28,7 +28,7 @@ from orchestrator.system import process as processes
 from orchestrator.system.locks import Lock
 from orchestrator.tasks import task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import branches, clean
 from orchestrator.upkeep.clean import Item
 
 world = harness.world
@@ -448,5 +448,5 @@ def test_hundreds_of_branches_are_judged_with_a_handful_of_questions_to_git(
 
     for module in (call, repository):
         monkeypatch.setattr(module, "run", counting)
-    assert len(clean.branches(quiet, CONFIG, [])) == 300
+    assert len(branches.judged(quiet, CONFIG, [])) == 300
     assert len(asked) < 10, json.dumps(asked)

@@ -18,12 +18,12 @@ from test_history import HOUR, NOON, ended, told
 
 from orchestrator import idle
 from orchestrator.account import ledger, spans
-from orchestrator.cli import context, extra
+from orchestrator.cli import context
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord
-from orchestrator.system import files
+from orchestrator.system import extras, files
 
 Cli = Callable[..., Done]
 
@@ -273,7 +273,7 @@ def test_a_wrong_variable_is_told(
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/bin/python")  # no environment of the launcher
     with pytest.raises(OrchestratorError) as caught:
-        extra.install("otel", ["no_such_library.sdk"], "traces")
+        extras.install("otel", ["no_such_library.sdk"], "traces")
     assert "orchestrator-agents[otel]" in (caught.value.hint or "")
 
 

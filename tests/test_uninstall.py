@@ -46,7 +46,7 @@ def test_only_the_queue_its_history_and_the_configuration_are_left(world: World)
     assert "the transcripts and records of 2 runs of impl-1" in done.out
     assert world.git("worktree", "list").count("\n") == 0
     # What an agent had not committed is where the output says, and its branches are still there.
-    assert "branches: 2, rescued states: 1" in done.out
+    assert "branches: 2, rescue refs: 1" in done.out
     [rescued] = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator").split()
     assert world.git("show", f"{rescued}:precious.txt") == "kept"
     assert world.git("status", "--porcelain") == "?? .orchestrator/"
@@ -78,7 +78,7 @@ def test_a_project_where_nothing_happened_is_as_it_was(world: World) -> None:
     assert not world.home_folder.exists()
     assert "stay in" not in done.out
     assert world.git("status", "--porcelain") == ""
-    assert "nothing to change" in world.ok("init", "--uninstall").out
+    assert "nothing to remove" in world.ok("init", "--uninstall").out
 
 
 @pytest.mark.parametrize("is_committed", [True, False])

@@ -14,7 +14,14 @@ from conftest import git as sh
 from conftest import tree
 
 from orchestrator.errors import GitError
-from orchestrator.git import aside, repository, worktree, worktree_commands
+from orchestrator.git import (
+    aside,
+    repository,
+    task_branch,
+    worktree,
+    worktree_commands,
+    worktree_list,
+)
 from orchestrator.system import disk
 
 BRANCH = "agent/T1-fix-it"
@@ -55,7 +62,7 @@ class Agent:
         if not fresh and worktree.preserve(path, None, f"{run}-before").dirty:
             worktree_commands.clean(path)
         if branch is not None:
-            worktree.take_up_branch(root, path, branch, base, ours, theirs)
+            task_branch.take_up(root, path, branch, base, ours, theirs)
         elif not fresh:
             worktree_commands.detach(path, base)
 
@@ -222,9 +229,19 @@ def test_a_throw_away_worktree_is_gone_afterwards_whatever_happened(
 
 def test_a_worktree_with_nothing_to_keep_makes_no_ref(agent: Agent) -> None:
     path = str(agent.path)
-    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
+    assert worktree.preserve(path, BRANCH, "R1") == (
+        None,
+        False,
+        head(agent.path),
+        head(agent.path),
+    )
     commit(agent.path)
-    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
+    assert worktree.preserve(path, BRANCH, "R1") == (
+        None,
+        False,
+        head(agent.path),
+        head(agent.path),
+    )
     assert rescued(agent.repo) == {}
 
 
@@ -314,7 +331,7 @@ def test_a_branch_below_the_tasks_branch_is_named_and_stops_only_this_task(agent
     made = commit(agent.path)
     assert agent.end() == f"{RESCUE}R1"
     assert rescued(agent.repo) == {"R1": made}
-    with pytest.raises(worktree.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
+    with pytest.raises(task_branch.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
         agent.begin()
     agent.begin("agent/T2-next")
     sh(agent.repo, "branch", "-m", f"{BRANCH}/inner", "other")
@@ -650,7 +667,7 @@ def test_a_run_that_was_killed_lets_the_next_agent_have_its_branch(agent: Agent)
 def test_a_finished_run_leaves_the_branch_to_any_agent(agent: Agent) -> None:
     tip = commit(agent.path)
     agent.end()
-    assert worktree_commands.holder_of(str(agent.repo), BRANCH) is None
+    assert worktree_list.holder_of(str(agent.repo), BRANCH) is None
     for name in ("impl-2", "impl"):
         other = Agent(agent.repo, name)
         other.begin()
@@ -663,7 +680,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
 ) -> None:
     agent.end()
     sh(agent.repo, "checkout", "--quiet", BRANCH)
-    with pytest.raises(worktree.BranchHeld) as refused:
+    with pytest.raises(task_branch.BranchHeld) as refused:
         agent.begin()
     assert BRANCH in refused.value.message
     assert str(agent.repo) in refused.value.message
@@ -671,7 +688,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
     sh(agent.repo, "checkout", "--quiet", "main")
     linked = tmp_path / "look"
     sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
-    with pytest.raises(worktree.BranchHeld):
+    with pytest.raises(task_branch.BranchHeld):
         agent.begin()
     assert repository.current_branch(str(linked)) == BRANCH
 
@@ -750,3 +767,30 @@ def test_no_link_in_the_agents_branch_lets_a_file_out_of_the_worktree(
 def test_without_the_file_nothing_is_brought(agent: Agent) -> None:
     assert worktree.bring_included(str(agent.repo), str(agent.path)) == []
     assert include(agent, "# nothing\n\n") == []
+
+
+# --- letting a branch go -------------------------------------------------------------------------
+
+
+def test_head_lets_its_branch_go_as_git_would(agent: Agent) -> None:
+    path = str(agent.path)
+    commit(agent.path)
+    at = head(agent.path)
+    assert worktree_commands.let_go(path, at)
+    assert worktree_commands.state(path) == (at, None, False)
+    assert sh(agent.path, "rev-parse", BRANCH) == at
+    assert worktree_commands.let_go(path, at)
+
+
+def test_git_has_to_detach_where_the_files_do_not_say_it_plainly(agent: Agent) -> None:
+    path, own = str(agent.path), worktree_commands.own_folder(str(agent.path))
+    at, before = head(agent.path), sh(agent.path, "rev-parse", f"{BRANCH}~0")
+    assert not worktree_commands.let_go(path, "1" * 40)  # the branch is elsewhere
+    lock = Path(own or "", "HEAD.lock")
+    lock.touch()
+    assert not worktree_commands.let_go(path, at)
+    lock.unlink()
+    sh(agent.path, "pack-refs", "--all")
+    assert not worktree_commands.let_go(path, at)
+    assert worktree_commands.state(path).branch == BRANCH
+    assert sh(agent.path, "rev-parse", BRANCH) == before

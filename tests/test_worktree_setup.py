@@ -21,7 +21,7 @@ from orchestrator.guard.user_commands import Checker, Stopped
 from orchestrator.model import Agent, Config, Hooks, Setup
 from orchestrator.project import worktree_setup
 from orchestrator.project.worktree_setup import SetUpFailed, Site
-from orchestrator.system import files, process
+from orchestrator.system import long_log, process
 
 world = harness.world
 
@@ -243,7 +243,7 @@ def test_the_output_of_a_command_does_not_fill_the_disk(
     monkeypatch.setattr(user_commands, "MOST_LOGGED", most)
     many = f"head -c {3 * most} /dev/zero | tr '\\0' x"
     waits = f"until test $(wc -c < {place.log}) -lt {5 * most // 2}; do sleep 0.05; done"
-    # What is written during a cut may be lost, so the last lines come after the last cut by size.
+    # The last lines come after the last cut by size: see `long_log.shorten`.
     some = f"head -c {most // 2} /dev/zero | tr '\\0' x"
     said = f"echo first; {many}; {waits}; touch {was_cut}; {some}; echo; echo last"
     checker = place.site.checker
@@ -255,7 +255,7 @@ def test_the_output_of_a_command_does_not_fill_the_disk(
     assert text.startswith(b"$ echo before\nbefore\n$ echo first")
     assert b"\nfirst\nxxx" in text
     assert text.endswith(b"x\nlast\n")
-    assert text.count(files.LEFT_OUT) == 1
+    assert text.count(long_log.LEFT_OUT) == 1
     failure = checker.run(f"{many}; {waits}; {some}; echo; echo boom; exit 3", str(place.repo))
     assert failure is not None
     assert failure.output.endswith("x\nboom\n")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
-from orchestrator.git import repository, rescued, worktree_commands
+from orchestrator.git import repository, rescued, worktree_commands, worktree_list
 from orchestrator.layout import Layout
 
 #: Entries of a worktree's history of HEAD that are looked at.
@@ -46,7 +46,7 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     """Look at every worktree and rescue ref; `at_work` has the worktrees in which a run works."""
     findings: list[Finding] = []
     failures: list[str] = []
-    for path in worktree_commands.listed(layout.root):
+    for path in worktree_list.listed(layout.root):
         if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
             failures.append(f"{path}: its .git names another repository")
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
@@ -42,19 +41,12 @@ def total(runs: Iterable[EndedRun]) -> Row:
     return _rounded(found)
 
 
-def costliest(runs: Iterable[EndedRun], key: Literal["run", "task"]) -> Row | None:
-    """Return the run or the task that cost most, and its cost in US dollars.
-
-    Return None if no run has a cost.
-    """
-    totals: defaultdict[str, float] = defaultdict(float)
-    for run in runs:
-        if name := getattr(run.told, key):
-            totals[name] += run.told.cost_usd or 0.0
-    if not any(totals.values()):
+def costliest(runs: Iterable[EndedRun]) -> Row | None:
+    """Return the run that cost most, and its cost in US dollars; None if no run has a cost."""
+    most = max(runs, key=lambda run: run.told.cost_usd or 0.0, default=None)
+    if most is None or not most.told.cost_usd:
         return None
-    name = max(totals, key=lambda each: totals[each])
-    return {key: name, "cost_usd": round(totals[name], 6)}
+    return {"run": most.told.run, "cost_usd": round(most.told.cost_usd, 6)}
 
 
 def _row(key: str) -> Row:

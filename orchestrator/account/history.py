@@ -21,7 +21,7 @@ from orchestrator.model import iso, parse_time
 Row = dict[str, Any]
 DAY = 86_400
 #: The verdicts of runs that did their work, and of runs that worked and did not get it done. Runs
-#: that others ended (a person, a limit, a fault of the system) say nothing about success.
+#: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
 #: Verdicts of reviews: their tasks are not work that somebody asked for.
@@ -46,49 +46,38 @@ class Span(NamedTuple):
     #: The run's verdict; None if it is at work.
     outcome: str | None
     cost_usd: float | None = None
+    #: The host that has, or had, the run; None without a shared queue.
+    host: str | None = None
 
     def row(self) -> Row:
         """Return the run as `history --json` shows it."""
+        names = ("run", "task", "outcome", "cost_usd", *(("host",) if self.host else ()))
         times = {"started": iso(self.started), "ended": iso(self.ended)}
-        return {
-            name: getattr(self, name) for name in ("run", "task", "outcome", "cost_usd")
-        } | times
+        return {name: getattr(self, name) for name in names} | times
 
 
 class Facts:
-    """What the events say about tasks, and about runs at work; `watched` fills it."""
+    """What the events say about tasks. Events are noted in their order."""
 
-    def __init__(self, at_work: Collection[str]) -> None:
-        self._at_work = at_work
+    def __init__(self, told: Iterable[Mapping[str, object]] = ()) -> None:
         #: By task, as the events have the times: added, finished, merged (the last time), failed.
         self.added: dict[str, str] = {}
         self.done: dict[str, str] = {}
         self.merged: dict[str, str] = {}
         self.failed: dict[str, str] = {}
         #: The runs that delivered a pull request of a task: each delivery is a round of review.
-        self.rounds: defaultdict[str, set[str]] = defaultdict(set)
+        self.rounds: dict[str, list[str]] = {}
         self.reviews: set[str] = set()
-        #: The runs at work.
-        self.begun: list[Span] = []
-
-    def watched(self, told: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
-        """Yield the events as they come, and remember what they say: one pass over the file."""
         for event in told:
-            word, task, at = event.get("event"), event.get("task"), event.get("at")
-            if word == START:
-                if event.get("run") in self._at_work:
-                    self._begin(event)
-            elif word == "review_wanted":
-                self.reviews.add(str(event.get("review")))
-            elif isinstance(task, str) and isinstance(at, str):
-                self._note(event, str(word), at, task)
-            yield event
+            self.note(event)
 
-    def _begin(self, event: Mapping[str, object]) -> None:
-        at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
-        if at is not None and isinstance(agent, str):
-            known = task if isinstance(task, str) else None
-            self.begun.append(Span(str(event.get("run")), agent, known, at, None, None))
+    def note(self, event: Mapping[str, object]) -> None:
+        """Remember what an event says."""
+        word, task, at = event.get("event"), event.get("task"), event.get("at")
+        if word == "review_wanted":
+            self.reviews.add(str(event.get("review")))
+        elif word != START and isinstance(task, str) and isinstance(at, str):
+            self._note(event, str(word), at, task)
 
     def _note(self, event: Mapping[str, object], word: str, at: str, task: str) -> None:
         state = event.get("state") if word in ("moved", "followed") else None
@@ -103,17 +92,38 @@ class Facts:
         elif word == "finish" or state == "done":
             self.failed.pop(task, None)
             self.done[task] = at
-            if event.get("pr"):
-                self.rounds[task].add(str(event.get("run")))
+            run = str(event.get("run"))
+            if event.get("pr") and run not in self.rounds.setdefault(task, []):
+                self.rounds[task].append(run)
         elif word == "fail" or state == "failed":
             self.failed[task] = at
         elif word == "retried" or state == "incoming":
             self.failed.pop(task, None)
 
-    def times(self, of: Mapping[str, str]) -> dict[str, float]:
-        """Return times of tasks in epoch seconds, without those of reviews."""
-        found = {task: parse_time(at) for task, at in of.items() if task not in self.reviews}
-        return {task: at for task, at in found.items() if at is not None}
+    def times(self, of: Mapping[str, str], start: float) -> dict[str, float]:
+        """Return the times of tasks since `start` (epoch seconds), without those of reviews."""
+        oldest = iso(start) or ""
+        found = {
+            task: parse_time(at)
+            for task, at in of.items()
+            # Times as the events have them are compared as they are: most are before the period.
+            if (at >= oldest or len(at) != len(oldest) or at[-1] != "Z")
+            and task not in self.reviews
+        }
+        return {task: at for task, at in found.items() if at is not None and at >= start}
+
+    def kept(self) -> object:
+        """Return the value for JSON that `again` reads."""
+        return {**vars(self), "reviews": sorted(self.reviews)}
+
+    @classmethod
+    def again(cls, kept: Any) -> Facts:
+        """Return the facts that `kept` was made from. Raises KeyError and TypeError."""
+        made = cls()
+        for name in vars(made):
+            setattr(made, name, kept[name])
+        made.reviews = set(made.reviews)
+        return made
 
 
 class History(NamedTuple):
@@ -133,21 +143,40 @@ def collect(
     end: float,
     at_work: Collection[str],
     begins: float | None = None,
+    facts: Facts | None = None,
 ) -> History:
     """Return the history between two times (epoch seconds), from events in their order.
 
     `at_work` has the runs that work now. A run without an end that is not among them is left out:
     the event that tells how it ended comes with the next tick. `begins` is the time of the oldest
     event of all, if `told` has only some events. A day that ended before it is left out: what
-    happened on it is not known.
+    happened on it is not known. With `facts`, `told` needs only the ends and starts of runs.
     """
-    facts = Facts(at_work)
-    found = ledger.collect(facts.watched(told), start)
+    seen = Facts() if facts is None else facts
+    begun: list[Span] = []
+
+    def watched() -> Iterator[Mapping[str, object]]:
+        for event in told:
+            if facts is None:
+                seen.note(event)
+            if event.get("event") == START and event.get("run") in at_work:
+                begun.extend(_begun(event))
+            yield event
+
+    found = ledger.collect(watched(), start)
     runs = [run for run in found.runs if run.ended < end]
-    lanes = _lanes(found.runs, facts.begun, start, end)
+    lanes = _lanes(found.runs, begun, start, end)
     edges = days(start, end)
     begins = found.begins if begins is None else begins
-    return History(lanes, _known(_days(runs, facts, edges), edges, begins), begins)
+    return History(lanes, _known(_days(runs, seen, edges), edges, begins), begins)
+
+
+def _begun(event: Mapping[str, object]) -> Iterator[Span]:
+    at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
+    if at is not None and isinstance(agent, str):
+        known = task if isinstance(task, str) else None
+        host = str(event["host"]) if event.get("host") else None
+        yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -171,9 +200,8 @@ def _lanes(
         told = run.told
         known.add(told.run)
         began = run.ended if run.started is None else run.started
-        lanes[told.agent].append(
-            Span(told.run, told.agent, told.task, began, run.ended, told.verdict, told.cost_usd)
-        )
+        ends = (began, run.ended, told.verdict, told.cost_usd, told.host)
+        lanes[told.agent].append(Span(told.run, told.agent, told.task, *ends))
     for span in begun:
         if span.run not in known:
             lanes[span.agent].append(span)
@@ -196,18 +224,19 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
     found = [_run_figures(each) for each in by_day]
-    added = facts.times(facts.added)
     tasks = {
-        "added": _by_day(added, edges),
-        "done": _by_day(facts.times(facts.done), edges),
-        "merged": _by_day(facts.times(facts.merged), edges),
-        "failed": _by_day(facts.times(facts.failed), edges),
+        name: _by_day(facts.times(getattr(facts, name), edges[0]), edges)
+        for name in ("added", "done", "merged", "failed")
     }
     for place, row in enumerate(found):
         row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
         row |= {name: len(days[place]) for name, days in tasks.items()}
         for name in ("done", "merged"):
-            took = [at - added[task] for task, at in tasks[name][place].items() if task in added]
+            took = [
+                at - added
+                for task, at in tasks[name][place].items()
+                if (added := parse_time(facts.added.get(task, ""))) is not None
+            ]
             row[f"seconds_to_{name}"] = round(median(took), 1) if took else None
         merged = tasks["merged"][place]
         rounds = [len(facts.rounds[task]) for task in merged if task in facts.rounds]

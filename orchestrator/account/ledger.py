@@ -10,8 +10,6 @@ from orchestrator.model import ModelUse, iso, parse_time
 from orchestrator.project import events
 from orchestrator.system import records
 
-#: Bytes of the newest events that are read: both files at the default of `retention.events_mb`.
-MOST_READ = 64 << 20
 #: Bytes of the newest events that are read first if only the newest runs are wanted.
 FEW = 128 << 10
 #: The events that end a run.
@@ -41,6 +39,8 @@ class Told(NamedTuple):
     base: str | None = None
     head: str | None = None
     checks: tuple[str, ...] = ()
+    #: The host that had the run; None without a shared queue.
+    host: str | None = None
     #: What each model cost, if it was more than one.
     models: Mapping[str, ModelUse] = {}
 
@@ -67,6 +67,7 @@ class EndedRun(NamedTuple):
             "input_tokens": told.input_tokens,
             "output_tokens": told.output_tokens,
             "model": told.model,
+            **({"host": told.host} if told.host else {}),
         }
 
 
@@ -78,7 +79,7 @@ class Ledger(NamedTuple):
     begins: float | None
 
 
-def read(layout: Layout, since: float = 0.0, most: int = MOST_READ) -> list[EndedRun]:
+def read(layout: Layout, since: float = 0.0, most: int = events.MOST_READ) -> list[EndedRun]:
     """Return the runs that ended at or after `since` (seconds since the epoch), oldest first.
 
     Only the newest `most` bytes of the events are read.
@@ -94,17 +95,19 @@ def newest(
 
     Without more of them than `number`, all are returned.
     """
-    recent = list(filter(fits, read(layout, since, FEW)))
-    is_enough = len(recent) > number
+    most = FEW
+    while len(recent := list(filter(fits, read(layout, since, most)))) <= number:
+        if most >= events.MOST_READ:
+            return recent, False
+        most *= 2
     # The oldest of the newest runs says where they begin.
-    begin = recent[-number].ended if is_enough else since
-    found = list(filter(fits, read(layout, begin)))
-    return found[-number:], is_enough or len(found) > number
+    found = list(filter(fits, read(layout, recent[-number].ended)))
+    return found[-number:], True
 
 
 def begins(layout: Layout) -> float | None:
     """Return the time of the oldest event that is kept (epoch seconds); None without events."""
-    told = events.read(layout, MOST_READ, of_all_hosts=True)
+    told = events.read(layout, events.MOST_READ, of_all_hosts=True)
     return next(
         (at for event in told if (at := parse_time(str(event.get("at")))) is not None), None
     )

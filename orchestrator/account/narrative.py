@@ -7,7 +7,7 @@ from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
-from orchestrator.git import repository
+from orchestrator.git import ranges, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso
 from orchestrator.project import events
@@ -48,16 +48,17 @@ def collect(
     """Return what happened between two times (seconds since the epoch)."""
     prs = states.known(layout, config)
     told = list(
-        events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
+        events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
     )
     runs = ledger.collect(told, since).runs
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
     ends = account.ends(runs, told, since, of_tasks)
     ran = ticks.look(layout, since, now)
+    store = stores.of_project(layout)
     value: Row = {
         "from": iso(since),
         "to": iso(now),
-        "delivered": [_delivered(layout, row) for row in ends.delivered],
+        "delivered": _delivered(layout, ends.delivered),
         "merged": ends.merged,
         "failed": ends.failed,
         "waiting": [
@@ -77,10 +78,11 @@ def collect(
             ],
         },
         "history_begins": iso(ledger.begins(layout)),
+        # The ticks and the rescue refs are of this host, everything else is of all hosts.
+        **({"host": store.host} if store.host else {}),
     }
     titles = {pr.task: pr.title for pr in prs or () if pr.task}
     # The records of older pull requests are not read: the task knows its title, too.
-    store = stores.of_project(layout)
     for row in (*ends.delivered, *ends.merged):
         if row["task"] not in titles and (task := stores.found(store, row["task"])):
             titles[task.id] = task.title
@@ -89,16 +91,26 @@ def collect(
     return Report(value, "".join(f"{line}\n" for line in lines))
 
 
-def _delivered(layout: Layout, row: Row) -> Row:
-    """Return a delivery as `report --json` shows it, without commits that git no longer has."""
-    commits = []
-    if row["base"] and row["head"]:
-        try:
-            commits = repository.subjects(layout.root, row["base"], row["head"], MOST_COMMITS)
-        except OrchestratorError:
-            commits = []
-    shown = [{"commit": commit, "subject": subject} for commit, subject in commits]
-    return {"task": row["task"], "pr": row["pr"], "commits": shown, "checks": row["checks"]}
+def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
+    """Return deliveries as `report --json` shows them, without commits that git no longer has."""
+    of = {row["task"]: (row["base"] or "", row["head"] or "") for row in rows}
+    try:
+        known = ranges.subjects(layout.root, of.values(), MOST_COMMITS)
+    except OrchestratorError:
+        known = {}
+    return [
+        {
+            "task": row["task"],
+            "pr": row["pr"],
+            "commits": [
+                {"commit": commit, "subject": subject}
+                for commit, subject in known.get(of[row["task"]], ())
+            ],
+            "checks": row["checks"],
+            **({"host": row["host"]} if "host" in row else {}),
+        }
+        for row in rows
+    ]
 
 
 def _rescued(layout: Layout, since: float) -> list[Row]:
@@ -139,10 +151,11 @@ def _markdown(
         f"- {row['task']}: {inline(row['reason'] or 'no reason given', 200)}"
         for row in value["failed"]
     ))  # fmt: skip
-    yield from _section("Rescued", (
+    here = f" on the host {value['host']}" if "host" in value else ""
+    yield from _section(f"Rescued{here}", (
         f"- {row['ref']}; to show it: git show {row['ref']}" for row in value["rescued"]
     ))  # fmt: skip
-    yield from _section("The scheduler", _tick_lines(ran))
+    yield from _section(f"The scheduler{here}", _tick_lines(ran))
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -156,7 +169,8 @@ def _title(task: str, titles: dict[str, str]) -> str:
 
 
 def _delivery_lines(row: Row, titles: dict[str, str]) -> Iterator[str]:
-    yield f"- {row['task']}, pull request {row['pr']}{_title(row['task'], titles)}"
+    where = f" (on {row['host']})" if row.get("host") else ""
+    yield f"- {row['task']}, pull request {row['pr']}{where}{_title(row['task'], titles)}"
     for each in row["commits"]:
         yield f"  - {each['commit'][:12]} {inline(each['subject'], 100)}"
     passed = ", ".join(map(inline, row["checks"]))

@@ -46,6 +46,7 @@ def ends(
                 "base": each.base,
                 "head": each.head,
                 "checks": list(each.checks),
+                **({"host": each.host} if each.host else {}),
             }
     merged: dict[str, Row] = {}
     failed: dict[str, Row] = {}

@@ -21,7 +21,7 @@ Value = str | int | float | bool | list[str]
 Attributes = Mapping[str, Value]
 #: Verdicts of runs that ended with an error.
 ERRORS = ("failed", "system_fault", "interrupted")
-#: Attributes that have a name in OpenTelemetry's conventions; the others begin with ours.
+#: Attributes with a name in OpenTelemetry's conventions; the others begin with `orchestrator.`.
 #: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
 _NAMES = {
     "model": "gen_ai.request.model",

@@ -8,11 +8,10 @@ examples:
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, group
+from orchestrator.cli.parser import Namespace, argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
@@ -58,10 +57,13 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
 @command("agent show", NAME)
 def show(arguments: Namespace) -> None:
     """Show one agent: its settings, ports, last run and totals."""
+    from orchestrator.tick import observe
+
     layout, loaded, rows = _look(arguments)
     agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
-    seconds = round(state.totals.seconds_running, 3)
+    totals = observe.totals(layout).get(agent.name, state.totals)
+    seconds = round(totals.seconds_running, 3)
     details = {
         **next(row for row in rows if row["name"] == agent.name),
         "settings": _settings(agent),
@@ -70,7 +72,7 @@ def show(arguments: Namespace) -> None:
         "last_run": state.last_run,
         "last_reason": state.last_reason,
         "last_finished": iso(state.last_finished),
-        "totals": {**state.totals._asdict(), "seconds_running": seconds},
+        "totals": {**totals._asdict(), "seconds_running": seconds},
         "worktree": layout.worktree(agent.name),
     }
     lines = []
@@ -89,6 +91,8 @@ def _shown(value: object) -> str:
     """Return a value as a person would write it after `key=`."""
     if value is None:
         return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -159,7 +163,7 @@ def set_values(arguments: Namespace) -> None:
     if "=" in name:
         hint = f"`agent set` changes keys of agents only; edit {layout.config}"
         if name.partition("=")[0] in Agent._fields:
-            hint = f"name the agent: {arguments.parser.prog} NAME {shlex.quote(name)}"
+            hint = f"name the agent: {arguments.prog} NAME {shlex.quote(name)}"
         raise UsageError(f"expected the name of an agent, found {name!r}", hint)
     values = _assignments(arguments.settings)
     if not values:

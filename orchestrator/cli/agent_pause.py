@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterator
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout

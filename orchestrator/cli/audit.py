@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 
 from orchestrator.account import audit as account
 from orchestrator.account.audit import Finding
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.text.words import count
 
 #: Files of one finding that are named.

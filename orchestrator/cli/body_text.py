@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.model import Role
@@ -60,7 +61,7 @@ def check_size(data: bytes) -> None:
         raise OrchestratorError("the text is over 1 MiB", hint, code="too_long")
 
 
-def folder_allowed(roles: dict[str, Role]) -> str | None:
+def folder_allowed(roles: Mapping[str, Role]) -> str | None:
     """Return the folder whose files a restricted run may read; None where any file may be read.
 
     A role that cannot read outside its worktree must not do so through `task add`: what it names

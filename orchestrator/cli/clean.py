@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.project import agent_memory
 from orchestrator.upkeep import clean as leftovers
-from orchestrator.upkeep.clean import Item
+from orchestrator.upkeep.item import Item
 
 
 @command(

@@ -6,10 +6,9 @@ The script is made from the parser by shtab. It is static, except that it asks `
 from __future__ import annotations
 
 import argparse
-from argparse import Namespace
 
-from orchestrator.cli import context, output, parser
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli import argument_parser, context, output
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import STATES
 from orchestrator.pulls import states
@@ -37,7 +36,7 @@ def complete(arguments: Namespace) -> None:
     """
     import shtab
 
-    whole = parser.whole()
+    whole = argument_parser.whole()
     _mark(whole, "")
     output.out(shtab.complete(whole, arguments.shell))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.parser import Namespace
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
@@ -80,7 +80,7 @@ def names(arguments: Namespace, given: list[str], noun: str) -> list[str]:
     """
     if bool(given) == arguments.all:
         both = ", not both" if given else ""
-        hint = f"for example: {arguments.parser.prog} --all"
+        hint = f"for example: {arguments.prog} --all"
         raise UsageError(f"name {noun}, or give --all{both}", hint)
     return list(dict.fromkeys(given))
 

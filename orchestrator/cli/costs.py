@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.account import costs as account
-from orchestrator.account import forecast, ledger
+from orchestrator.account import fold, forecast, ledger
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.project import agent_memory
@@ -40,13 +39,12 @@ def costs(arguments: Namespace) -> None:
     """
     layout, now = context.reading(arguments), context.now()
     since = period.start(arguments.since, now)
-    everything = ledger.read(layout)
-    found = [run for run in everything if run.ended >= since]
+    found = ledger.read(layout, since)
     rows = account.rows(found, arguments.by)
     if arguments.csv and not arguments.json:
         output.copy(_csv(arguments.by, rows))
         return
-    begins = ledger.begins(layout)
+    begins, everything = ledger.begins(layout), fold.totals(layout)
     loaded, seen = context.look(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
     waiting = [takes.get(task.role, "") for task in seen.incoming.tasks]
@@ -60,10 +58,10 @@ def costs(arguments: Namespace) -> None:
             "spent_today_usd": round(_spent_today(layout, now), 6),
             "run_usd": loaded.config.budgets.run_usd,
             "task_usd": loaded.config.budgets.task_usd,
-            "costliest_run": account.costliest(found, "run"),
-            "costliest_task": account.costliest(everything, "task"),
+            "costliest_run": account.costliest(found),
+            "costliest_task": everything.costliest_task(),
         },
-        "forecast": forecast.forecast(everything, waiting)._asdict(),
+        "forecast": forecast.forecast(everything.finished(), waiting)._asdict(),
         "history_begins": iso(begins),
     }
     if arguments.json:

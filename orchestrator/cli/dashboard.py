@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from argparse import Namespace
 
-from orchestrator.cli import context, extra, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli import context, output
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.system import extras
 
 #: The libraries of the optional extra `web` that the page imports.
 LIBRARIES = ("starlette", "uvicorn", "pygments")
 
+PORT = "the port on 127.0.0.1 (default: 8765 if it is free, otherwise any free port)"
 EXPORT = "write the page as one HTML file instead (-: to standard output)"
 
 
 @command(
     "dashboard",
-    argument("--port", type=int, metavar="N", help="the port on 127.0.0.1 (default: a free one)"),
+    argument("--port", type=int, metavar="N", help=PORT),
     flag("--open", "open the page in your browser"),
     flag("--read-only", "show everything, change nothing"),
     argument("--export", metavar="FILE", help=EXPORT),
@@ -43,7 +44,7 @@ def dashboard(arguments: Namespace) -> None:
     if not arguments.read_only:
         context.refuse_in_run("only `dashboard --read-only` is allowed")
     layout = context.reading(arguments)
-    extra.install("web", LIBRARIES, "dashboard")
+    extras.install("web", LIBRARIES, "dashboard")
     from orchestrator.cli.served import Served
     from orchestrator.page import server
 

@@ -25,9 +25,9 @@ _LOOK = """
 Look around:  cd {root}
   what was merged         git log --graph --oneline origin/main
   a page in the browser   {program} dashboard --open
-  one look                {program} watch
-  the account             {program} report
-  a task, its history     {program} task show SHOP-1
+  the status, live        {program} watch
+  a report                {program} report
+  a task and its history  {program} task show SHOP-1
   what an agent did       {program} logs impl-agent-1
   agents, checks, limits  less .orchestrator/agents.yaml
   remove the demo         rm -rf {folder}"""

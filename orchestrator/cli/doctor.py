@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command, flag
+from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.text.words import count
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import partial
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
@@ -133,7 +132,7 @@ def _state(layout: Layout, loaded: Settings, task: Task | None, verdict: str) ->
 def explanation(
     layout: Layout, loaded: Settings, subject: str, planned: Plan, moves: Mapping[str, Move]
 ) -> Explanation:
-    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
+    """Explain an agent, a task, or a file of the queue that is not a task. Raises NotFound.
 
     A file is named by its path, its name, or its name without `.md`. `moves` says who moves each
     open pull request next.
@@ -149,7 +148,7 @@ def explanation(
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
             if isinstance(each, Task):
                 return _of_task(layout, loaded, each, planned, moves)
-            step = f"fix or move that file: {each.where}"
+            step = f"{each.hint}: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
     known = [task.id for state in OPEN_STATES for task in listings[state].tasks]

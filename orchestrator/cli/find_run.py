@@ -56,6 +56,9 @@ def find(layout: Layout, subject: str) -> Run | str:
             message = f"{len(found)} runs begin with {subject}: {some}"
             raise OrchestratorError(message, "type more characters of the run id")
     agents = [agent.name for agent in context.settings(layout).config.agents]
+    for run in stores.of_project(layout).elsewhere().runs:
+        if subject == run.agent:
+            return _elsewhere(run.id, str(run.host))
     return (subject not in agents and _run_of_task(layout, subject, agents)) or never
 
 
@@ -76,13 +79,13 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
         if known is None and task.host not in (None, store.host):
-            return f"run {task.run} was on the host {task.host}: see it there, by the same command"
-        return known or _gone(task.run, _last_event(layout, task.run))
+            return _elsewhere(task.run, str(task.host))
+        return known or _gone(layout, task.run)
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)
     if run is None and task is None:
-        if event := _last_event(layout, name):
-            return _gone(name, event)
+        if _last_event(layout, name):
+            return _gone(layout, name)
         tasks = [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
         raise NotFound("agent, task or run", name, [*agents, *tasks])
     return run
@@ -98,10 +101,15 @@ def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
     return next(iter(deque(of_run, maxlen=1)), {})
 
 
-def _gone(run_id: str, told: Mapping[str, Any]) -> str:
-    """Return what the last event of a run says about it; its folder is no longer kept."""
-    if host := told.get("host"):
-        return f"run {run_id} was on the host {host}: see it there, by the same command"
+def _elsewhere(run_id: str, host: str) -> str:
+    return f"run {run_id} is on the host {host}: run the same command there"
+
+
+def _gone(layout: Layout, run_id: str) -> str:
+    """Return what the last event of a run says about it; its folder is not here."""
+    told = _last_event(layout, run_id)
+    if told.get("host") not in (None, stores.of_project(layout).host):
+        return _elsewhere(run_id, str(told["host"]))
     agent, task, verdict = (told.get(key) for key in ("agent", "task", "verdict"))
     of = f" of {agent}" * bool(agent) + f", task {task}" * bool(task)
     ended = f", which ended {verdict}," if verdict else ""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import Any
 
+from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
-from orchestrator.account import ledger
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.model import iso
 from orchestrator.project import agent_memory, events
+from orchestrator.tasks import stores
 from orchestrator.text.words import local, span
 
 DEFAULT_PERIOD = "14d"
@@ -38,11 +38,17 @@ def history(arguments: Namespace) -> None:
     layout, now = context.reading(arguments), context.now()
     start = period.start(arguments.since, now)
     end = period.end(arguments, start, now)
-    names = agent_memory.names(layout)
-    at_work = {run for name in names if (run := agent_memory.read(layout, name).run)}
-    kinds = (*account.KINDS, account.START) if at_work else account.KINDS
-    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=kinds)
-    found = account.collect(told, start, end, at_work, ledger.begins(layout))
+    memories = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
+    at_work = {memory.run: memory.last_started for memory in memories if memory.run}
+    others = stores.of_project(layout).elsewhere().runs
+    at_work |= {run.id: now - (run.age or 0.0) for run in others}
+    kinds = (*ledger.ENDS, account.START) if at_work else ledger.ENDS
+    first = min((at or 0.0 for at in at_work.values()), default=start)
+    told = events.read(
+        layout, events.MOST_READ, of_all_hosts=True, kinds=kinds, since=min(start, first)
+    )
+    begins, facts = ledger.begins(layout), fold.facts(layout)
+    found = account.collect(told, start, end, at_work, begins, facts)
     if arguments.json:
         output.show_json(
             {

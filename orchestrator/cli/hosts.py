@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator import __version__
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import Namespace, command
+from orchestrator.config import compare
 from orchestrator.database import access, this_host
 from orchestrator.layout import Layout
 from orchestrator.model import iso
@@ -14,6 +13,8 @@ from orchestrator.text.words import span
 from orchestrator.tick import problems
 
 Row = json_rows.Row
+#: Settings that differ from those of this host, and are named.
+MOST_NAMED = 3
 
 
 @command("hosts")
@@ -21,7 +22,7 @@ def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
 
     Ages are by the database's clock. A host without a heartbeat for 60 s is dead: the other hosts
-    take its tasks back.
+    take its tasks back. `problems` also names the settings that differ from those of this host.
 
     examples:
       orchestrator hosts
@@ -49,7 +50,7 @@ def _alone(layout: Layout) -> Row:
             {"agent": run.agent, "run": run.id, "task": run.task} for run in seen.snapshot.runs
         ],
         "problems": [p.code for p in problems.find_problems(layout, loaded, seen, context.now())],
-        "same_config": True,
+        "differences": [],
     }
 
 
@@ -59,7 +60,7 @@ def _shared(layout: Layout) -> list[Row]:
     session = access.of_project(layout)
     assert session is not None
     leases = known.leases(session)
-    mine = known.config_seal(layout)
+    mine = compare.digests(context.settings(layout))
     return [
         {
             "name": host.name,
@@ -75,7 +76,8 @@ def _shared(layout: Layout) -> list[Row]:
                 if each.host == host.name
             ],
             "problems": host.facts.get("problems") or [],
-            "same_config": host.facts.get("config") in (None, mine),
+            # Empty until a host's first tick of this version has ended.
+            "differences": compare.differences(mine, host.facts.get("settings") or mine),
         }
         for host in known.every(session)
     ]
@@ -85,5 +87,13 @@ def _cells(row: Row) -> tuple[object, ...]:
     age, alive = row["heartbeat_age_seconds"], row["alive"]
     heartbeat = "dead" if not alive else "" if age is None else f"{span(age)} ago"
     running = ", ".join(f"{r['agent']} ({r['task'] or 'no task'})" for r in row["running"])
-    found = [*row["problems"], *([] if row["same_config"] else ["agents.yaml differs from here"])]
-    return (row["name"], row["version"], row["last_tick"], heartbeat, running, ", ".join(found))
+    version = row["version"] + ("" if row["version"] == __version__ else f" (here {__version__})")
+    found = [*row["problems"], *_differs(row["differences"])]
+    return (row["name"], version, row["last_tick"], heartbeat, running, ", ".join(found))
+
+
+def _differs(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return [f"differs from here in {', '.join(names[:MOST_NAMED])}{more}"]

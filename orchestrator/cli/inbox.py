@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import NO_TICK, argument, command
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.pulls import forges, merge_refusal, states
@@ -40,7 +38,10 @@ def inbox(arguments: Namespace) -> None:
         lines.append(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
         lines += [f"  {line}" for line in item.text.splitlines()]
         lines.append(f"  -> {next_step(layout, item)}")
-    rows = [{name: getattr(item, name) for name in _SHOWN} for item in found]
+    rows = [
+        {name: getattr(item, name) for name in _SHOWN} | ({"host": item.host} if item.host else {})
+        for item in found
+    ]
     output.answer(arguments, rows, *(lines or ["nothing waits for you"]))
 
 
@@ -84,17 +85,18 @@ def _no_task(item: Item) -> OrchestratorError:
         what = "a pull request"
         hint = f"orchestrator inbox approve {item.id}, reject {item.id} 'TEXT', or dismiss it"
     elif item.agent is None:
-        what, hint = "a fault of the system", "see: orchestrator doctor"
+        what, hint = "a system fault", "see: orchestrator doctor"
     else:
         what = "an agent"
-        hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
+        then = item.step if item.is_elsewhere else f"orchestrator inbox dismiss {item.id}"
+        hint = f"add a task that says what to do, then: {then}"
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)
 
 
 @command("inbox approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
     """Approve a pull request that waits for you, and merge it.
-    (`pr approve` only approves, and takes every open pull request.)
+    (`pr approve` only approves, and accepts any open pull request.)
 
     examples:
       orchestrator inbox approve pr:3
@@ -177,10 +179,15 @@ def dismiss(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
+    if item.is_elsewhere:
+        message = f"{item.id} is decided on the host {item.host}"
+        raise OrchestratorError(message, next_step(layout, item), code="other_host")
     if item.agent:
         from orchestrator.tick import stop
 
-        said = "the agent is resumed" if stop.wake(layout, [item.agent]) else "it goes on"
+        said = (
+            "the agent is resumed" if stop.wake(layout, [item.agent]) else "it may start runs again"
+        )
     elif item.task is None:
         close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
         hint = close if item.kind == "approval" else next_step(layout, item)

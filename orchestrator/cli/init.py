@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, init_base, init_offer, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.errors import UsageError
 from orchestrator.git import remotes, repository
@@ -110,7 +109,7 @@ def init(arguments: Namespace) -> None:
         if accepted:
             title = "Written into .orchestrator/agents.yaml (init runs none of these commands):"
             init_offer.show(layout, found, title)
-        elif not arguments.yes:
+        elif not arguments.yes or init_offer.row(layout, found) is None:
             init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 
@@ -205,7 +204,7 @@ def _report(
         "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
         **more,
     }
-    written = change.written or ["nothing to change"]
+    written = change.written or ["nothing to change" if done == "Set up" else "nothing to remove"]
     output.answer(arguments, value, f"{done} {layout.root}", *(f"  {name}" for name in written))
     for warning in () if arguments.json else change.warnings:
         output.err(f"warning: {warning}")
@@ -222,12 +221,12 @@ def _what_stays(layout: Layout, data: str) -> None:
     if branches or states or inside:
         rescued = states + sum(inside.values())
         output.out(
-            f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
+            f"The work of agents stays in git (branches: {branches}, rescue refs: {rescued}); "
             "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
     for path, count in inside.items():
         command = f"git -C {shlex.quote(path)} for-each-ref refs/orchestrator"
-        output.out(f"  {count} of the rescued states are in the submodule {path}: {command}")
+        output.out(f"  {count} of the rescue refs are in the submodule {path}: {command}")
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
@@ -247,8 +246,10 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
+        wanting = "your PATH lacks ~/.local/bin, which has a link to it"
+        there = wanting if path_link.is_there() else "`init --link` puts it on your PATH"
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
-        output.out("  `init --link` puts it on your PATH)")
+        output.out(f"  {there})")
     config = context.settings(layout).config
     if config.checks or config.setup.command:
         output.out("  orchestrator doctor --checks  (runs `setup` and `checks` on the base branch)")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, output
+from orchestrator.cli.parser import Namespace
 from orchestrator.layout import Layout
 from orchestrator.setup import new_base
 from orchestrator.setup.new_base import Adoption

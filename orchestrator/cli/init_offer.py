@@ -67,8 +67,12 @@ def show(layout: Layout, found: Proposal, title: str) -> None:
 
 
 def offer(layout: Layout, found: Proposal) -> None:
-    """Show a proposal; on a terminal ask, and write it after a yes."""
+    """Show a proposal, or say that there is none; on a terminal ask, and write it after a yes."""
     if not proposal.values(found):
+        loaded = context.settings(layout)
+        if loaded.good and not loaded.config.checks:
+            output.out("\nNo command is proposed for `checks`: write your test command into")
+            output.out(".orchestrator/agents.yaml. Without it, work is delivered without a test")
         return
     title = "Proposed for .orchestrator/agents.yaml (init runs none of these commands):"
     show(layout, found, title)

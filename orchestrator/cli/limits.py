@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output
 from orchestrator.cli.agent import differences
-from orchestrator.cli.parser import NO_TICK, argument, command
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.config import change, edit
 
 #: What a limit of 0 stops.

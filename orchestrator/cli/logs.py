@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from orchestrator.cli import context, find_run, output, run_stream
 from orchestrator.cli.find_run import Run
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
 from orchestrator.errors import UsageError
@@ -68,7 +67,7 @@ def logs(arguments: Namespace) -> None:
 def _withheld(line: bytes) -> bytes:
     """Return a line of a stream without secrets; a line of JSON stays one."""
     text = line.decode(errors="surrogateescape")
-    return secret_shapes.withheld(text).encode(errors="surrogateescape")
+    return secret_shapes.withheld(text, is_of_many=True).encode(errors="surrogateescape")
 
 
 def _translated(client: Client, line: bytes) -> list[Line]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 
-from orchestrator.cli import output, parser
+from orchestrator.cli import command_line, output
+from orchestrator.cli.parser import Namespace
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
@@ -24,7 +24,7 @@ def main(words: Sequence[str]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     _leave_session()
     try:
-        arguments = parser.parse(list(words))
+        arguments = command_line.parse(list(words))
         code: int = arguments.command(arguments) or 0
         sys.stdout.flush()
         if code == 0 and getattr(arguments, "no_tick", None) is False:

@@ -6,18 +6,16 @@ escaping, so no library is used.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.account import ledger
-from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import command
+from orchestrator.account import fold
+from orchestrator.cli import context, json_rows, output, overview
+from orchestrator.cli.parser import Namespace, command
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.project import agent_memory
 from orchestrator.pulls import states
-from orchestrator.tick import problems
+from orchestrator.tick import observe, problems
 
 #: Labels and a value.
 Sample = tuple[Mapping[str, str], float]
@@ -42,7 +40,7 @@ def metrics(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     loaded, now = context.settings(layout), context.now()
-    found = json_rows.status(layout, loaded, now, states.counted(layout, loaded.config))
+    found = overview.status(layout, loaded, now, states.counted(layout, loaded.config))
     families = (*_state(found, problems.last_tick(layout)), *_history(layout))
     if arguments.json:
         rows = [
@@ -69,9 +67,11 @@ def _state(found: json_rows.Row, ticked: float | None) -> Iterator[Family]:
 
 
 def _history(layout: Layout) -> Iterator[Family]:
-    """Yield what agents' runs came to: the number by the kept history, the rest since ever."""
-    totals = {n: agent_memory.read(layout, n).totals for n in agent_memory.names(layout)}
-    runs = Counter((r.told.agent, r.told.verdict or "-") for r in ledger.read(layout))
+    """Yield what agents' runs came to: the number by the kept history, the rest since ever.
+
+    It is the same on each host that shares the queue.
+    """
+    totals, runs = observe.totals(layout), fold.totals(layout).runs
     ended: list[Sample] = [
         ({"agent": agent, "outcome": outcome}, number)
         for (agent, outcome), number in sorted(runs.items())

@@ -12,11 +12,11 @@ import contextlib
 import json
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from orchestrator.cli.parser import Namespace
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Problem
 from orchestrator.text.quoting import visible

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.cli.parser import Argument, argument
+from orchestrator.cli.parser import Argument, Namespace, argument
 from orchestrator.errors import UsageError
 
 HINT = "for example: today, yesterday, 7d, 12h, 2026-11-01 or '2026-11-01 22:00'"
@@ -22,7 +21,7 @@ def since(default: str | None) -> Argument:
 
 def until() -> Argument:
     """Return the option `--until`."""
-    text = "where the period ends, in the words of --since (default: now)"
+    text = "where the period ends, in the same format as --since (default: now)"
     return argument("--until", metavar="TIME", help=text)
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment
@@ -212,7 +211,7 @@ def merge(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     commit = merge_pull_request(layout, arguments.pr)
     value = {"id": arguments.pr, "state": "merged" if commit else "open", "commit": commit}
-    said = [f"merged {arguments.pr}: the base is now at {(commit or '')[:12]}"]
+    said = [f"merged {arguments.pr}: its base branch is now at {(commit or '')[:12]}"]
     if commit is None:
         said = [f"the forge merges {arguments.pr} as soon as its own rules allow it"]
     elif base_branch.remote_of(layout, context.settings(layout).config):

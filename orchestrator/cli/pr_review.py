@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import settings
@@ -20,7 +19,7 @@ TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
 @command("pr approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
-    """Approve the head of a pull request; this settles every requested change before it. It is
+    """Approve the head of a pull request; this resolves every requested change before it. It is
     merged by `pr merge`, or automatically with `review.auto_merge`. (`inbox approve` also merges.)
     """
     from orchestrator.tick import inbox
@@ -112,7 +111,7 @@ def give(
 ) -> tuple[PullRequest, Task]:
     """Record a person's review of the head of an open pull request, and show it at the forge.
 
-    An approval settles the objections before it. Returns the pull request as it was, and the task
+    An approval resolves the objections before it. Returns the pull request as it was, and the task
     as it is now. Raises OrchestratorError.
     """
     from orchestrator.pulls import review

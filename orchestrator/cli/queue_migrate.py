@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import os
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag, group
+from orchestrator.cli.parser import Namespace, argument, command, flag, group
+from orchestrator.database import address
+from orchestrator.errors import OrchestratorError
 
-group("queue", "Where the queue is.")
+group(
+    "queue",
+    """Move the queue to files or to a database.
+
+    examples:
+      orchestrator queue migrate --to files --dry-run
+    """,
+)
 
 
 @command(
@@ -26,9 +35,13 @@ def migrate(arguments: Namespace) -> None:
       orchestrator queue migrate --to postgresql://db.example/team
       orchestrator queue migrate --to files
     """
+    layout = context.changing(arguments)
+    if arguments.to == "files" and address.of_project(layout, os.environ) is None:
+        # Before the import, which needs the libraries for a database.
+        hint = "see where it is: orchestrator doctor"
+        raise OrchestratorError("the queue is in files already", hint, code="wrong_state")
     from orchestrator.upkeep import migrate as moving
 
-    layout = context.changing(arguments)
     done = moving.migrate(layout, arguments.to, dry_run=arguments.dry_run)
     number = sum(done.tasks.values())
     word = "would move" if arguments.dry_run else "moved"

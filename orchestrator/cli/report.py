@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import command, flag
+from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.tick import daily
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.plan import rules

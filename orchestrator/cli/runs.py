@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 
 from orchestrator.account import ledger
 from orchestrator.account.ledger import EndedRun
 from orchestrator.cli import context, output, period
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.layout import Layout
 from orchestrator.model import VERDICTS
@@ -51,9 +50,10 @@ def runs(arguments: Namespace) -> None:
     shown, are_more = ledger.newest(layout, since, number, fits)
     if not shown and arguments.agent is not None:
         _require_agent(layout, arguments.agent, since)
-    rows = [_cells(run) for run in shown]
+    shared = any(run.told.host for run in shown)
+    rows = [_cells(run) + ((run.told.host,) if shared else ()) for run in shown]
     value = [run.row() for run in shown]
-    output.listing(arguments, value, _HEADINGS, rows, NOTHING)
+    output.listing(arguments, value, _HEADINGS + ("host",) * shared, rows, NOTHING)
     if are_more and not arguments.json:
         output.out("\nearlier runs are not listed; to list them, add --all")
 

@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.cli import output, parser
+from orchestrator.cli import argument_parser, output, parser
+from orchestrator.cli.command_line import parse
 from orchestrator.cli.main import refusal
 from orchestrator.cli.parser import Argument
 from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
@@ -46,7 +47,7 @@ class Served(Commands):
 
     def __init__(self, layout: Layout) -> None:
         self._root = layout.root
-        parser.whole()  # imports the modules of all commands, before there are threads
+        argument_parser.whole()  # imports the modules of all commands, before there are threads
 
     def read(
         self, words: str, values: Mapping[str, object] | None = None, subject: str | None = None
@@ -98,7 +99,7 @@ class Served(Commands):
     ) -> output.Caught:
         _refuse_typed(words, values)
         line = command_line(words, subject, values, *more, f"--project={self._root}")
-        arguments = parser.parse(line)
+        arguments = parse(line)
         with output.caught() as found:
             try:
                 arguments.command(arguments)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 from orchestrator.cli import context, output
 from orchestrator.cli.agent_pause import ended
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.config import change
 from orchestrator.project import agent_memory
 from orchestrator.tasks import stores

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from orchestrator.account.ticks import Gap, Ticks
-from orchestrator.cli.json_rows import Overview, Row
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Entry, Mood, Part
-from orchestrator.model import Config
+from orchestrator.model import Config, parse_time
 from orchestrator.plan.planner import refusal
 from orchestrator.pulls import overlap
 from orchestrator.text.quoting import one_line
-from orchestrator.text.words import count, span
+from orchestrator.text.words import count, local, span
 from orchestrator.tick.inbox import Item
 
 #: Characters of an error, a question or a title that are shown.
@@ -37,7 +38,7 @@ def parts(
 ) -> list[Part]:
     """Return the picture of a project.
 
-    `steps` has the command that settles each item of the inbox, by the item's id; `scheduler` is
+    `steps` has the command that resolves each item of the inbox, by the item's id; `scheduler` is
     the sentence about the ticks (`ticked`), and `root` the project's folder.
     """
     found, items = seen.status, seen.waiting.items
@@ -116,10 +117,10 @@ def _fault(fault: Row | None) -> Iterator[Entry]:
     who = " with ".join(filter(None, (test["agent"], test["task"])))
     tested = f"run {test['run']} of {who} tests it now"
     if test["run"] is None:
-        tested = f"{who} tests it next, {test['at'] or 'at the next tick'}"
+        tested = f"{who} tests it next, {_local(test['at']) or 'at the next tick'}"
     if not who:
         tested = "no agent can test it now"
-    said = f"  fault for {span(fault['age_seconds'])} (since {fault['since']}); {tested}"
+    said = f"  fault for {span(fault['age_seconds'])} (since {_local(fault['since'])}); {tested}"
     yield Entry(said, mood="bad")
 
 
@@ -138,11 +139,11 @@ def _stuck(rows: list[Row]) -> Iterator[Entry]:
 def _agents(seen: Overview) -> list[Entry]:
     rows = seen.status["agents"]
     wide = min(max((len(row["name"]) for row in rows), default=0), 24)
-    since = {run["agent"]: run["age_seconds"] for run in seen.status["running"]}
+    running = {run["agent"]: run for run in seen.status["running"]}
     entries = []
     for row in rows:
         held = refusal(seen.planned.agents[row["name"]])
-        why = _why(row, held.detail if held else "", since.get(row["name"]))
+        why = _why(row, held.detail if held else "", running.get(row["name"]))
         last = f"; last run: {row['last_outcome']}" if row["last_outcome"] else ""
         text = f"  {row['name']:{wide}}  {row['state']:7}  {why}{last}"
         mood: Mood = "good" if row["run"] else "plain"
@@ -153,10 +154,11 @@ def _agents(seen: Overview) -> list[Entry]:
     return [entry for _, entry in entries]
 
 
-def _why(row: Row, detail: str, age: int | None) -> str:
-    """Return why an agent does not start, and when it is due."""
+def _why(row: Row, detail: str, run: Row | None) -> str:
+    """Return why an agent does not start, and when it is due; `run` is its run, if it has one."""
     if row["reason"] == "running" or row["run"]:
-        return f"{row['task'] or 'no task'}, for {span(age)}"
+        where = f" on {run['host']}" if run and "host" in run else ""
+        return f"{row['task'] or 'no task'}{where}, for {span(run['age_seconds'] if run else None)}"
     if row["reason"] is None:
         return "starts at the next tick"
     due = row["due_in_seconds"]
@@ -177,7 +179,9 @@ def _pull_requests(seen: Overview) -> Iterator[Entry]:
         move = moves.get(pr.id)
         verdict = (pr.verdict or "no verdict").replace("_", " ")
         said = f"  {pr.id}  {verdict}{', draft' if pr.draft else ''}: {one_line(pr.title, 60)}"
-        yield Entry(f"{said}; {move.text}" if move else said, about=("pr", pr.id))
+        # The move begins with the verdict if the pull request is approved.
+        text = move.text.removeprefix("approved, ").removeprefix("approved; ") if move else ""
+        yield Entry(f"{said}; {text}" if text else said, about=("pr", pr.id))
 
 
 def _tasks(found: Row, config: Config, items: Iterable[Item]) -> Iterator[Entry]:
@@ -190,7 +194,7 @@ def _tasks(found: Row, config: Config, items: Iterable[Item]) -> Iterator[Entry]
             yield Entry(text, about=("task", row["task"]))
     for row in found["retrying"]:
         number = f"attempt {row['attempt']} of {config.retry.max_attempts}"
-        when = f" from {row['not_before']}" if row["not_before"] else ""
+        when = f" from {_local(row['not_before'])}" if row["not_before"] else ""
         text = f"  {row['task']}  {number}{when}: {one_line(row['error'] or '', CELL)}"
         yield Entry(text, about=("task", row["task"]))
 
@@ -253,6 +257,11 @@ def ticked(age: int | None, never: str, ran: Ticks) -> str:
 
 def _gap(gap: Gap) -> str:
     return f"{gap.why}, {_clock(gap.start)}-{_clock(gap.end)}"
+
+
+def _local(text: str | None) -> str | None:
+    """Return a time of `--json` as a person reads it."""
+    return local(parse_time(text)) if text else None
 
 
 def _clock(at: float) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, flag, group
+from orchestrator.cli.parser import Namespace, argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
@@ -104,7 +103,7 @@ def list_tasks(arguments: Namespace) -> None:
 
 
 def _page(
-    arguments: Namespace, store: Store, states: list[str], roles: dict[str, Role]
+    arguments: Namespace, store: Store, states: list[str], roles: Mapping[str, Role]
 ) -> list[Task]:
     """Return one page of the tasks, state by state. Reads no more files than it must."""
     if arguments.limit is not None and arguments.limit < 1:
@@ -138,7 +137,7 @@ def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
         output.err(f"{said}; to list all tasks: orchestrator task list --all")
 
 
-def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:
+def _with_role(tasks: list[Task], word: str, roles: Mapping[str, Role]) -> list[Task]:
     present = {task.role for task in tasks}
     if word not in present:
         try:
@@ -155,8 +154,7 @@ def show_task(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded = context.settings(layout)
     store = stores.of_project(layout)
-    task = store.find(arguments.id)
-    file = store.read(task)
+    task, file = stores.whole(store, arguments.id)
     if arguments.json:
         output.show_json(json_rows.task_with_history(store, task, file, loaded.config))
         return
@@ -192,7 +190,7 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
             if pr is None or name == task.pr:
                 pr = forges.of_project(layout, loaded.config).show(name)
             # By its commit, which is there even when the branch has been cleaned away.
-            base, tip = pr.base, pr.head[:12]
+            base, tip = pr.base, None if pr.state == "merged" else pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
             lines.append(f"  see the diff: orchestrator pr diff {name}")
         except OrchestratorError as error:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output, task_values
-from orchestrator.cli.parser import NO_TICK, argument, command, flag
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout

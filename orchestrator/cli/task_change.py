@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import NO_TICK, argument, command, flag
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task

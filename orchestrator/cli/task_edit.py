@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
 from collections.abc import Callable
 
 from orchestrator.cli import body_text, context, output, task_values
-from orchestrator.cli.parser import NO_TICK, argument, command
+from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, TaskFileError, UsageError, did_you_mean
 from orchestrator.layout import Layout
@@ -45,7 +44,7 @@ def set_fields(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     given = dict(map(_assignment, arguments.settings))
     if not given and arguments.body_file is None:
-        hint = f"for example: {arguments.parser.prog} {arguments.id} priority=P0"
+        hint = f"for example: {arguments.prog} {arguments.id} priority=P0"
         raise UsageError("nothing to set", hint)
     body = None if arguments.body_file is None else body_text.read(arguments.body_file)
 
@@ -86,8 +85,8 @@ def edit(arguments: Namespace) -> None:
 
     layout = context.changing(arguments)
     store = stores.of_project(layout)
-    task = store.find(arguments.id)
-    shown = rewrite.text_of(store.read(task))
+    task, file = stores.whole(store, arguments.id)
+    shown = rewrite.text_of(file)
 
     def taking(text: str) -> Callable[[TaskFile], str]:
         def changed(file: TaskFile) -> str:

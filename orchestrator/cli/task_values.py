@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from orchestrator.cli import context, output
@@ -31,7 +31,11 @@ def settings(layout: Layout) -> Settings:
 
 
 def task_role(
-    word: str, roles: dict[str, Role], *, force: bool, otherwise: str = " (--force adds it anyway)"
+    word: str,
+    roles: Mapping[str, Role],
+    *,
+    force: bool,
+    otherwise: str = " (--force adds it anyway)",
 ) -> str:
     """Return the task ROLE that a word means: itself, or what the agents' role of that name takes.
 

@@ -101,7 +101,7 @@ class Terminal:
         self._shown = list(lines)
 
     def clear(self) -> None:
-        """Draw all lines anew the next time: the terminal has another size."""
+        """Draw all lines again the next time: the terminal has another size."""
         self._shown = []
         self._write("\x1b[2J")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import NotFound, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Snapshot
+from orchestrator.plan import rules
 from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, mark
 from orchestrator.tasks import stores
@@ -67,6 +67,8 @@ def _show(report: Report) -> None:
         output.out("another tick is active")
     for action in report.actions:
         output.out(_words(action.action, action.agent, action.task, action.run, action.reason))
+    if any(action.reason == "system_paused" for action in report.actions):
+        output.out(f"  {rules.hint('system_paused', '')}")
     output.warn_of(report.problems)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable
 
 from orchestrator.account import ledger, spans, ticks
-from orchestrator.cli import context, extra, output, period
-from orchestrator.cli.parser import command, flag
+from orchestrator.cli import context, output, period
+from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.project import events, mark, run_record
-from orchestrator.system import files, locks
+from orchestrator.system import extras, files, locks
 from orchestrator.text.words import count
 
 #: The libraries of the optional extra `otel` that it imports.
@@ -40,10 +39,10 @@ class Mark(NamedTuple):
 def traces(arguments: Namespace) -> None:
     """Send what ended since the last call to an OpenTelemetry collector: runs and ticks, by OTLP.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT is its address (default: http://localhost:4318); the other variables
-    OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait for it: call it
-    from cron, for example once a minute. With --since, what was sent before is sent again, with the
-    same ids.
+    OTEL_EXPORTER_OTLP_ENDPOINT is the collector's address (default: http://localhost:4318); the
+    other variables OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait
+    for the collector: call this command from cron, for example once per minute. With --since, what
+    was sent before is sent again, with the same ids.
 
     examples:
       orchestrator traces --dry-run
@@ -53,7 +52,7 @@ def traces(arguments: Namespace) -> None:
     layout, now = context.reading(arguments), context.now()
     if not arguments.dry_run:
         context.refuse_in_run("no traces are sent")
-        extra.install("otel", LIBRARIES, "traces")
+        extras.install("otel", LIBRARIES, "traces")
     path = os.path.join(layout.cache, "traces.json")
     again = None if arguments.since is None else period.start(arguments.since, now)
     if arguments.dry_run:
@@ -87,7 +86,7 @@ def collect(
     if known is not None and again is None:
         first = min(max(known.runs.values(), default=first), now) - OVERLAP
     told = spans.Told(first)
-    book = ledger.collect(told.watched(events.read(layout, ledger.MOST_READ)), first)
+    book = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
     skipped = known.runs if known is not None and again is None else {}
     fresh = [run for run in book.runs if run.told.run not in skipped]
     last = int(now) // ticks.MINUTE * ticks.MINUTE

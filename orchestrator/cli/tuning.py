@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.model import Agent, Config, parse_time
 from orchestrator.project import events
 from orchestrator.text import words

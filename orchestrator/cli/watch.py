@@ -1,4 +1,4 @@
-"""`watch`: `status` again and again; `live` shows it on a terminal."""
+"""`watch`: `status`, updated continuously; `live` shows it on a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import signal
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator import idle
-from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.json_rows import Overview, Row
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli import context, output, overview, status
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.overview import Overview
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.git import settings as git_settings
@@ -78,7 +78,7 @@ def views(
             if records != before or at - asked >= ASK_AGAIN:
                 prs = states.counted(layout, loaded.config)
                 asked, before = at, records
-            yield json_rows.overview(layout, loaded, context.now(), prs), loaded
+            yield overview.overview(layout, loaded, context.now(), prs), loaded
         except (OrchestratorError, OSError):
             if first:
                 raise

@@ -11,6 +11,9 @@ from orchestrator.model import OUTCOMES, VERDICTS, Outcome, Role
 
 #: Characters kept of each reported text, which goes into the task file and later prompts.
 TEXT_LIMIT = 20_000
+#: The exit codes of a shell, and of some other programs, for a command that a signal ended: 128 and
+#: the signal's number (143 is SIGTERM).
+_OF_SIGNALS = range(129, 160)
 
 
 def schema(role: Role) -> dict[str, Any]:
@@ -35,9 +38,7 @@ def without_result(ended: Ended) -> Outcome:
         return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
     if ended.stopped_for:
         return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
-    # A shell's exit codes for SIGTERM, SIGKILL and SIGINT, which some programs also use.
-    killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
-    if killed or ended.exit_code is None:
+    if ended.signal is not None or ended.exit_code is None or ended.exit_code in _OF_SIGNALS:
         return Outcome("interrupted", "no_result: the client was killed")
     tail = ended.stderr.strip()[-500:]
     said = f"; it said: {tail}" if tail else ""

@@ -314,7 +314,7 @@ def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Confi
             reading.wrong(reading.lines["issues.label"], "issues.label", why)
     store = values.get("store", "files")
     if store not in (BAD, address.in_text(source.encode(errors="replace")) or "files"):
-        # Processes that know no YAML look for it.
+        # Processes without a YAML reader look for it.
         why = "write it as a line of its own: store: postgresql://HOST/DATABASE"
         reading.wrong(reading.lines.get("store", 1), "store", why)
     client = registry.named(values.get("client"))

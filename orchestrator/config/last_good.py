@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.model import Agent, Config, Role
@@ -27,7 +28,8 @@ def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
     return f"{_head()} {zlib.crc32(body)}\n".encode() + body
 
 
-def load(data: bytes) -> tuple[Config, dict[str, Role]] | None:
+@lru_cache(4)  # by the content: a run reads the same again and again
+def load(data: bytes) -> tuple[Config, Mapping[str, Role]] | None:
     """Return the arguments of `dump`; None if the bytes are damaged or of another version."""
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():

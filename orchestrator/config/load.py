@@ -9,6 +9,7 @@ supervisor) needs no YAML and no git.
 
 import os
 import time
+from collections.abc import Mapping
 
 from orchestrator import __version__
 from orchestrator.config import last_good as saved
@@ -29,7 +30,7 @@ class Settings(NamedTuple):
     """The configuration, the roles, and their problems."""
 
     config: Config
-    roles: dict[str, Role]
+    roles: Mapping[str, Role]
     problems: tuple[Problem, ...]
     #: False if `agents.yaml` is broken or missing; `config` is then the last good configuration.
     good: bool
@@ -113,7 +114,7 @@ def usable(layout: Layout) -> Config | None:
     return loaded.config if loaded.good else None
 
 
-def _cached(layout: Layout) -> tuple[str, Config, dict[str, Role]] | None:
+def _cached(layout: Layout) -> tuple[str, Config, Mapping[str, Role]] | None:
     """Return the copy's seal, configuration and roles; None if there is no usable copy."""
     try:
         head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")

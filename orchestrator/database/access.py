@@ -7,14 +7,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestrator.database import address
-from orchestrator.errors import StoreFault
+from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.layout import Layout
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
 
-#: What a database needs (pyproject.toml, `postgresql`).
+#: What a database needs (pyproject.toml, `postgresql`), and the modules in it that are imported.
 NEEDS = "'procrastinate>=3.10,<4' 'psycopg[binary]>=3.2.10,<4'"
+LIBRARIES = ("psycopg", "procrastinate")
+SETTING = "store: postgresql://..."
 
 
 def of_project(layout: Layout) -> Session | None:
@@ -27,11 +29,25 @@ def of_project(layout: Layout) -> Session | None:
 
 
 def at(layout: Layout, found: str) -> Session:
-    """Return the session with the database at an address. Raises StoreFault."""
+    """Return the session with the database at an address. Raises StoreFault.
+
+    In the launcher's environment, missing libraries are installed first.
+    """
     try:
-        from orchestrator.database import engine, session, this_host  # noqa: F401  (libraries)
+        from orchestrator.database import engine, session  # noqa: F401  (libraries)
     except ModuleNotFoundError as error:
-        message = f"`store: postgresql://...` needs the library {error.name!r}"
+        _install(error.name)
+    from orchestrator.database import session, this_host
+
+    return session.of(found, f"orchestrator {this_host.read(layout).name}")
+
+
+def _install(missing: str | None) -> None:
+    from orchestrator.system import extras
+
+    try:
+        extras.install("postgresql", LIBRARIES, SETTING)
+    except OrchestratorError:
+        message = f"`{SETTING}` needs the library {missing!r}"
         hint = f"install it: {sys.executable} -m pip install {NEEDS}"
         raise StoreFault(message, hint, code="not_installed") from None
-    return session.of(found, f"orchestrator {this_host.read(layout).name}")

@@ -4,8 +4,8 @@ An agent runs on one host at a time: a row of `orchestrator_agents` says on whic
 to the host's worker; if the worker is removed because its heartbeat stopped, the row goes with it.
 """
 
-import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +16,12 @@ from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
 from orchestrator.fields import NamedTuple
-from orchestrator.layout import Layout
-from orchestrator.system import files
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
 DEAD_AFTER = 60.0
+
+#: Days for which it is known who told a person what.
+TAKEN_DAYS = 62
 
 #: Days for which `hosts` shows a host that is dead.
 SHOWN_DAYS = 30
@@ -43,6 +44,8 @@ class Lease(NamedTuple):
     host: str
     run: str
     task: str | None
+    #: Seconds since it began, by the database's clock.
+    age: float = 0.0
 
 
 class Host(NamedTuple):
@@ -122,6 +125,13 @@ def number(session: Session) -> str:
     return next((str(row[0]) for row in rows), "")
 
 
+def news(session: Session) -> str:
+    """Return what changes with `number`, and with each event that a host publishes."""
+    events = "SELECT coalesce(max(id), 0) FROM orchestrator_events"
+    rows = session.rows(f"SELECT number, ({events}) FROM orchestrator_changes")
+    return next((f"{row[0]} {row[1]}" for row in rows), "")
+
+
 def has_work(session: Session) -> bool:
     """Return whether a task waits that may be claimed now."""
     query = (
@@ -173,28 +183,72 @@ def lease(session: Session, number: int, wanted: Lease) -> None:
 
 
 def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> None:
-    """End an agent's run, and keep what the agent remembers for the other hosts."""
+    """End an agent's run, and keep what the agent remembers for the other hosts.
+
+    Its times are kept by the database's clock, because the clocks of the hosts may differ.
+    """
     session.rows(
         "DELETE FROM orchestrator_agents WHERE agent = %s AND host = %s AND run = %s",
         *(wanted.agent, wanted.host, wanted.run),
     )
     session.rows(
-        "INSERT INTO orchestrator_memories (host, agent, memory) VALUES (%s, %s, %s)"
+        "INSERT INTO orchestrator_memories (host, agent, memory) SELECT %s, %s, %s::jsonb || ("
+        "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
+        " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
         " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
         *(wanted.host, wanted.agent, json.dumps(memory)),
+        *(time.time(), json.dumps(_times(memory))),
     )
 
 
 def leases(session: Session) -> Sequence[Lease]:
     """Return the agents that have a run, on whatever host."""
-    rows = session.rows("SELECT agent, host, run, task FROM orchestrator_agents ORDER BY agent")
+    rows = session.rows(
+        "SELECT agent, host, run, task, extract(epoch FROM clock_timestamp() - since)::float8"
+        " FROM orchestrator_agents ORDER BY agent"
+    )
     return [Lease(*row) for row in rows]
 
 
-def memories(session: Session, but: str) -> Sequence[tuple[str, Mapping[str, object]]]:
-    """Return the agents' memories on every host but one."""
-    query = "SELECT agent, memory FROM orchestrator_memories WHERE host <> %s"
-    return [(agent, memory) for agent, memory in session.rows(query, but)]
+def memories(session: Session, but: str) -> Sequence[tuple[str, str, Mapping[str, object]]]:
+    """Return host, agent and memory for every host but one, with times by this host's clock."""
+    query = (
+        "SELECT host, agent, memory, extract(epoch FROM clock_timestamp())::float8"
+        " FROM orchestrator_memories WHERE host <> %s ORDER BY host, agent"
+    )
+    rows, now = session.rows(query, but), time.time()
+    return [(host, agent, _moved(memory, now - there)) for host, agent, memory, there in rows]
+
+
+def _times(memory: Mapping[str, object]) -> dict[str, float]:
+    """Return the times of an agent's memory that are known."""
+    found = {name: memory.get(name) for name in ("last_started", "last_finished")}
+    return {name: at for name, at in found.items() if isinstance(at, int | float)}
+
+
+def _moved(memory: Mapping[str, object], seconds: float) -> Mapping[str, object]:
+    """Return an agent's memory with its times moved from the database's clock to this host's."""
+    return {**memory, **{name: at + seconds for name, at in _times(memory).items()}}
+
+
+def take(session: Session, host: str, words: Sequence[str]) -> Sequence[str]:
+    """Return those of the words that no other host has, and give them to this one."""
+    with session.transaction():
+        session.rows(
+            "DELETE FROM orchestrator_taken WHERE at < now() - %s * interval '1 day'", TAKEN_DAYS
+        )
+        found = session.rows(
+            "INSERT INTO orchestrator_taken AS known (word, host)"
+            " SELECT DISTINCT unnest(%s::text[]), %s ON CONFLICT (word) DO UPDATE SET at = now()"
+            " WHERE known.host = excluded.host RETURNING word",
+            *([*words], host),
+        )
+    return [word for (word,) in found]
+
+
+def give_back(session: Session, words: Sequence[str]) -> None:
+    with session.transaction():
+        session.rows("DELETE FROM orchestrator_taken WHERE word = ANY(%s)", [*words])
 
 
 def every(session: Session) -> Sequence[Host]:
@@ -205,14 +259,6 @@ def every(session: Session) -> Sequence[Host]:
         " FROM orchestrator_hosts LEFT JOIN procrastinate_workers w ON w.id = worker ORDER BY name"
     )
     return [Host(*row) for row in rows]
-
-
-def config_seal(layout: Layout) -> str:
-    """Return a word that is the same on hosts with the same agents.yaml."""
-    try:
-        return hashlib.sha256(files.read_inside(layout.config, layout.root)).hexdigest()[:12]
-    except OSError:
-        return "missing"
 
 
 def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:

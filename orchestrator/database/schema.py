@@ -3,12 +3,13 @@
 import time
 from importlib.metadata import version
 
+from orchestrator.database.connection import NOT_SET_UP, NotSetUp
 from orchestrator.database.engine import Jobs
-from orchestrator.database.session import NOT_SET_UP, NotSetUp, Session
+from orchestrator.database.session import Session
 from orchestrator.errors import OrchestratorError
 
 #: Raised with each change of the tables; a program of another version refuses to work.
-VERSION = 2
+VERSION = 3
 #: Seconds for which a session believes that the queue is open.
 BELIEVED = 5.0
 #: The tables of version 1. `copying`: a queue is being moved here, and is not complete. `moved_to`:
@@ -106,6 +107,11 @@ _TRIGGERS = (
     # The worker of a host that died is removed.
     ("hosts_changed", "UPDATE OF worker", "hosts", "", OTHER),
 )
+#: What only one host does, such as telling a person a piece of news, and the host that took it.
+_TAKEN = """
+CREATE TABLE orchestrator_taken (
+    word text PRIMARY KEY, host text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+"""
 #: What leads to a version from the one before it.
 _STEPS = {
     1: _TABLES,
@@ -114,6 +120,7 @@ _STEPS = {
         _TRIGGER.format(name=name, events=events, table=table, when=when, word=word)
         for name, events, table, when, word in _TRIGGERS
     ),
+    3: _TAKEN,
 }
 
 
@@ -126,8 +133,9 @@ def prepare(session: Session) -> None:
     """Create the schema and the tables that are missing; bring older tables to this version.
 
     The tasks of a queue that exists are not changed. Raises NotSetUp if the tables are of a newer
-    version, StoreFault without the rights.
+    version, StoreFault without the rights, and behind a pool that cannot be used.
     """
+    session.require_unshared()
     if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
         with session.translated():
             text = f"CREATE SCHEMA IF NOT EXISTS {session.identifier()}"
@@ -187,7 +195,8 @@ def _require_version(session: Session) -> None:
             f"the queue in {session.shown} has version {found[0][0]}; this program has {VERSION}"
         )
         step = "update the other hosts, then: orchestrator init"
-        raise NotSetUp(message, "update this host's program" if newer else step)
+        own = "update this host's program; the versions of the other hosts: orchestrator hosts"
+        raise NotSetUp(message, own if newer else step)
 
 
 def begin_copy(session: Session) -> None:

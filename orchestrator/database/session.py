@@ -1,4 +1,4 @@
-"""A connection to the shared PostgreSQL, opened when it is first used. psycopg is used only here.
+"""A connection to the shared PostgreSQL, opened when it is first used.
 
 Every statement outside a transaction is a query, so it can be repeated after a lost connection.
 What changes the database happens in a transaction.
@@ -9,30 +9,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict
 
 from orchestrator.database import address as addresses
-from orchestrator.errors import OrchestratorError, StoreFault
-from orchestrator.system.locks import LONGEST_WAIT, LockHeld
+from orchestrator.database import connection
+from orchestrator.database.connection import HINT, MOST_SILENT, HeldElsewhere, Unreachable
+from orchestrator.errors import StoreFault
+from orchestrator.system.locks import LockHeld
 
-#: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
-#: Then the server ends the connection: a host that is suspended holds up the others no longer.
-MOST_SILENT = 20
-#: Seconds for which one statement may work.
-MOST_WORK = 30
-#: How the connection is opened, unless the address says it. A cut network is noticed in seconds.
-_DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,
-}
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.
 _ALONE = 1869636969
 _LOCK = "1869636968, hashtext(coalesce(current_schema(), ''))"
@@ -40,26 +28,6 @@ _TAKE_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK})".encode()
 _BEGIN: tuple[Any, Any] = (b"BEGIN", ())
 _SILENT = f"set_config('idle_session_timeout', '{MOST_SILENT}s', false)"
 _NEVER_SILENT = "set_config('idle_session_timeout', '0', false)"
-HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
-NOT_SET_UP = "run: orchestrator init"
-
-
-class Unreachable(StoreFault):
-    """The database did not answer, or did not do what it always does. No work is at fault."""
-
-
-class NotSetUp(StoreFault):
-    """The database has no tables of the product, or those of another version."""
-
-    code = "store_not_set_up"
-
-
-class HeldElsewhere(LockHeld):
-    """Another host, or another process, has the lock of the shared queue for too long."""
-
-    def __init__(self, shown: str, holder: str, what: str = "queue") -> None:
-        message = f"the lock of the {what} in {shown} is held by {holder}"
-        OrchestratorError.__init__(self, message, "try again in a moment")
 
 
 class Session:
@@ -95,24 +63,24 @@ class Session:
         if self._open is None or self._open.closed:
             if self._locked or self._is_begun:
                 raise Unreachable(f"the connection to {self.shown} was lost", HINT)
-            self._open = self._connected()
+            with self.translated():
+                self._open = connection.opened(self.address, self._name, self.schema)
         return self._open
 
-    def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
-        with self.translated():
-            known = conninfo_to_dict(self.address)
-            given = {**_DEFAULTS, "application_name": self._name, **known}
-            given.pop("options", None)  # its search_path is set below, for every server
-            found = psycopg.connect(**given, autocommit=True)
-            settings = {
-                "statement_timeout": f"{MOST_WORK}s",
-                "lock_timeout": f"{int(LONGEST_WAIT) - 1}s",
-                "idle_in_transaction_session_timeout": f"{MOST_SILENT}s",
-            }
-            each = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
-            each.append("set_config('search_path', quote_ident(%s), false)")
-            found.execute(f"SELECT {', '.join(each)}".encode(), (self.schema,))
-            return found
+    def require_unshared(self) -> None:
+        """Raise StoreFault behind a pool that lends out the server's connections per transaction.
+
+        There, the settings, the lock and the notifications of a connection are those of others.
+        Raises Unreachable.
+        """
+        own = self.connection
+        with self.translated(), connection.opened(self.address, self._name, self.schema) as other:
+            is_lent = connection.is_lent(own, other)
+        if is_lent:
+            self.close()
+            message = f"{self.shown} is a pool that lends connections per transaction"
+            hint = "set pool_mode = session in PgBouncer, or name the server itself in `store`"
+            raise StoreFault(message, hint, code="store_pooled")
 
     def rows(self, query: str, *values: object) -> Sequence[Any]:
         """Return the rows of a query; in the transaction, if there is one.
@@ -301,29 +269,9 @@ class Session:
         )
         return found[0][0] if found and found[0][0] else "another process"
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> AbstractContextManager[None]:
         """Turn errors of psycopg into errors for people."""
-        try:
-            yield
-        except psycopg.Error as error:
-            raise self._for_people(error) from error
-
-    def _for_people(self, error: psycopg.Error) -> OrchestratorError:
-        reason = " ".join(str(error).split())
-        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-            self.close()  # no answer of the server: the connection is broken
-        match error:
-            case errors.LockNotAvailable():
-                return HeldElsewhere(self.shown, "another process")
-            case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():
-                message = f"{self.shown} has no queue of this version: {reason}"
-                return NotSetUp(message, NOT_SET_UP)
-            case errors.InsufficientPrivilege():
-                hint = "give the role these rights: docs/several-machines.md"
-                message = f"the role may not use {self.shown}: {reason}"
-                return StoreFault(message, hint, code="permissions")
-        return Unreachable(f"the database {self.shown} failed: {reason}", HINT)
+        return connection.translated(self.shown, self.close)
 
     def identifier(self) -> str:
         """Return the quoted name of the schema, for statements that define."""
@@ -365,9 +313,3 @@ def of(address: str, name: str = "orchestrator") -> Session:
     if key not in _SESSIONS.by_address:
         _SESSIONS.by_address[key] = Session(address, name)
     return _SESSIONS.by_address[key]
-
-
-def clock(session: Session) -> float:
-    """Return the database's time, in epoch seconds; without a database's answer it raises."""
-    found = session.rows("SELECT extract(epoch FROM clock_timestamp())::float8")
-    return float(found[0][0]) if found else time.time()

@@ -70,7 +70,7 @@ class Project(NamedTuple):
         return done.out
 
     def orchestrator(self, *words: str) -> str:
-        """Run one of our own commands, as `run` does."""
+        """Run one of this program's own commands, as `run` does."""
         return self.run(*process.own_program(), *words)
 
     def checkout(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Project(NamedTuple):
 
 
 def at(folder: str, base: Mapping[str, str]) -> Project:
-    """Return the project of a demonstration in `folder`; `base` is our own environment."""
+    """Return the project of a demonstration in `folder`; `base`: this environment."""
     clean = {
         k: v
         for k, v in client_environment.for_git(base).items()

@@ -14,7 +14,8 @@ from itertools import islice
 from orchestrator.fields import NamedTuple
 from orchestrator.git import place, settings
 from orchestrator.git.call import ask, run
-from orchestrator.git.worktree_commands import OUR_NAME, remove_index
+from orchestrator.git.whole_state import remove_index
+from orchestrator.git.worktree_commands import OUR_NAME
 
 #: Settings by which a merge in a worktree differs: another strategy, a longer message, contents
 #: that are converted first, a driver for all files.
@@ -43,7 +44,7 @@ def join(
 ) -> str | list[str] | None:
     """Return the commit that brings `head` onto `base`, or the files in which that conflicts.
 
-    None if only a merge in a worktree can tell (`worktree_commands.join`, which also lists the
+    None if only a merge in a worktree can tell (`worktree_merge.join`, which also lists the
     methods). `scratch` is an empty folder; a file beside it is used. Raises GitError.
     """
     if method == "fast-forward":

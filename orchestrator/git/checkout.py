@@ -257,7 +257,7 @@ def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
 
 
 def _plain(command: Traced) -> list[str]:
-    """Return the words after the command's name that are no options."""
+    """Return the words after the command's name that are not options."""
     words = command.words
     after = words[words.index(command.name) + 1 :] if command.name in words else words
     return [word for word in after if not word.startswith("-")]

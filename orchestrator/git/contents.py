@@ -167,7 +167,7 @@ class Contents:
             self._known[key] = find(self._root, *commits)
             files.make_folder(os.path.dirname(self._memory))
             newest = dict([*self._known.items()][-REMEMBERED:])
-            # Not flushed: it is asked anew after a power cut. A moved base asks for each request.
+            # Not flushed: git is asked again after a power cut. A moved base asks for each request.
             files.write_atomic(self._memory, json.dumps(newest).encode(), flush=False)
         return self._known.get(key) is True
 

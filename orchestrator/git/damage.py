@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.errors import GitError
 from orchestrator.fields import NamedTuple
-from orchestrator.git import repository, worktree_commands
+from orchestrator.git import repository, worktree_list
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.system import files
 
@@ -84,14 +84,14 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
             found.append(Damaged(ref, f"it is at {commit}: {why}", step))
     for ref in re.findall(r"ignoring broken ref (\S+)", done.err):
         path = os.path.join(repository.git_folder(root), ref)
-        why = f"its file holds {_quoted(path)}, which is no commit id"
+        why = f"its file holds {_quoted(path)}, which is not a commit id"
         found.append(Damaged(ref, why, f"rm {_quote(path)}"))
     return found
 
 
 def heads(root: str) -> Iterator[Damaged]:
     """Yield the worktrees whose HEAD names a missing commit: they stop the person's `git fetch`."""
-    at = dict(worktree_commands.heads(root))
+    at = dict(worktree_list.heads(root))
     kinds = _kinds(root, set(at.values()))
     sound = repository.resolve(root, "HEAD")
     for path, commit in at.items():

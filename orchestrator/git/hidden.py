@@ -29,7 +29,7 @@ def reveal(worktree: str) -> None:
     except GitKilled:
         raise
     except GitError:
-        # A name that is no UTF-8: a new index has no flags. The files stay as they are.
+        # A name that is not UTF-8: a new index has no flags. The files stay as they are.
         ask(worktree, "read-tree", "HEAD")
     # A file that was left out, as in a sparse checkout, is not deleted.
     absent = [name for name in skipped if not os.path.lexists(os.path.join(worktree, name))]

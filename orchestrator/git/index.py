@@ -7,7 +7,7 @@ from orchestrator.system import files
 
 
 def read(worktree: str) -> bytes | None:
-    """Return a worktree's index file; None if it is missing or no file."""
+    """Return a worktree's index file; None if it is missing, or is not a file."""
     folder = worktree_commands.own_folder(worktree) or os.path.join(worktree, ".git")
     try:
         return files.read_regular(os.path.join(folder, "index"))

@@ -1,4 +1,4 @@
-"""Which lines of which files some work changes, and whether two works touch the same lines.
+"""Which lines of which files some work changes, and whether others touch the same lines.
 
 Lines are counted in the common ancestor: only there do the numbers of two branches agree.
 """

@@ -30,7 +30,13 @@ def linked_folder(checkout: str) -> str | None:
 
 def common_folder(root: str) -> str:
     """Return the git folder of a person's checkout."""
-    return linked_folder(root) or os.path.join(root, ".git")
+    folder = os.path.join(root, ".git")
+    return folder if os.path.isdir(folder) else linked_folder(root) or folder
+
+
+def shared(folder: str) -> str:
+    """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
+    return os.path.join(folder, words(os.path.join(folder, "commondir")))
 
 
 def own_folder(root: str, top: str) -> str | None:
@@ -42,10 +48,10 @@ def own_folder(root: str, top: str) -> str | None:
     folder = linked_folder(top)
     if folder is None:
         return None
-    paths = [os.path.join(folder, name) for name in ("gitdir", "commondir", "HEAD")]
-    if any(map(os.path.islink, (folder, os.path.join(top, ".git"), *paths))):
+    if os.path.islink(folder):
         return None
-    back, common, head = map(words, paths)
+    # Nor may one of these be a link: `words` reads none.
+    back, common, head = (words(os.path.join(folder, x)) for x in ("gitdir", "commondir", "HEAD"))
     if not (back and common and head):
         return None
     ours = common_folder(root)

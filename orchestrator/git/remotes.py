@@ -180,7 +180,7 @@ def _push(
         raise SystemFault(
             f"the remote {remote!r} answers, but could not store the push: {reason(done.err)}",
             "the cause is at the remote: its disk, its memory, a hook that was killed, or a lock "
-            "that a killed git left there; work resumes automatically when it takes a push",
+            "that a killed git left there; work resumes automatically when it accepts a push",
             code="remote_failed",
         )
     raise unreachable(remote, done.err)

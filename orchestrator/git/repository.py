@@ -127,6 +127,16 @@ def merge_base(cwd: str, one: str, other: str) -> str | None:
     return done.out.strip() if done.code == 0 else None
 
 
+def are_unrelated(cwd: str, one: str, other: str) -> bool:
+    """Return whether git knows both commits, and they have no commit in common."""
+    return run(cwd, "merge-base", one, other).code == 1
+
+
+def is_shallow(root: str) -> bool:
+    """Return whether the history is cut off (`git fetch --depth`, `git clone --depth`)."""
+    return os.path.exists(os.path.join(place.common_folder(root), "shallow"))
+
+
 def tracked(root: str, folder: str) -> list[str]:
     """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
@@ -210,12 +220,6 @@ def refs_since(root: str, pattern: str, since: float) -> dict[str, str]:
     )
     rows = (line.split(" ", 2) for line in lines(text))
     return {name: commit for at, commit, name in rows if at.isdigit() and int(at) >= since}
-
-
-def subjects(root: str, base: str, head: str, most: int) -> list[tuple[str, str]]:
-    """Return the commits of `head` that `base` lacks, the newest first, each with its subject."""
-    text = ask(root, "log", f"--max-count={most}", "--format=%H %s", head, "--not", base, "--")
-    return [(commit, subject) for commit, _, subject in (x.partition(" ") for x in lines(text))]
 
 
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:

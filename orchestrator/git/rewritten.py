@@ -10,7 +10,7 @@ changed tells the two apart: no program can set that time (`ctime`, inode(7)).
 import os
 from collections.abc import Collection, Iterator
 
-from orchestrator.git import call, checkout, worktree_commands
+from orchestrator.git import call, checkout, whole_state
 
 _ABSENT, _SUBMODULE = "000000", "160000"
 
@@ -44,7 +44,7 @@ def start_of_undo(root: str, before: str, after: str, written: Collection[str], 
     if not found:
         return before
     where = {"GIT_INDEX_FILE": index, **checkout.position(root)}
-    worktree_commands.remove_index(index)  # of a process that was killed
+    whole_state.remove_index(index)  # of a process that was killed
     try:
         call.ask(root, "read-tree", before, extra=where)
         # A file that goes must go first: a folder may have its name.
@@ -53,7 +53,7 @@ def start_of_undo(root: str, before: str, after: str, written: Collection[str], 
         call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=where)
         return call.ask(root, "write-tree", extra=where)
     finally:
-        worktree_commands.remove_index(index)
+        whole_state.remove_index(index)
 
 
 def _differences(root: str, before: str, after: str) -> Iterator[tuple[str, str, str]]:

@@ -1,16 +1,19 @@
 """Git's configuration, as git sees it in one place: one question to git answers all others.
 
-Kept until one of the files changes that are stamped here, or until `forget`. Git also reads files
-that this module does not know (git-config(1), `include.path`), and a process can forge a file's
-time. So nothing kept here lasts longer than a stage of a run or a tick.
+Kept until one of the files changes that are stamped here: those that git read, and those that it
+would read by itself. A file that is included (git-config(1), `include.path`) may be missing when
+git looks. So what is kept lasts no longer than a stage of a run, or a tick, if the configuration
+includes files, or if one of the files had just changed: a second change might not show.
 """
 
 import functools
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, GitKilled
+from orchestrator.fields import NamedTuple
 from orchestrator.git import place, repairs, start
 from orchestrator.guard import client_environment
 
@@ -21,6 +24,30 @@ Settings = Mapping[str, tuple[str, ...]]
 _TIMEOUT = 30.0
 #: How often a git that is killed is asked again.
 _TRIES = 3
+#: Where most gits have the system's settings; another place is known once a file is there.
+_OF_THE_SYSTEM = "/etc/gitconfig"
+#: Seconds after which a second change of a file gives it another time.
+_CLEAR = 0.1
+#: How many answers are kept.
+_MOST = 64
+
+#: What changes with a file; None for a file that is missing.
+Stamp = tuple[int, ...] | None
+
+
+class _Answer(NamedTuple):
+    """What git said, and the files that it read, each with its stamp."""
+
+    settings: Settings
+    #: The file of the system's configuration, if it says anything.
+    system: str | None
+    stamps: tuple[tuple[str, Stamp], ...]
+    #: Whether these files, as they are now, prove that the answer has not changed.
+    is_proved: bool = False
+
+
+#: By the place where git was asked, and what it was told.
+_KEPT: dict[tuple[str, tuple[tuple[str, str], ...]], _Answer] = {}
 
 
 def seen(cwd: str, told: Mapping[str, str] | None = None) -> Settings:
@@ -29,12 +56,30 @@ def seen(cwd: str, told: Mapping[str, str] | None = None) -> Settings:
     `told` are the variables of `place` for it, if they are known. Raises GitError when git cannot
     read them, and SystemFault when git cannot be started.
     """
-    told = place.variables(cwd) if told is None else told
+    return _look(cwd, place.variables(cwd) if told is None else told).settings
+
+
+def _look(cwd: str, told: Mapping[str, str]) -> _Answer:
     own = told.get("GIT_DIR") or place.common_folder(cwd)
-    files = read_files(own, told.get("GIT_COMMON_DIR") or _common(own))
-    stamps = tuple((path, _stamp(path)) for path in files)
-    words = tuple(told.items())
-    return _asked(cwd, words) if stamps[0][1] is None else _kept(cwd, words, stamps)
+    files = read_files(own, told.get("GIT_COMMON_DIR") or place.shared(own))
+    key = (cwd, tuple(told.items()))
+    known = _KEPT.get(key)
+    if known and {*files} <= dict(known.stamps).keys() and _are_as_before(known.stamps):
+        return known
+    # Before git looks: what changes meanwhile shows.
+    stamps = _stamps((*files, _OF_THE_SYSTEM))
+    answer = _asked(cwd, told)
+    read = [path for path, _ in answer.stamps if path not in dict(stamps)]
+    stamps += _stamps(read)
+    newest = max((max(stamp[2:4]) for _, stamp in stamps if stamp), default=0)
+    is_clear = time.time_ns() - newest > _CLEAR * 1e9
+    includes = any(name.startswith(("include.", "includeif.")) for name in answer.settings)
+    answer = answer._replace(stamps=stamps, is_proved=is_clear and not includes)
+    if stamps[0][1] is not None:
+        if len(_KEPT) >= _MOST:
+            _KEPT.clear()
+        _KEPT[key] = answer
+    return answer
 
 
 def are_the_same(root: str, told: Mapping[str, str]) -> bool:
@@ -62,6 +107,20 @@ def matching(cwd: str, pattern: str) -> list[tuple[str, str]]:
     return [(name, value) for name, values in found for value in values]
 
 
+def system_file(cwd: str) -> str | None:
+    """Return the file of the system's configuration; None if git reads no such file.
+
+    Raises as `seen`.
+    """
+    if os.environ.get("GIT_CONFIG_NOSYSTEM", "").lower() not in ("", "0", "false", "no", "off"):
+        return None
+    named = os.environ.get("GIT_CONFIG_SYSTEM")
+    if named is not None:
+        return os.path.abspath(named) if named else None
+    # Where it is was decided when git was built.
+    return _look(cwd, {}).system
+
+
 def canonical(name: str) -> str:
     """Return a setting's name as git prints it: only the middle part keeps its case."""
     section, dot, rest = name.partition(".")
@@ -70,8 +129,12 @@ def canonical(name: str) -> str:
 
 
 def forget() -> None:
-    """Ask git anew: call this at the start of a tick, and before and after an agent's work."""
-    _kept.cache_clear()
+    """Ask git again, unless it is proved that it would say the same.
+
+    Call this at the start of a tick, and before and after an agent's work.
+    """
+    for key in [key for key, answer in _KEPT.items() if not answer.is_proved]:
+        del _KEPT[key]
 
 
 def read_files(own: str, common: str) -> list[str]:
@@ -91,12 +154,15 @@ def read_files(own: str, common: str) -> list[str]:
     ]
 
 
-def _common(own: str) -> str:
-    """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
-    return os.path.join(own, place.words(os.path.join(own, "commondir")))
+def _stamps(paths: Sequence[str]) -> tuple[tuple[str, Stamp], ...]:
+    return tuple((path, _stamp(path)) for path in paths)
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
+def _are_as_before(stamps: Sequence[tuple[str, Stamp]]) -> bool:
+    return all(_stamp(path) == stamp for path, stamp in stamps)
+
+
+def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except OSError:
@@ -104,14 +170,11 @@ def _stamp(path: str) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
-@functools.lru_cache(maxsize=64)
-def _kept(cwd: str, told: tuple[tuple[str, str], ...], _stamps: object) -> Settings:
-    return _asked(cwd, told)
-
-
-def _asked(cwd: str, told: tuple[tuple[str, str], ...]) -> Settings:
-    environment = client_environment.for_git(os.environ, **dict(told))
-    ask = functools.partial(start.run, ("config", "--null", "--list"), cwd, environment, _TIMEOUT)
+def _asked(cwd: str, told: Mapping[str, str]) -> _Answer:
+    """Ask git; return what it says, and the files that it names."""
+    environment = client_environment.for_git(os.environ, **told)
+    words = ("config", "--null", "--list", "--show-origin", "--show-scope")
+    ask = functools.partial(start.run, words, cwd, environment, _TIMEOUT)
     done, tries = ask(), 1
     while done.code is not None and done.code < 0 and tries < _TRIES:
         done, tries = ask(), tries + 1
@@ -121,7 +184,12 @@ def _asked(cwd: str, told: tuple[tuple[str, str], ...]) -> Settings:
         said = done.err.strip()[:300] or f"no answer within {_TIMEOUT:.0f} s"
         raise GitError(f"git config failed: {said}", repairs.hint(done.err))
     found: dict[str, tuple[str, ...]] = {}
-    for entry in filter(None, done.out.split("\0")):
+    system, read, fields = None, [], done.out.split("\0")
+    for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        kind, _, path = origin.partition(":")
+        if kind == "file":
+            read.append(os.path.join(cwd, path))
+            system = system or (path if scope == "system" else None)
         name, _, value = entry.partition("\n")
         found[name] = (*found.get(name, ()), value)
-    return found
+    return _Answer(found, system, tuple((path, None) for path in dict.fromkeys(read)))

@@ -48,6 +48,15 @@ def release(root: str, run: str, entries: Iterable[str]) -> None:
         call.run(root, "update-ref", "--no-deref", "--stdin", stdin=text)
 
 
+def held(root: str) -> dict[str, list[str]]:
+    """Return the entries that are held now, by the run's id. Raises GitError."""
+    found: dict[str, list[str]] = {}
+    for ref in repository.refs(root, HELD):
+        run, _, commit = ref.removeprefix(HELD).rpartition("/")
+        found.setdefault(run, []).append(commit)
+    return found
+
+
 def worked_on(commands: Iterable[checkout.Traced]) -> bool:
     """Return whether one of the commands may have changed the list."""
     return any(map(_changes, commands))

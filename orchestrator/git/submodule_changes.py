@@ -1,4 +1,4 @@
-"""Entries of commits that name a commit of another repository: which ones a work changed."""
+"""Entries of commits that name a commit of another repository: which of them some work changed."""
 
 import re
 from collections.abc import Sequence

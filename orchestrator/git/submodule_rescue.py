@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from orchestrator.errors import GitError
-from orchestrator.git import call, hidden, repository, submodules, worktree_commands
+from orchestrator.git import call, hidden, repository, submodules, whole_state, worktree_commands
 from orchestrator.git.submodules import Submodule
 from orchestrator.system import disk, files
 
@@ -102,7 +102,7 @@ def _keep(path: str, folder: str, store: str, name: str) -> None:
     if found.head and found.dirty:
         index = os.path.join(folder, "rescue.index")
         message = f"Uncommitted changes in a submodule, {name}"
-        commit = worktree_commands.commit_all(path, message, index)
+        commit = whole_state.commit_all(path, message, index)
         worktree_commands.detach(path, commit or found.head)
     _keep_commits(folder, store, name)
 
@@ -141,7 +141,7 @@ def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[
         return
     index = os.path.join(submodules.git_folder(tree), "rescue.index")
     extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
-    worktree_commands.remove_index(index)
+    whole_state.remove_index(index)
     try:
         # The files take the place of the submodule; all else is as in HEAD, for `git show`.
         call.ask(tree, "read-tree", "HEAD", extra=extra)
@@ -155,7 +155,7 @@ def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[
             call.ask(store, *submodules.MODERN, "fetch", *submodules.QUIET, folder, commit)
         yield repository.keep(store, f"{repository.RESCUE}{name}", commit)
     finally:
-        worktree_commands.remove_index(index)
+        whole_state.remove_index(index)
     files.remove_tree(path)
     files.make_folder(path)
 

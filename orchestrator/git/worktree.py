@@ -7,12 +7,11 @@ works in the worktree at the same time.
 
 import contextlib
 import os
-import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 
 from orchestrator import layout
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.errors import GitError, SystemFault
 from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
@@ -25,6 +24,8 @@ from orchestrator.git import (
     repository,
     submodule_rescue,
     submodules,
+    task_branch,
+    whole_state,
     worktree_commands,
 )
 from orchestrator.system import files
@@ -58,15 +59,6 @@ def leading_files(root: str) -> list[str]:
     ]
 
 
-class BranchHeld(OrchestratorError):
-    """The task's branch cannot be checked out: elsewhere it is, or there is a branch below it.
-
-    The message says what a person can do.
-    """
-
-    code = "branch_held"
-
-
 @contextlib.contextmanager
 def throw_away(root: str, path: str, commit: str, which: str = "same") -> Iterator[str]:
     """Provide a temporary worktree with a detached HEAD; it is removed at the end.
@@ -98,7 +90,7 @@ class Preserved(NamedTuple):
     dirty: bool
     #: The commit of `branch` if the worktree has it checked out.
     tip: str | None = None
-    #: The commit that is checked out with a detached HEAD and without a change.
+    #: The commit that is checked out without a change.
     at: str | None = None
 
 
@@ -141,10 +133,10 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
         try:
-            commit = worktree_commands.commit_all(path, message, index)
+            commit = whole_state.commit_all(path, message, index)
             if commit is not None:
                 return Preserved(repository.keep(path, ref, commit), True, tip)
-        except worktree_commands.RepositoryInside as found_inside:
+        except whole_state.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
             aside.replace(path, found_inside.message)
@@ -155,8 +147,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
             aside.replace(path, fault.message)
         except GitError as error:
             aside.replace_after(error, path)
-    is_clean = found.dirty is False and found.branch is None
-    return Preserved(rescued, False, tip, found.head if is_clean else None)
+    return Preserved(rescued, False, tip, found.head if found.dirty is False else None)
 
 
 def clean(path: str) -> None:
@@ -171,8 +162,13 @@ def clean(path: str) -> None:
         aside.replace_after(error, path)
 
 
-def detach(path: str, commit: str) -> None:
-    """Check a commit out with a detached HEAD; the content of the worktree was preserved before."""
+def detach(path: str, commit: str, at: str | None = None) -> None:
+    """Check a commit out with a detached HEAD; the content of the worktree was preserved before.
+
+    `at` is the commit that is checked out without a change, if it is known.
+    """
+    if commit == at and worktree_commands.let_go(path, commit):
+        return
     aside.in_order(path, partial(worktree_commands.detach, path, commit))
 
 
@@ -215,85 +211,10 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
         try:
             repository.update_ref(path, ref, head, tip)
         except GitError:
-            if _held_below(path, branch) is None:
+            if task_branch.held_below(path, branch) is None:
                 raise
             return False
     return True
-
-
-def take_up_branch(
-    root: str,
-    path: str,
-    branch: str,
-    base: str,
-    ours: str | None,
-    theirs: str | None,
-    rescue: str | None = None,
-) -> None:
-    """Check out the task's branch: the local one, else the remote's, else cut from `base`.
-
-    `ours` and `theirs` are the branch's commits here and at the remote; None if it does not exist
-    there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
-    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before. Raises
-    BranchHeld.
-    """
-    _unlock(path, branch)
-    if ours is None:
-        start = partial(worktree_commands.start_branch, path, branch, theirs or base)
-        try:
-            aside.in_order(path, start, partial(_start_again, root, branch, start))
-        except GitError as error:
-            raise _held_below(root, branch) or error from None
-        return
-    holder = worktree_commands.holder_of(root, branch)
-    if holder and os.path.realpath(holder) != os.path.realpath(path):
-        _release(root, holder, branch)
-    if theirs and not repository.is_ancestor(root, theirs, ours):
-        behind = repository.is_ancestor(root, ours, theirs)
-        if rescue and not behind:
-            repository.keep(root, rescue, ours)
-        if rescue or behind:
-            repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    words = ("--quiet", "--force", "--no-guess", branch, "--")
-    aside.in_order(path, partial(call.ask, path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT))
-
-
-def _held_below(root: str, branch: str) -> BranchHeld | None:
-    """Return the error that branches in a folder of the branch's name exist; None without any."""
-    ref = f"refs/heads/{branch}"
-    below = [name.removeprefix("refs/heads/") for name in repository.refs(root, f"{ref}/")]
-    if not below:
-        return None
-    return BranchHeld(
-        f"The branch {branch} cannot exist beside {', '.join(below[:3])}. Rename or delete what is "
-        f"below it (git branch -m {shlex.quote(below[0])} OTHER), then answer this question, and "
-        "the work continues."
-    )
-
-
-def _start_again(root: str, branch: str, start: Callable[[], object]) -> None:
-    """Start a branch that git may have made before it met the file that was in its way."""
-    ref = f"refs/heads/{branch}"
-    if made := repository.resolve(root, ref):
-        repository.delete_ref(root, ref, made)
-    start()
-
-
-def _release(root: str, holder: str, branch: str) -> None:
-    """Detach another agent's worktree from a branch: its run died before it could do so."""
-    if not os.path.isdir(holder):
-        worktree_commands.prune(root)
-        return
-    agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
-    if not os.path.realpath(holder).startswith(agents):
-        raise BranchHeld(
-            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
-            "branch, then answer this question, and the work continues."
-        )
-    irregular.clear(holder)
-    if (own := worktree_commands.own_folder(holder)) is not None:
-        irregular.clear_git_folder(own)
-    call.ask(holder, "checkout", "--quiet", "--detach")
 
 
 def bring_included(root: str, path: str) -> list[str]:
@@ -338,6 +259,5 @@ def _unlock(path: str, branch: str | None = None) -> None:
     files.remove(os.path.join(folder, "config.worktree"))
     common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
     abandoned_locks.free(abandoned_locks.shared(common), common)
-    log = os.path.join(common, "logs", "refs", "heads", branch or "")
-    if os.path.islink(log):
-        files.remove(log)
+    if branch is not None:
+        task_branch.unlink_log(common, branch)

@@ -1,18 +1,15 @@
-"""Git commands for worktrees: look, create, remove, check out, commit, merge.
+"""Git commands for worktrees: look, create, remove, check out.
 
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
 
 from orchestrator import layout
-from orchestrator.errors import GitError, GitKilled
 from orchestrator.fields import NamedTuple
 from orchestrator.git import place
-from orchestrator.git.call import CHECKOUT_TIMEOUT, again, ask, lines, reason, run
+from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, run
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
@@ -235,116 +232,41 @@ _OPERATION = (
 )
 
 
-class RepositoryInside(GitError):
-    """A repository is in the worktree: a commit has its files, but not its history."""
-
-    def __init__(self, commit: str) -> None:
-        super().__init__("there is a repository inside the worktree")
-        #: The commit of the whole state.
-        self.commit = commit
-
-
-def commit_all(worktree: str, message: str, index: str) -> str | None:
-    """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`.
-
-    None if nothing differs from what a checkout of HEAD writes. Begins again after a git that was
-    killed. Raises RepositoryInside.
-    """
-    return again(partial(_commit_all, worktree, message, index))
-
-
-def _commit_all(worktree: str, message: str, index: str) -> str | None:
-    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
-    remove_index(index)  # of a process that was killed
-    try:
-        parents, head = ["-p", "HEAD"], step("rev-parse", "HEAD^{tree}")
-        staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
-        if staged.code is not None and staged.code < 0:
-            raise GitKilled("git write-tree was killed")
-        if staged.code == 0 and staged.out.strip() != head:
-            parents += ["-p", step("commit-tree", staged.out.strip(), "-p", "HEAD", "-m", "Staged")]
-        step("read-tree", "HEAD")
-        # Before `add`: a file that was staged and then deleted is in the index alone.
-        step("add", "--all", "--", ".")
-        # A raw row is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, and a commit would
-        # keep only its name.
-        said = step("diff", "--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "HEAD")
-        rows = re.findall(r":(\d+) (\d+) (\w+) \w+ (\w)\0([^\0]+)", said)
-        inside = [path for old, new, _, _, path in rows if new == "160000" != old]
-        for path in inside:
-            _as_files(worktree, index, path)
-        _leave_out_phantoms(worktree, index, [(m, c, path) for m, n, c, _, path in rows if m == n])
-        tree = step("write-tree")
-        if tree == head and len(parents) == 2 and not inside:
-            return None
-        commit = step("commit-tree", tree, *parents, "-m", message)
-        if inside:
-            raise RepositoryInside(commit)
-        return commit
-    finally:
-        remove_index(index)
-
-
-def _as_files(worktree: str, index: str, path: str) -> None:
-    """Replace, in a throw-away index, the entry of a repository inside by that repository's files.
-
-    Git is told where it works, so that it does not read the configuration of that repository.
-    """
-    folder, files_only = own_folder(worktree) or os.path.join(worktree, ".git"), f"{index}.head"
-    there, extra = os.path.join(worktree, path), {"GIT_INDEX_FILE": files_only}
-    files.remove(files_only)
-    told = (f"--git-dir={os.path.abspath(folder)}", f"--work-tree={there}")
-    ask(worktree, "-C", there, *told, "add", "--all", "--", ".", extra=extra)
-    tree = ask(worktree, "write-tree", extra=extra)
-    files.remove(files_only)
-    extra = {"GIT_INDEX_FILE": index}
-    ask(worktree, "update-index", "--force-remove", "--", path.rstrip("/"), extra=extra)
-    ask(worktree, "read-tree", f"--prefix={path.rstrip('/')}/", tree, extra=extra)
-
-
-def remove_index(index: str) -> None:
-    """Remove a throw-away index, and what is made beside it."""
-    for name in ("", ".lock", ".head", ".head.lock", ".written"):
-        files.remove_tree(f"{index}{name}")
-
-
-def _leave_out_phantoms(worktree: str, index: str, changed: list[tuple[str, str, str]]) -> None:
-    """Take those files out of a throw-away index that are as a checkout of HEAD writes them.
-
-    Git can call such a file changed: its line endings or its filter do not come back from a
-    checkout as they were committed. `changed` has mode, id and path of each file at HEAD.
-    """
-    import filecmp
-
-    regular = [row for row in changed if row[0].startswith("100")]
-    if not regular:
-        return
-    written, other = f"{index}.written", f"{index}.head"
-    step = partial(run, worktree, extra={"GIT_INDEX_FILE": other})
-    try:
-        ask(worktree, "read-tree", "HEAD", extra={"GIT_INDEX_FILE": other})
-        names = "".join(f"{path}\0" for *_, path in regular)
-        step("checkout-index", "--quiet", "-z", "--stdin", f"--prefix={written}/", stdin=names)
-        same = [row for row in regular if _are_equal(filecmp.cmp, worktree, written, row[2])]
-        entries = "".join(f"{mode} {commit}\t{path}\0" for mode, commit, path in same)
-        if same:
-            words = ("update-index", "-z", "--index-info")
-            ask(worktree, *words, stdin=entries, extra={"GIT_INDEX_FILE": index})
-    finally:
-        files.remove_tree(written)
-
-
-def _are_equal(compare: Callable[..., bool], one: str, other: str, path: str) -> bool:
-    try:
-        return compare(os.path.join(one, path), os.path.join(other, path), shallow=False)
-    except OSError:
-        return False
-
-
 def detach(worktree: str, commit: str) -> None:
     """Check a commit out with a detached HEAD, throwing away changes of tracked files."""
     words = ("--quiet", "--force", "--detach", commit)
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
+
+
+def let_go(worktree: str, commit: str) -> bool:
+    """Detach HEAD from its branch, which is at `commit`; return False if git has to do that.
+
+    As git does it, with the lock that git takes, but without a look at each file. Where HEAD is no
+    file of its own (git's reftables), git has to do it.
+    """
+    folder = own_folder(worktree)
+    said = place.words(os.path.join(folder, "HEAD")) if folder else ""
+    if said == commit:
+        return True
+    common = place.words(os.path.join(folder or "", "commondir"))
+    branch = os.path.join(folder or "", common, said.removeprefix("ref: "))
+    if not (folder and said.startswith("ref: refs/heads/") and place.words(branch) == commit):
+        return False
+    lock = os.path.join(folder, "HEAD.lock")
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{commit}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(lock, os.path.join(folder, "HEAD"))
+    except BaseException:
+        files.remove(lock)
+        raise
+    return True
 
 
 def advance(worktree: str, commit: str) -> None:
@@ -370,76 +292,3 @@ def leads_to(root: str, path: str) -> bool:
     """
     is_main = os.path.realpath(path) == os.path.realpath(root)
     return is_main or place.own_folder(root, path) is not None
-
-
-def listed(root: str) -> list[str]:
-    """Return the path of every worktree of the repository, the main worktree first."""
-    return [path for path, _ in _listed(root)]
-
-
-def _listed(root: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each worktree, with the branch that it has checked out ("": detached)."""
-    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
-        found = dict(line.partition(" ")[::2] for line in lines(block))
-        yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
-
-
-def heads(root: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each worktree, with the commit of its HEAD (zeros: none)."""
-    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
-        found = dict(line.partition(" ")[::2] for line in lines(block))
-        if "HEAD" in found:
-            yield found["worktree"], found["HEAD"]
-
-
-def holder_of(root: str, branch: str) -> str | None:
-    """Return the path of the worktree that has `branch` checked out; None without one."""
-    return next((path for path, checked_out in _listed(root) if checked_out == branch), None)
-
-
-def holders(root: str) -> dict[str, str]:
-    """Return the branches that worktrees have checked out, each with the worktree's path.
-
-    During a rebase or a bisect HEAD is detached, but the operation returns to its branch at the
-    end: such a branch counts as checked out, as it does for `git branch -d`.
-    """
-    found: dict[str, str] = {}
-    for path, branch in _listed(root):
-        folder = own_folder(path) or os.path.join(path, ".git")
-        amid = (
-            place.words(os.path.join(folder, name)).removeprefix("refs/heads/")
-            for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
-        )
-        found |= dict.fromkeys(filter(None, (branch, *amid)), path)
-    return found
-
-
-def join(worktree: str, base: str, head: str, method: str, message: str) -> str | list[str]:
-    """Bring `head` onto `base` in a detached worktree that is at `base`; return the new commit.
-
-    `method` is merge (a merge commit), squash (one commit), rebase (a copy of each commit) or
-    fast-forward (`head` itself, which contains the base).
-    Returns the files in conflict instead; then everything is undone. Raises GitError.
-    """
-    if method == "fast-forward":
-        return head
-    if method == "rebase":
-        detach(worktree, head)
-        done = run(worktree, "rebase", "--quiet", base, extra=OUR_NAME)
-    elif method == "squash":
-        author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
-        done = run(worktree, "merge", "--squash", "--quiet", head, extra=OUR_NAME)
-        if done.code == 0:
-            named = ("--author", author, "-m", message)
-            done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=OUR_NAME)
-    else:
-        words = ("--no-ff", "--quiet", "-m", message)
-        done = run(worktree, "merge", *words, head, extra=OUR_NAME)
-    if done.code == 0:
-        return ask(worktree, "rev-parse", "HEAD")
-    names = lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))
-    quit_operations(worktree)
-    detach(worktree, base)
-    if not names:
-        raise GitError(f"git {method} failed: {reason(done.err or done.out)}")
-    return names

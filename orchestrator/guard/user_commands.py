@@ -13,7 +13,7 @@ from orchestrator.fields import NamedTuple
 from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports
-from orchestrator.system import files, memory, process
+from orchestrator.system import files, long_log, memory, process
 
 #: A shell's exit code for "there is no such program".
 COMMAND_NOT_FOUND = 127
@@ -126,7 +126,7 @@ class Checker(NamedTuple):
                 process.signal_group(child.pid, signal.SIGKILL)
                 code = child.wait()
                 process.end_run(None, None, self.mark)
-                files.cut_middle(out.fileno(), began, MOST_LOGGED)
+                long_log.cut(out.fileno(), began, MOST_LOGGED)
         if in_time and code == 0:
             return None
         with open(self.log, "rb") as file:
@@ -149,7 +149,7 @@ class Checker(NamedTuple):
             if time.monotonic() > deadline:
                 return False
             if os.fstat(log).st_size > began + 2 * MOST_LOGGED:
-                files.cut_middle(log, began, MOST_LOGGED)
+                long_log.shorten(log, began, MOST_LOGGED)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
         return True

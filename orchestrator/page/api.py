@@ -180,7 +180,7 @@ def _unread(noun: str, subject: str | None) -> OrchestratorError:
     if subject is None:
         hint = f"for example: /api/{noun}/NAME"
         return OrchestratorError(f"{noun!r} needs a name", hint, code="not_found")
-    message = f"{noun!r} is one whole, and has no {subject!r}"
+    message = f"{noun!r} takes no name, found {subject!r}"
     return OrchestratorError(message, f"ask for /api/{noun}", code="not_found")
 
 

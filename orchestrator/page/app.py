@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.page import changes, regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
@@ -93,7 +93,8 @@ class Page:
         try:
             part = await run_in_threadpool(read)
         except OrchestratorError as error:
-            return self._html("error.html", 404, error=error)
+            status = 404 if isinstance(error, NotFound) else 409
+            return self._html("error.html", status, error=error)
         answer = HTMLResponse(views.transcript_html(self._templates, part))
         for name in ("begin", "end", "size"):
             answer.headers[f"Orchestrator-{name.title()}"] = str(getattr(part, name))

@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from orchestrator import idle
+from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.system import files
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store, Watched
 
 #: Seconds between two looks, and between two signs of life on a quiet stream.
 POLL_SECONDS, ALIVE_SECONDS = 0.5, 15.0
@@ -24,24 +26,37 @@ def marks(layout: Layout) -> Marks:
     """Return values that change with the parts of a project: queue, agents, runs, prs, config.
 
     Reads no contents, and of the queue only its folders: every change in place is also an event.
+    A queue that several hosts share has a number that changes with each change on any of them.
     """
     store = stores.of_project(layout)
-    watched = store.watched()
+    shared = _shared(store)
     agents, forges = files.folders(layout.agents), files.folders(layout.prs)
     faults = (
         *(layout.hold, layout.usage, layout.checkout_changed),
         *(layout.forge_fault, layout.landing_fault, layout.notify_fault),
     )
     return {
-        "queue": tuple(map(idle.mark, watched.paths if watched else store.places()))
-        or tuple(store.counts().items()),
-        "agents": tuple(idle.mark(layout.agent_state(name)) for name in agents),
+        "queue": (shared, *_queue(store, store.watched())),
+        "agents": (shared, *(idle.mark(layout.agent_state(name)) for name in agents)),
         "runs": tuple(idle.mark(layout.runs(name)) for name in agents),
-        "prs": tuple(idle.mark(os.path.join(layout.prs, n)) for n in (".", *forges)),
+        "prs": (shared, *(idle.mark(os.path.join(layout.prs, n)) for n in (".", *forges))),
         "config": (idle.mark(layout.config), idle.mark(layout.roles)),
-        "events": idle.mark(layout.events),
+        "events": (shared, idle.mark(layout.events)),
         "tick": tuple(map(idle.mark, (layout.scheduler_lock, *faults))),
     }
+
+
+def _queue(store: Store, watched: Watched | None) -> tuple[object, ...]:
+    paths = watched.paths if watched else store.places()
+    return tuple(map(idle.mark, paths)) or tuple(store.counts().items())
+
+
+def _shared(store: Store) -> str:
+    """Return what changes with a shared queue, and with the end of its database."""
+    try:
+        return store.news()
+    except StoreFault:
+        return "unreachable"
 
 
 def differences(before: Marks, now: Marks) -> list[str]:

@@ -123,7 +123,7 @@ def document(commands: Commands, project: str, now: float) -> str:
 def check(path: str, *, force: bool) -> str:
     """Return the real path of the file to write.
 
-    Raises OrchestratorError if it is no regular file, or another file than an export and not
+    Raises OrchestratorError if it is not a regular file, or is no export and not
     `force`.
     """
     found = os.path.realpath(path)

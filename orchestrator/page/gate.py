@@ -49,7 +49,7 @@ class Gate:
         self._once: set[str] = set()
 
     def one_time_token(self) -> str:
-        """Return a token that holds for one exchange."""
+        """Return a token that is valid for one exchange."""
         found = secrets.token_urlsafe(32)
         self._once.add(found)
         return found

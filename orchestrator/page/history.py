@@ -57,6 +57,7 @@ def history(commands: Commands, query: Query) -> Row:
         "days": found["days"],
         "runs": runs[:MOST_RUNS],
         "more_runs": len(runs[MOST_RUNS:]),
+        "shared": any("host" in run for run in runs),
         "begins": found["history_begins"] if begins is not None and begins > plotted else None,
     }
 

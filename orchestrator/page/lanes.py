@@ -109,7 +109,7 @@ def _drawn(bar: Bar) -> Markup:
     y = TOP + HIGH * bar.lane + HIGH // 2
     run = bar.runs[0]
     said = " ".join(
-        filter(None, (run["task"] or "no task", run["outcome"] or "at work", _took(run)))
+        filter(None, (run["task"] or "no task", run["outcome"] or "at work", _took(run), _on(run)))
     )
     if len(bar.runs) > 1:
         said = f"{count(len(bar.runs), 'run')}: {bar.kind.name}; the first: {said}"
@@ -121,6 +121,10 @@ def _drawn(bar: Bar) -> Markup:
     )
     sign = marker(bar.kind.shape, bar.kind.colour, bar.end, y)
     return shape.format(visible(said), bar.kind.colour, round(bar.start, 1), y - 4, wide, sign)
+
+
+def _on(run: Row) -> str:
+    return f"on {run['host']}" if "host" in run else ""
 
 
 def _took(run: Row) -> str:

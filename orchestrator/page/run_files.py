@@ -10,14 +10,17 @@ from orchestrator.git import call
 from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso, ports
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
+from orchestrator.tasks import stores
 
 Row = dict[str, Any]
 #: A run's logs beside its transcript, and the bytes of each that are shown.
 LOGS = (run_record.SETUP_LOG, "checks.log", run_record.STDERR, run_record.SUPERVISOR_LOG)
 LOG_BYTES = 16_384
+#: Bytes of the newest events that are read for a run that another host has.
+MOST_READ = 32 << 20
 
 
 def folder(layout: Layout, run_id: str) -> str:
@@ -27,7 +30,20 @@ def folder(layout: Layout, run_id: str) -> str:
             path = layout.run(name, run_id)
             if os.path.isdir(path):
                 return path
+        if (host := _host(layout, run_id)) is not None:
+            hint = "open the page there; its outcome and its cost are in the history, here too"
+            message = f"run {run_id} is on the host {host}: its transcript and its logs are there"
+            raise OrchestratorError(message, hint, code="other_host")
     raise NotFound("run", run_id)
+
+
+def _host(layout: Layout, run_id: str) -> str | None:
+    """Return the other host that has, or had, a run; None if no other host is known to."""
+    store = stores.of_project(layout)
+    for told in events.read(layout, MOST_READ, run_id, of_all_hosts=True):
+        if told.get("run") == run_id and told.get("host") not in (None, store.host):
+            return str(told["host"])
+    return None
 
 
 def record(layout: Layout, run_id: str) -> tuple[str, RunRecord]:

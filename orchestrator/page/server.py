@@ -27,7 +27,7 @@ class Server(uvicorn.Server):
         self.should_exit = self.force_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        logging.getLogger("uvicorn.error").disabled = True  # a stream that ends here is no error
+        logging.getLogger("uvicorn.error").disabled = True  # an end of a stream is not an error
         for task in self.server_state.tasks:
             task.cancel()
         await super().shutdown(sockets)
@@ -64,7 +64,7 @@ def serve(
 ) -> None:
     """Serve the page until a signal ends it.
 
-    `ready` is called with two start addresses: for a person, and one that holds only once.
+    `ready` is called with two start addresses: for a person, and an address that is valid once.
     """
     token, port = secrets.token_urlsafe(32), listening.getsockname()[1]
     app = application(commands, layout, token=token, port=port, read_only=read_only)

@@ -11,17 +11,16 @@ from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
 Query = Mapping[str, str]
-#: Why an agent does not start, in words; the rest of the reason codes say it by themselves.
+#: Why an agent does not start, in other words than those of the reason code.
 WORDS = {
     "config_error": "agents.yaml is broken",
     "system_paused": "the project is paused",
-    "paused": "paused",
     "other_host": "runs on another machine",
     "running": "works on a task",
     "not_due": "waits for its next turn",
     "usage_limit": "the account's usage limit is reached",
     "pace": "held back by `pace`",
-    "system_fault": "a fault of the system keeps it from starting",
+    "system_fault": "a system fault keeps it from starting",
     "budget_exhausted": "the budget is used up",
     "max_incoming": "the queue is full",
     "max_claimed": "enough tasks are claimed",
@@ -32,7 +31,7 @@ WORDS = {
     "overlap": "its tasks change the same lines as others",
     "not_before": "its tasks start at a later time",
     "no_matching_task": "there is no task for its role",
-    "max_starts": "starts with the next tick",
+    "max_starts": "starts at one of the next ticks",
 }
 #: A command in a hint: from the program's name to the end of the words that a shell would take.
 _COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]))+")
@@ -105,7 +104,9 @@ def agents(commands: Commands, query: Query) -> Row:
 def words(row: Row) -> str:
     """Return why an agent does not start, in words."""
     reason: str | None = row["reason"]
-    return "starts at the next tick" if reason is None else WORDS.get(reason, reason)
+    if reason is None:
+        return "starts at the next tick"
+    return WORDS.get(reason, reason.replace("_", " "))
 
 
 def pull_requests(commands: Commands, query: Query) -> Row:

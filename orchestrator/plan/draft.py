@@ -2,7 +2,7 @@
 
 from orchestrator.model import Agent, Config, Hold, Snapshot, Task
 
-#: Runs of other tasks that may be paid for to test one fault of the system; one more per hour.
+#: Runs of other tasks that may be paid for to test one system fault; one more per hour.
 MOST_PAID = 3
 #: Faults that do not depend on the task, as a push to a branch without a task has shown: no run of
 #: another task is paid for to test one of them.

@@ -6,13 +6,15 @@ delivered (`Task.uncharged`). Pure functions.
 
 from orchestrator.model import Config, Outcome, Task
 
-#: Runs of one task that were paid for and ended with a fault of the system, and runs that were
+#: Runs of one task that were paid for and ended with a system fault, and runs that were
 #: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is
-#: to resume by itself afterwards (reference 7).
+#: to resume automatically afterwards (reference 7).
 MAX_FAULTS = 10
-#: Faults of the system that a task was the first to meet, while the runs of others ended well in
+#: System faults that a task was the first to meet, while the runs of others ended well in
 #: between: the next fault is taken for the task's own (failures 29).
 MAX_FIRST = 3
+#: The codes of faults that are never one task's own: the database fails all tasks alike.
+NEVER_OWN = ("store_unreachable",)
 
 #: What happened in the runs, and what a person can do, by kind.
 _SAID = {
@@ -21,11 +23,11 @@ _SAID = {
         "Agree who works on the branch; an answer continues the work from the newest commit.",
     ),
     "system_fault": (
-        "The run was paid for, and ended with a fault of the system",
+        "The run cost money, and ended with a system fault",
         "Find the fault (orchestrator doctor); an answer continues the work.",
     ),
     "first_fault": (
-        "The run met a fault of the system while the runs of other tasks ended well",
+        "The run met a system fault while the runs of other tasks ended well",
         "The fault seems to affect only this task. Find it; an answer continues the work.",
     ),
     "interrupted": (
@@ -50,6 +52,12 @@ def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
     return task.uncharged.get(kind, 0) + 1 >= limit(kind, config)
 
 
+def may_be_own(outcome: Outcome) -> bool:
+    """Return whether a run ended with a system fault that could be the task's own."""
+    code = (outcome.reason or "").partition(":")[0]
+    return outcome.verdict == "system_fault" and code not in NEVER_OWN
+
+
 def is_own(task: Task, outcome: Outcome) -> bool:
     """Return whether a fault that the task met again and again is taken for the task's own."""
     return _kind(task, outcome) == "first_fault"
@@ -57,7 +65,7 @@ def is_own(task: Task, outcome: Outcome) -> bool:
 
 def _kind(task: Task, outcome: Outcome) -> str:
     own = task.uncharged.get("first_fault", 0) >= MAX_FIRST
-    return "first_fault" if own and outcome.verdict == "system_fault" else outcome.verdict
+    return "first_fault" if own and may_be_own(outcome) else outcome.verdict
 
 
 def question(task: Task, outcome: Outcome) -> str:

@@ -245,7 +245,7 @@ def _pace(_: Agent, draft: Draft) -> Judged:
     return Judged(True, "no pace is set") if found is None else Judged(*found)
 
 
-@_rule("system_fault", "agent", "find the fault: orchestrator doctor (then work continues)")
+@_rule("system_fault", "agent", "find the cause: orchestrator doctor; work resumes after the fix")
 def _system_fault(_: Agent, draft: Draft) -> Judged:
     hold = draft.snapshot.hold
     if hold is None or hold.code == "usage_limit":

@@ -25,6 +25,11 @@ class Totals(NamedTuple):
     seconds_running: float = 0.0
 
 
+def added(several: Iterable[Totals]) -> Totals:
+    """Return the sums of several sums."""
+    return Totals(*map(sum, zip(Totals(), *several, strict=True)))
+
+
 class AgentState(NamedTuple):
     """One agent's memory. Times are seconds since the epoch."""
 
@@ -87,6 +92,11 @@ def spent(states: Iterable[AgentState], now: float) -> float:
     """Return the US dollars that agents have cost on the local day of `now` (epoch seconds)."""
     today = time.strftime("%Y-%m-%d", time.localtime(now))
     return sum(state.spend.get(today, 0.0) for state in states)
+
+
+def values(state: AgentState) -> dict[str, object]:
+    """Return a memory as JSON values, for `from_values`."""
+    return {name: records.plain(value) for name, value in state._asdict().items()}
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:

@@ -58,8 +58,9 @@ def compare(layout: Layout, folder: str, run: str, agent: str, branch: str | Non
         found = _change(layout.root, where, trace, empty, before)
         if found != Change(run, agent, Seen(), Seen()):
             _record(layout, where, found)
-        listed = stashes.listed(os.path.join(where, "stash"))
-        stashes.release(layout.root, os.path.basename(folder), listed)
+    # Also without a comparison: a run that failed before its client has changed nothing.
+    listed = stashes.listed(os.path.join(where, "stash"))
+    stashes.release(layout.root, os.path.basename(folder), listed)
     # This file first: without it, a comparison that was killed is not done again with half of them.
     files.remove(os.path.join(where, "head.json"))
     files.remove_tree(where)

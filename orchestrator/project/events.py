@@ -29,6 +29,8 @@ LATE, BLOCK = 3600.0, 64 << 10
 _FORM, _BEFORE_KIND = b'{"at": "', b'Z", "event": "'
 _TIME, _PLACE, _KIND = slice(8, 28), slice(27, 41), 40
 
+#: Bytes of the newest events that are read: both files at the default of `retention.events_mb`.
+MOST_READ = 64 << 20
 #: Lines that are read at once: the first, and the following.
 _FIRST, _SEVERAL = 1, 500
 
@@ -54,7 +56,7 @@ def lines(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]:
     `since` (seconds since the epoch): lines before it can be left out, see `LATE`.
     """
     # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
-    with _open(layout.events) as newer, _open(layout.events_before) as older:
+    with opened(layout.events) as newer, opened(layout.events_before) as older:
         left = most - newer.seek(0, os.SEEK_END)
         if left > 0 and not os.path.sameopenfile(newer.fileno(), older.fileno()):
             yield from _newest(older, left, since)
@@ -92,11 +94,21 @@ def read(
 ) -> Iterator[Mapping[str, object]]:
     """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
 
-    `of_all_hosts`: as `everywhere` does. `kinds`: other events can be left out, to save time.
+    `of_all_hosts`: as `everywhere` does; in a shared queue each event then has the key `host`.
+    `kinds`: other events can be left out, to save time.
     `since` (seconds since the epoch): earlier events can be left out, too.
     """
-    needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
     found = everywhere(layout, most, since) if of_all_hosts else lines(layout, most, since)
+    own = stores.of_project(layout).host if of_all_hosts else None
+    told = parsed(found, word, kinds)
+    yield from told if own is None else ({"host": own, **event} for event in told)
+
+
+def parsed(
+    found: Iterable[bytes], word: str = "", kinds: Iterable[str] = ()
+) -> Iterator[Mapping[str, object]]:
+    """Yield the events in some lines that can be read; `word` and `kinds` are those of `read`."""
+    needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
     wanted = (
         line
         for line in found
@@ -137,7 +149,7 @@ def _decoded(line: bytes) -> object:
         return json.loads(line)  # it takes more encodings, and longer
 
 
-def _open(path: str) -> IO[bytes]:
+def opened(path: str) -> IO[bytes]:
     """Open a file to read; a missing file reads as an empty file."""
     try:
         return files.open_regular(path)

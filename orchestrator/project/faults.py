@@ -64,3 +64,10 @@ def hold_problem(hold: Hold) -> Problem:
 def read_hold(layout: Layout) -> Hold | None:
     """Return why no agent may claim a task now; None if agents may."""
     return records.build(Hold, files.read_json(layout.hold))
+
+
+def end_hold(layout: Layout, code: str) -> None:
+    """End the hold of a system fault with this code, which is found to be gone. Raises OSError."""
+    known = read_hold(layout)
+    if known and known.code == "system_fault" and known.message.startswith(f"{code}: "):
+        files.remove(layout.hold)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model import FORGES
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -148,11 +149,11 @@ def links(layout: Layout) -> list[str]:
     or a folder in the place of a file fails each time that something is written.
     """
     fixed = (
-        layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
-        layout.events, layout.ticks, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
-        os.path.join(layout.prs, "merged"), os.path.join(layout.prs, "github", "merged"),
+        *(layout.home, layout.agents, layout.shared, layout.cache),
+        *(layout.events, layout.ticks, layout.scheduler_lock),
+        *(path for forge in FORGES for path in _of_records(layout.records(forge))),
         *stores.of_project(layout).places(),
-    )  # fmt: skip
+    )
     found = [path for path in fixed if _is_odd(path)]
     if layout.home in found or layout.agents in found:
         return found
@@ -164,6 +165,10 @@ def links(layout: Layout) -> list[str]:
         inside = (layout.agent(name), layout.runs(name), layout.worktree(name))
         found += [path for path in (*inside, layout.agent_lock(name)) if _is_odd(path)]
     return found
+
+
+def _of_records(folder: str) -> tuple[str, ...]:
+    return folder, os.path.join(folder, ".lock"), os.path.join(folder, "merged")
 
 
 def _is_odd(path: str) -> bool:

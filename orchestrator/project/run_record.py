@@ -84,7 +84,7 @@ class Steps(NamedTuple):
 
 
 class Undelivered(NamedTuple):
-    """Finished work that a fault of the system kept from being delivered."""
+    """Finished work that a system fault kept from being delivered."""
 
     told: Outcome
     #: The commit to deliver.

@@ -69,7 +69,7 @@ class Site(NamedTuple):
     def provide(self, commit: str, rescue: str | None, *, fresh: bool = False) -> bool:
         """Have a worktree at the path; return whether it is new, at `commit`.
 
-        A worktree in which `hooks.after_create` is not complete is made anew, with `fresh` each
+        A worktree in which `hooks.after_create` is not complete is created again, with `fresh` each
         worktree is, except for a worktree that a person locked. Its content is first kept under a
         ref of the name `rescue`; with None it is nobody's work. Raises GitError, and SystemFault if
         `hooks.before_remove` fails.

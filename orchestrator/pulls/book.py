@@ -173,7 +173,7 @@ class Book:
         numbers = sorted(self._numbers(), reverse=True)
         if len(numbers) <= KEPT + SLACK:
             return
-        merged = (number for number in numbers if _is_over(self.get(str(number))))
+        merged = (int(pr.id) for pr in reversed(self._all(numbers[::-1])) if _is_over(pr))
         oldest_kept = next(itertools.islice(merged, KEPT - 1, None), 0)
         older = [number for number in reversed(numbers) if number < oldest_kept]
         for first in range(0, len(older), most):
@@ -190,7 +190,12 @@ class Book:
         return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
-        record, pr = self._seen(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else _NOTHING
+        seen = self._seen(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else _NOTHING
+        return self._shown(pr_id, *seen)
+
+    def _shown(
+        self, pr_id: str, record: Mapping[str, object], pr: PullRequest | None
+    ) -> PullRequest | None:
         if record.get("id") != pr_id:
             return None
         if pr and pr.url == self.path(pr_id):

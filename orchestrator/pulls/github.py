@@ -40,8 +40,7 @@ class GitHub:
 
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout, self._config = layout, config
-        folder = os.path.join(layout.prs, "github")
-        self.book = shared_book.of_project(layout, self.name, folder)
+        self.book = shared_book.of_project(layout, self.name)
 
     @staticmethod
     def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:

@@ -1,6 +1,6 @@
 """Whose fault it is that GitHub refuses to open a pull request (reference 9.8).
 
-A refusal of this very pull request is the work's failure; every other one is a fault of the system.
+A refusal of this very pull request is the work's failure; every other one is a system fault.
 The texts are those of GitHub's GraphQL interface, as `gh pr create` prints them.
 """
 

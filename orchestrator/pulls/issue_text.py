@@ -59,7 +59,7 @@ def _line(text: str) -> str:
 
 def body(issue: Issue) -> str:
     """Return the text of an issue's task: every line of the issue is quoted."""
-    by = issue.author if LOGIN.fullmatch(issue.author) else "an account that is no user"
+    by = issue.author if LOGIN.fullmatch(issue.author) else "an account that is not a user"
     text = issue.body.encode(errors="replace")
     lines = _quoted(text[:LONGEST].decode(errors="ignore")) or ["> (no text)"]
     if len(text) > LONGEST:

@@ -251,7 +251,7 @@ class Lander:
         except SetUpFailed as error:
             if error.failure.was_killed:
                 raise
-            # If it fails on the base too, that is a fault of the system, and nobody is blamed.
+            # If it fails on the base too, that is a system fault, and nobody is blamed.
             self._workshop.set_up(base)
             said = f"{error.key} fails on the merge with {pr.base}: {error.failure}"
             raise CannotLand(said) from None
@@ -370,11 +370,13 @@ class Lander:
 
     def _queued(self, pr: PullRequest) -> str:
         """Delay the next try: a merge queue may remove a pull request each time it gets it."""
-        tries = self._delay(pr, "the forge accepted the merge, and did not make it")
+        tries = self._delay(pr, "the forge accepted the merge, but did not carry it out")
         if tries >= UNMERGED:
             said = f"{tries} tries to merge {pr.id} did not merge it: the forge accepts the merge"
             hint = f"see its checks and the merge queue: {pr.url}"
-            fault = OrchestratorError(f"{said} and does not make it", hint, code="merge_refused")
+            fault = OrchestratorError(
+                f"{said} but does not carry it out", hint, code="merge_refused"
+            )
             self._fault = self._fault or fault
         return f"queued {pr.id} at the forge"
 

@@ -23,7 +23,7 @@ class Local:
     is_elsewhere = False
 
     def __init__(self, layout: Layout, config: Config) -> None:
-        self.book = shared_book.of_project(layout, self.name, layout.prs)
+        self.book = shared_book.of_project(layout, self.name)
 
     @staticmethod
     def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:

@@ -45,7 +45,7 @@ def _waits_for_dependency(
 
 
 def _is_objected_to(layout: Layout, pr: PullRequest) -> OrchestratorError | None:
-    """Requested changes of a person block a merge until they are settled (reference 9.1)."""
+    """Requested changes of a person block a merge until they are resolved (reference 9.1)."""
     standing = verdicts.objections(states.reviews(layout, pr))
     if not standing:
         return None

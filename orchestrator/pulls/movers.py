@@ -47,7 +47,7 @@ class Facts(NamedTuple):
     reviews: tuple[Task, ...] = ()
     #: Whether the next tick adds a review task.
     will_review: bool = False
-    #: The requested changes of people that nobody has settled, oldest first.
+    #: The requested changes of people that nobody has resolved, oldest first.
     objections: tuple[Given, ...] = ()
     #: Whether the author has been told every one of them.
     answered: bool = True
@@ -226,7 +226,7 @@ def _objected(facts: Facts) -> Move:
     """Changes stay requested although the author has finished, and no review is open."""
     pr = facts.pr
     overrule = (
-        f"To settle that: orchestrator pr approve {pr.id} (see: orchestrator pr diff {pr.id})"
+        f"To resolve that: orchestrator pr approve {pr.id} (see: orchestrator pr diff {pr.id})"
     )
     said = "; ".join(
         f"{given.by} requested changes: {one_line(given.text).rstrip('.')}"

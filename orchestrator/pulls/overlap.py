@@ -1,8 +1,8 @@
-"""The overlap radar: which live works change the same lines of the same files.
+"""The overlap radar: which pieces of live work change the same lines of the same files.
 
-A work is an agent's worktree during a run, or an open pull request. Git alone is asked, never the
-forge. What two commits differ in is found out once and then remembered in a file by the tick;
-commands that only read write nothing. What an agent has not committed is looked at each time.
+A piece of work is an agent's worktree during a run, or an open pull request. Git alone is asked,
+never the forge. What two commits differ in is found out once and then remembered in a file by the
+tick; commands that only read write nothing. What an agent has not committed is looked at each time.
 """
 
 import os
@@ -27,7 +27,7 @@ _WORD = r"[^\s`'\"<>()\[\]{},;:!?*|]+"
 
 
 class Work(NamedTuple):
-    """One live work."""
+    """One piece of live work."""
 
     #: The task's id; `pr:N` for a pull request without a task.
     task: str
@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 
 class Overlap(NamedTuple):
-    """Two works that change the same lines, or lines close to each other, of some files."""
+    """Two pieces of work that change the same lines of some files, or lines close to each other."""
 
     one: Work
     other: Work
@@ -55,7 +55,7 @@ class Overlap(NamedTuple):
 
 
 def what(names: Collection[str], *, by_line: bool) -> str:
-    """Return what two works have in common, as the end of a sentence about them."""
+    """Return what two pieces of work have in common, as the end of a sentence about them."""
     lines = "lines of" if by_line else "files (too many to compare their lines):"
     return f"change the same {lines} {named(names)}"
 
@@ -68,7 +68,7 @@ def named(names: Collection[str]) -> str:
 
 
 class Radar:
-    """Looks at the works of one project. `keep`: what was found out is remembered (a tick)."""
+    """Looks at the live work of one project. `keep`: what was found out is remembered (a tick)."""
 
     def __init__(self, layout: Layout, config: Config, *, keep: bool = False) -> None:
         self._layout, self._config, self._keep = layout, config, keep
@@ -81,7 +81,7 @@ class Radar:
         self._bases: dict[str, str | None] = {}
 
     def overlaps(self, prs: Iterable[PullRequest] | None, *, running: bool = True) -> list[Overlap]:
-        """Return the pairs of works of different tasks that touch each other."""
+        """Return the pairs of pieces of work of different tasks that touch each other."""
         if self._config.overlap == "off":
             return []
         try:
@@ -93,7 +93,7 @@ class Radar:
             return []
 
     def _are_several(self, prs: Sequence[PullRequest], *, running: bool) -> bool:
-        """Whether there can be two live works. A single work overlaps nothing: git is not asked."""
+        """Whether there can be two pieces of live work. If not, git is not asked."""
         runs = len(list(_running(self._layout))) if running else 0
         return runs + sum(pr.state == "open" for pr in prs) > 1
 
@@ -108,7 +108,7 @@ class Radar:
         return list(found.values())
 
     def works(self, prs: Iterable[PullRequest] | None, *, running: bool = True) -> list[Work]:
-        """Return the live works: those of running agents, then the open pull requests."""
+        """Return the live work: those of running agents, then the open pull requests."""
         runs = list(_running(self._layout)) if running else []
         open_prs = [pr for pr in prs or () if pr.state == "open" and not self._has_failed(pr)]
         works = [work for record in runs if (work := self._of_run(record))]
@@ -126,7 +126,7 @@ class Radar:
     ) -> dict[str, str]:
         """Return why waiting tasks must not start now, by their ids (`overlap: hold`).
 
-        A task is never held by a work that waits for it, directly or not: nothing waits for ever.
+        A task is never held by work that waits for it, directly or not: nothing waits for ever.
         """
         opening = {role.takes for role in roles.values() if role.delivers == "pull_request"}
         tasks = [task for task in waiting if task.role in opening]

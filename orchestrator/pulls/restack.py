@@ -14,7 +14,7 @@ from orchestrator.git import (
     remotes,
     repository,
     work_branch,
-    worktree_commands,
+    worktree_list,
 )
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest, Task, iso
@@ -84,6 +84,6 @@ def _move(root: str, remote: str | None, branch: str, head: str, commit: str) ->
             raise OrchestratorError(said, "see what its rules allow", code="merge_refused")
         repository.update_ref(root, f"refs/remotes/{remote}/{branch}", commit)
         work_branch.remember(root, branch, commit)
-    is_free = worktree_commands.holder_of(root, branch) is None
+    is_free = worktree_list.holder_of(root, branch) is None
     if base_branch.tip(root, branch) == head and (remote is None or is_free):
         merging.fast_forward(root, branch, head, commit)

@@ -186,7 +186,7 @@ def unheard(history: Iterable[Entry]) -> list[Feedback]:
 
 
 def requested(pr: PullRequest, history: Iterable[Entry]) -> list[Feedback]:
-    """Return the changes that people request: here during a run, and on the forge until settled."""
+    """Return the changes that people request: here during a run, on the forge until resolved."""
     history = list(history)
     standing = verdicts.objections([*verdicts.given(history), *pr.reviews])
     return [

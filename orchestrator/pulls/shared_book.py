@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from orchestrator.database import access
 from orchestrator.layout import Layout
+from orchestrator.model import PullRequest
 from orchestrator.pulls.book import Book, Seen, from_record
 
 if TYPE_CHECKING:
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     MaybeSession = Session | None
 
 
-def of_project(layout: Layout, forge: str, folder: str) -> Book:
-    """Return a forge's records: in the database of the queue, or as files in a folder."""
-    session = access.of_project(layout)
-    return Book(folder) if session is None else SharedBook(folder, session, forge)
+def of_project(layout: Layout, forge: str) -> Book:
+    """Return a forge's records: in the database of the queue, or as files."""
+    return at(layout, access.of_project(layout), forge)
 
 
-def at(layout: Layout, session: MaybeSession, forge: str, inner: str) -> Book:
-    """Return a forge's records in a database; without one, those in a folder of `shared/prs`."""
-    folder = os.path.join(layout.prs, inner) if inner else layout.prs
+def at(layout: Layout, session: MaybeSession, forge: str) -> Book:
+    """Return a forge's records in a database; without a database, those in its folder."""
+    folder = layout.records(forge)
     return Book(folder) if session is None else SharedBook(folder, session, forge)
 
 
@@ -56,6 +55,25 @@ class SharedBook(Book):
         )
         return {number for (number,) in rows}
 
+    def list(self) -> list[PullRequest]:
+        return [*self._shown_where("AND NOT is_away")]
+
+    def every(self) -> Sequence[PullRequest]:
+        return self._shown_where("")
+
+    def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
+        return self._shown_where("AND number = ANY(%s)", [*numbers])
+
+    def _shown_where(self, condition: str, *values: object) -> Sequence[PullRequest]:
+        """Return the pull requests of which something is so, oldest first, by one statement."""
+        rows = self._session.rows(
+            "SELECT number, record FROM orchestrator_pull_requests"
+            f" WHERE forge = %s {condition} ORDER BY number",
+            *(self._forge, *values),
+        )
+        found = (self._shown(str(number), *_seen(record)) for number, record in rows)
+        return [pr for pr in found if pr is not None]
+
     def locked(self) -> AbstractContextManager[object]:
         return self._session.lock()
 
@@ -84,8 +102,7 @@ class SharedBook(Book):
     def _seen(self, pr_id: str) -> Seen:
         query = "SELECT record FROM orchestrator_pull_requests WHERE forge = %s AND number = %s"
         for (record,) in self._session.rows(query, self._forge, int(pr_id)):
-            record = record if isinstance(record, dict) else {}
-            return record, from_record(record)
+            return _seen(record)
         return {}, None
 
     def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
@@ -96,3 +113,9 @@ class SharedBook(Book):
                 " SET record = excluded.record, is_away = false",
                 *(self._forge, int(pr_id), json.dumps(record)),
             )
+
+
+def _seen(record: object) -> Seen:
+    """Return what a row says; the database has taken it for JSON, but not for a record."""
+    known = record if isinstance(record, dict) else {}
+    return known, from_record(known)

@@ -25,6 +25,7 @@ from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
@@ -203,17 +204,17 @@ def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
 
 def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
     """Return every review of a pull request: the task's history, and people's on the forge."""
-    return [*verdicts.given(_history(layout, pr)), *pr.reviews]
+    return [*verdicts.given(_history(stores.of_project(layout), pr)), *pr.reviews]
 
 
-def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
+def _history(store: Store, pr: PullRequest) -> tuple[Entry, ...]:
     """Return the history of a pull request's task; () if the task is gone or cannot be read."""
-    found = stores.with_history(stores.of_project(layout), pr.task)
+    found = stores.with_history(store, pr.task)
     return found[1] if found else ()
 
 
 def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
-    """Return what a person should know of pull requests although it is no problem."""
+    """Return what a person should know of pull requests: notes that are not problems."""
     drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
     found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
     try:
@@ -231,8 +232,10 @@ def _judged(
     `remote` returns the name of the remote with the base; only reviews of other commits need it.
     """
 
+    store = stores.of_project(layout)
+
     def judged(pr: PullRequest) -> PullRequest:
-        history = _history(layout, pr)
+        history = _history(store, pr)
         heads = verdicts.same_work(history, pr.head)
 
         def counts(commit: str) -> bool:

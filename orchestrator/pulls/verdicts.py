@@ -56,7 +56,7 @@ def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standin
     `counts` says whether a review of that commit counts for the head: reviews of other commits do
     not change what was said of the head, to which a branch may return. A person's newest review
     outranks every agent's. A person's requested changes stand, whatever is pushed afterwards, until
-    the same person approves or a later review settles them.
+    the same person approves or a later review resolves them.
     """
     newest = sorted(reviews, key=lambda each: each.at or "")[::-1]
     for review in objections(newest[::-1]):
@@ -71,7 +71,7 @@ def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standin
 
 
 def objections(reviews: Iterable[Given]) -> list[Given]:
-    """Return the requested changes of people that nobody has settled, oldest first."""
+    """Return the requested changes of people that nobody has resolved, oldest first."""
     return [review for review in _of_people(reviews) if review.verdict == CHANGES]
 
 
@@ -87,7 +87,7 @@ def is_overruled(review: Given, reviews: Iterable[Given]) -> bool:
 
 
 def _of_people(reviews: Iterable[Given]) -> list[Given]:
-    """Return the newest review of each person, oldest first, without settled requests."""
+    """Return the newest review of each person, oldest first, without resolved requests."""
     people: dict[str, Given] = {}
     for review in sorted(reviews, key=lambda each: each.at or ""):
         if review.settles:

@@ -16,7 +16,8 @@ def read(root: str, names: Iterable[str]) -> list[tuple[str, Mapping[str, object
     """Return each file's absolute path and its JSON object.
 
     A name is a path from the project's folder `root`, or an absolute path. Raises OrchestratorError
-    for a file that is missing, that is no JSON object, or that a link in the project leads out to.
+    for a file that is missing, that is not a JSON object, or to which a link leads out of the
+    project.
     """
     found: list[tuple[str, Mapping[str, object]]] = []
     for name in names:

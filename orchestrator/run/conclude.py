@@ -138,27 +138,29 @@ def _secure(journal: Journal) -> str | None:
         kept = worktree.preserve(path, record.branch, record.id, (start,))
         tip, at = kept.tip, kept.at
         # The first rescue has everything: a later rescue may follow an incomplete clean-up.
-        rescued = record.steps.rescued or kept.ref
-        record = record._replace(steps=record.steps._replace(rescued=rescued))
-        journal.write(record)
+        if kept.ref and not record.steps.rescued:
+            record = record._replace(steps=record.steps._replace(rescued=kept.ref))
+            journal.write(record)
         if kept.dirty:
             worktree.clean(path)
     tip = tip or base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
-        if at != (tip or start):
-            worktree.detach(path, tip or start)
+        worktree.detach(path, tip or start, at)
         submodules.check_out(layout.root, path)
-    journal.write(record._replace(tip=tip, commits=commits, links=links))
+    # Written with the next step: a supervisor that starts again finds the same.
+    journal.record = record._replace(tip=tip, commits=commits, links=links)
     return record.steps.rescued
 
 
 def _conclude(job: Job, rescued: str | None) -> Outcome:
     outcome = _told(job.journal, job.role)
-    if outcome.verdict == "done" and job.is_ours:
+    if outcome.verdict in ("done", "split") and not job.is_ours:
+        outcome = delivery.given_away(outcome)
+    if outcome.verdict == "done":
         outcome = _deliver(job, outcome, rescued)
-    if outcome.verdict == "split" and job.is_ours:
+    if outcome.verdict == "split":
         outcome = _split(job, outcome)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None
@@ -182,7 +184,8 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
     # Without a commit, nothing is left to do, and the next run would take the work for merged.
     if job.record.commits:
-        job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
+        left = Undelivered(outcome, job.record.tip)
+        job.journal.record = job.record._replace(undelivered=left)  # written with the next step
     try:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:

@@ -41,15 +41,14 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             return outcome._replace(verdict="interrupted", reason=reason)
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
-        _note(job, job.record.steps._replace(checked=head))
+        _note(job, job.record.steps._replace(checked=head), surely=bool(job.config.checks))
     if job.role.delivers != "pull_request":
         return outcome._replace(head=head, branch=branch)
     # Only now: the checks may take long.
     if (ended := _ended_meanwhile(job, ask=True)) is not None:
         return _stopped(outcome, ended)
     if not job.is_ours:
-        # Another host has the task by now, or a person moved it: the branch is theirs.
-        return _stopped(outcome, "the task was given to another run")
+        return given_away(outcome)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)
@@ -57,21 +56,22 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             return _failed(outcome, f"{error.code}: {error.message}")
         except pushing.NameRefused as error:
             question = (
-                f"{error.message}. It takes other branches of agents. Change its rule, then answer "
-                f"this question, and the work continues; or cancel this task, and add it again "
-                f"with a title that gives its branch a name that the remote takes."
+                f"{error.message}. It takes other branches of agents. Change its rule, or give the "
+                f"task a title that gives its branch another name: orchestrator task set "
+                f"{job.record.task} title='...'. Then answer this question, and the work continues."
             )
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="needs_human", reason=reason, question=question)
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)
-        _note(job, job.record.steps._replace(pushed=head))
+        _note(job, job.record.steps._replace(pushed=head), surely=True)
     try:
         pr = _open_pull_request(job, branch, outcome, head)
     except Rejected as error:
         return _failed(outcome, f"{error.code}: {error.message}")
-    _note(job, job.record.steps._replace(pr=pr.id))
+    # A supervisor that starts again finds the pull request.
+    _note(job, job.record.steps._replace(pr=pr.id), surely=False)
     return outcome._replace(pr=pr.id, head=head, branch=branch)
 
 
@@ -115,13 +115,21 @@ def _ended_meanwhile(job: Job, *, ask: bool = False) -> str | None:
     return None if pr.state == "open" else f"pull request {pr.id} was {pr.state} during the run"
 
 
+def given_away(outcome: Outcome) -> Outcome:
+    """Return the outcome of a run that no longer has its task: the branch may be another run's."""
+    return _stopped(outcome, "the task was moved, deleted or given to another run")
+
+
 def _stopped(outcome: Outcome, ended: str) -> Outcome:
     """The next tick tells the task how its pull request ended; the work stays on its branch."""
     return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
 
 
-def _note(job: Job, steps: Steps) -> None:
-    job.journal.write(job.record._replace(steps=steps))
+def _note(job: Job, steps: Steps, *, surely: bool) -> None:
+    """Note a step in the record; unless `surely`, it is written only with the next change."""
+    job.journal.record = job.record._replace(steps=steps)
+    if surely:
+        job.journal.write(job.record)
 
 
 def _failed(outcome: Outcome, reason: str) -> Outcome:

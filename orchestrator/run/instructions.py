@@ -103,7 +103,10 @@ def _parts(job: Job) -> tuple[list[Task], int]:
     if job.task is None or "split" not in OUTCOMES[job.role.delivers]:
         return [], 0
     store = stores.of_project(job.layout)
-    found = parts.of(store, job.task.id)
+    claims = history.claims(job.file.history if job.file else ())
+    # Only a run adds parts to its own task. A look for parts reads every waiting task.
+    is_first = all(run_id == job.record.id for _, run_id, _ in claims)
+    found = [] if is_first else parts.of(store, job.task.id)
     try:
         return found, parts.room(store, job.task, found, job.config.split)
     except OrchestratorError:
@@ -130,7 +133,7 @@ def _cut(job: Job) -> str | None:
 
 
 def _replaced(job: Job) -> str | None:
-    """Return the ref of commits that had to give way to commits of others, if any is still missing.
+    """Return the ref of commits that commits of others replaced, if any is still missing.
 
     This run's start or that of an earlier attempt moved the branch.
     """

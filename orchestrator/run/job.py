@@ -47,8 +47,7 @@ class Job(NamedTuple):
         if record.task:
             store = stores.of_project(layout)
             with contextlib.suppress(NotFound):
-                task = store.find(record.task)
-                file = store.read(task)
+                task, file = stores.whole(store, record.task)
         path = layout.worktree(record.agent)
         return cls(journal, layout, config, record.settings, role, task, file, path)
 

@@ -102,6 +102,7 @@ def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
         **user_commands.place(job.config, job.agent, job.layout),
         **client_environment.as_git_config(_agents_git(job, ignored)),
+        **_closed_remotes(job),
         **checkout_changed.variables(job.folder),
     }
     if not record.identity:
@@ -123,8 +124,16 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         settings["diff.submodule"] = "diff"
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    settings |= closed_pushes.for_agent(job.layout.root, job.path)
+    settings |= closed_pushes.for_agent(job.layout.root)
     return settings
+
+
+def _closed_remotes(job: Job) -> dict[str, str]:
+    """Write the files that close remotes on this disk to the agent's git; return its variables."""
+    texts = closed_pushes.texts(job.layout.root, job.folder)
+    for name, text in texts.items():
+        job.journal.put(name, text)
+    return closed_pushes.variables(job.folder) if texts else {}
 
 
 def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
@@ -176,6 +185,7 @@ def start(journal: Journal, plan: Plan) -> None:
         kept=client.sign_in_names(known),
         dropped=client.session_names,
     )
+    process.adopt_orphans()  # before there are any (`watch`)
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()
@@ -213,5 +223,8 @@ def _become_client(
             os.execvpe(program, plan.argv, variables)
     except OSError as error:
         os.write(errors, f"{program}: {error.strerror}".encode())
+    except BaseException as error:
+        # An argument that cannot be passed on, no memory, a signal: nothing that the work did.
+        os.write(errors, f"{program}: {type(error).__name__}: {error}".encode(errors="replace"))
     finally:
         os._exit(127)

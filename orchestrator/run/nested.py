@@ -1,4 +1,4 @@
-"""Other repositories that a work's commits name: whoever fetches the work must find them.
+"""Other repositories that the commits of some work name: whoever fetches the work must find them.
 
 A commit names another repository's commit by its id only. Without `.gitmodules` nobody knows where
 that repository is; with it, the submodule's remote must have the commit.

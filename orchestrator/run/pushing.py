@@ -1,6 +1,6 @@
 """Pushing a task's branch: never over commits of others, and each refusal as what it is.
 
-A refusal that every task would get is a fault of the system; one of these very commits is the
+A refusal that every task would get is a system fault; one of these very commits is the
 work's failure (reference 9.8).
 """
 

@@ -1,6 +1,6 @@
 """The set-up of a run's worktree, and whose fault it is when it fails.
 
-A set-up that fails on the base too is a fault of the system. If it fails only on the task's branch,
+A set-up that fails on the base too is a system fault. If it fails only on the task's branch,
 for example because of its lock file, then the agent gets to know the error, and can fix it.
 """
 
@@ -39,7 +39,7 @@ def site(job: Job) -> Site:
 def before_the_client(job: Job) -> None:
     """Set the worktree up; note in the record if the branch keeps it from being set up.
 
-    Raises SetUpFailed for a fault of the system, and Stopped.
+    Raises SetUpFailed for a system fault, and Stopped.
     """
     try:
         site(job).set_up()

@@ -17,7 +17,7 @@ def told(history: Sequence[Entry], elsewhere: Iterable[Given]) -> list[dict[str,
 
     `history` is of the task under review, `elsewhere` has the reviews of people on the forge.
     `kind` is finding, approval, decision, question, answer or work. `decided` is the time of the
-    decision with which a person settled a finding, otherwise empty.
+    decision with which a person closed a finding, otherwise empty.
     """
     found = [row for entry in history if (row := _row(entry)) is not None]
     # Their times were written by a forge.
@@ -60,7 +60,7 @@ def _of_review(given: Given) -> dict[str, str]:
     if given.settles:
         kind = "decision"
     by = f"{given.by} (a person)" if given.kind == "person" else given.by
-    said = given.text or {"decision": "Approved: every finding before this is settled."}.get(kind)
+    said = given.text or {"decision": "Approved: every finding before this is resolved."}.get(kind)
     row = {"at": given.at or "", "by": by, "commit": given.commit or ""}
     return {**row, "kind": kind, "text": said or "(no text)"}
 

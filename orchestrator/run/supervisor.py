@@ -162,6 +162,7 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
     called with the project's folder. The child has a session of its own and no inherited
     descriptor, so the end of the tick's pipes cannot break it. It begins when `gate` is open.
     """
+    _load()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -185,6 +186,17 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(1)
+
+
+def _load() -> None:
+    """Import what each run needs: once, and not in each of the processes that are forked."""
+    # ruff: noqa: F401
+    import ctypes
+    import hashlib
+    import subprocess
+
+    from orchestrator.run import conclude, prepare
+    from orchestrator.upkeep import retention
 
 
 def _count_fork() -> None:

@@ -44,7 +44,7 @@ def watch(journal: Journal, most: float | None = None) -> bool:
     client still works after `most` seconds. The folder of the journal may have been moved
     meanwhile.
     """
-    process.adopt_orphans()
+    adopts = process.adopt_orphans()
     # From inside the run's folder, its files are found even if a person moves the project.
     os.chdir(journal.folder)
     record = journal.record
@@ -60,9 +60,12 @@ def watch(journal: Journal, most: float | None = None) -> bool:
         pid, identity, me = record.client.pid, record.client.identity, os.getpid()
         if limit:
             process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
-        waiting.finish()
-        # End every process that the client left, also those outside its process group.
-        process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
+        is_child = waiting.finish()
+        # End every process that the client left, also those outside its process group. If the
+        # client was a child of this process, and no child is left, there are none: each orphan
+        # becomes a child. A look at all processes takes a tenth of a run.
+        if not (adopts and is_child and waiting.has_no_child()):
+            process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
     journal.folder = os.getcwd()
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
@@ -157,18 +160,31 @@ class _Waiting:
             while (ended := os.waitid(os.P_ALL, 0, _ENDED_CHILD)) and ended.si_pid != self.pid:
                 os.waitpid(ended.si_pid, 0)
 
-    def finish(self) -> None:
-        """End what is left of the client's process group, and reap the client."""
+    def has_no_child(self) -> bool:
+        """Return whether this process has no child any more, once those that ended are reaped."""
+        try:
+            self.reap_adopted()
+            os.waitid(os.P_ALL, 0, _ENDED_CHILD)
+        except ChildProcessError:
+            return True
+        return False
+
+    def finish(self) -> bool:
+        """End what is left of the client's process group, and reap the client.
+
+        Returns whether the client was a child of this process.
+        """
         try:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
-            return  # not a child of this process: another process may have its id by now
+            return False  # not a child of this process: another process may have its id by now
         process.signal_group(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             self.signal = os.WTERMSIG(status)
         else:
             self.exit_code = os.WEXITSTATUS(status)
+        return True
 
     def _look_for_result(self, now: float) -> None:
         """Note when the stream's last line has come."""

@@ -97,7 +97,7 @@ class Cron(Kind):
             )
             code, out, said = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired:
-            code, out, said = -1, b"", f"no end within {_TIMEOUT:.0f} s".encode()
+            code, out, said = -1, b"", f"it did not end within {_TIMEOUT:.0f} s".encode()
         if code == 0:
             return out
         if verb == "read" and any(re.search(pattern, said, re.IGNORECASE) for pattern in _NONE_YET):
@@ -131,7 +131,7 @@ def block(entry: Entry) -> bytes:
 def without(text: bytes, name: str) -> bytes:
     """Return a crontab without a project's block; all other bytes are unchanged."""
     own = f"{_MARK} {name}".encode()
-    # If an edit removed a block's end mark, only lines that are certainly ours are removed.
+    # If an edit removed a block's end mark, only the product's own lines are removed.
     whole = rb"^# >>> %b >>>[^\n]*\n(?:(?!# [<>]{3} )[^\n]*\n)*?# <<< %b <<<[^\n]*\n?" % (own, own)
     command = rb"\* \* \* \* \* (?:'[^\n]*/orchestrator-%b'|cd [^\n]* tick >/dev/null [^\n]*)\n?"
     torn = rb"^# >>> %b >>>[^\n]*\n?(?:%b)?" % (own, command % name.encode())

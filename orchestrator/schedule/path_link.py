@@ -22,7 +22,7 @@ def path() -> str:
 
 
 def is_there() -> bool:
-    """Return whether the link is there, and is ours."""
+    """Return whether the link is there, and leads to the product's launcher."""
     return os.path.islink(path()) and os.readlink(path()) == program_copy.launcher()
 
 
@@ -54,7 +54,7 @@ def _warnings(variables: Mapping[str, str]) -> list[str]:
 
 
 def take() -> list[str]:
-    """Remove the link if it is ours; return the removed paths."""
+    """Remove the link if it leads to the product's launcher; return the removed paths."""
     if not is_there():
         return []
     files.remove(path())

@@ -93,7 +93,7 @@ def init(
                 f"so it stays: rename it to {skills.copy_name(name)}.md"
             )
     if not mark.is_initialised(layout):
-        change.written.append(f".git/{mark.MARK} (the mark that you set this clone up)")
+        change.written.append(f".git/{mark.MARK} (records that you set this clone up)")
     _write_mark(layout, now, commands)
     change.warnings += _warnings(layout)
     return change

@@ -18,7 +18,7 @@ from orchestrator.git import (
 )
 from orchestrator.project import agent_memory, checkout_changed
 from orchestrator.setup.probes import Subject
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import clean, leftovers
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ _FAILS = {
 def _locks(root: str) -> Iterator[Finding]:
     """Find lock files that no living git can hold."""
     common = repository.git_folder(root)
-    for item in clean.git_locks(common):
+    for item in leftovers.git_locks(common):
         if item.drop:
             fails = _FAILS.get(os.path.basename(item.name), "git cannot change the locked file")
             message = f"{item.name}: {item.why}; while it is there, {fails}"

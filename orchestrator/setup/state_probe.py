@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 
 from orchestrator.database import access, this_host
@@ -14,9 +15,9 @@ from orchestrator.git import repository, worktree_commands
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
-from orchestrator.system import files, locks
+from orchestrator.system import files, locks, process
 from orchestrator.tick import held, problems
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import leftovers as left
 
 #: With fewer free bytes than these, a run may fail, and the queue itself may fail.
 LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
@@ -58,6 +59,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
         return
     from orchestrator.database import schema
 
+    session.require_unshared()
     schema.require(session)
     name = this_host.read(subject.layout).name
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
@@ -114,7 +116,7 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
         for name in names
         if name not in configured and worktree_commands.is_worktree(layout.worktree(name))
     ]
-    items = [item for item in clean.leftovers(layout, subject.now) if item.drop]
+    items = [item for item in left.found(layout, subject.now) if item.drop]
     messages += [f"{item.name} was left by a process that was killed" for item in items]
     for message in messages[:MOST_LISTED]:
         yield warn("leftovers", message, "see: orchestrator clean --dry-run")
@@ -137,13 +139,18 @@ def clock(subject: Subject) -> Iterator[Finding]:
         yield ok("clock", "no recorded time is ahead of the clock")
 
 
+def _clock_time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
 def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
     agents = map(layout.agent_lock, agent_memory.names(layout))
     found = list(locks.held([layout.scheduler_lock, *held.lock_paths(layout), *agents]))
     for path, holder in found:
         who = f"process {holder.pid}" if holder.pid else "another process"
-        since = f", running since {holder.since}" if holder.since else ""
+        began = process.started(holder.pid) if holder.pid else None
+        since = f", running since {_clock_time(began)}" if began else ""
         command = f" ({holder.command})" if holder.command else ""
         message = f"{os.path.relpath(path, layout.home)} is held by {who}{since}{command}"
         if holder.is_stopped:

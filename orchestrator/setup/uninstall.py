@@ -20,7 +20,7 @@ from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 from orchestrator.tick import lock
-from orchestrator.upkeep import clean
+from orchestrator.upkeep import branches, clean
 
 #: Seconds to wait for an active tick.
 _TICK_WAIT = locks.LONGEST_WAIT
@@ -67,10 +67,10 @@ def carry_out(layout: Layout) -> Change:
 
 
 def left_in_git(layout: Layout) -> tuple[int, int, dict[str, int]]:
-    """Return the number of agents' branches, and of rescued states here and in each submodule."""
+    """Return the number of agents' branches, and of rescue refs here and in each submodule."""
     inside = {path: len(refs) for path, refs in rescued.in_submodules(layout.root).items()}
     states = len(repository.refs(layout.root, repository.RESCUE))
-    return len(clean.agent_branches(layout)), states, inside
+    return len(branches.of_agents(layout)), states, inside
 
 
 def _take_agents(layout: Layout, change: Change) -> None:

@@ -3,8 +3,11 @@
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 from orchestrator.fields import NamedTuple
 from orchestrator.system.process import signal_group
@@ -99,9 +102,15 @@ def _readable(text: str) -> Iterator[int]:
     It is a file without a name, not a pipe: if this process is killed, the reader of a pipe takes
     the first part for the whole text, and opens a pull request with half of it.
     """
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
+    with _nameless() as file:
         file.write(text.encode(errors="replace"))
         file.seek(0)
         yield file.fileno()
+
+
+def _nameless() -> IO[bytes]:
+    if sys.platform != "linux":
+        import tempfile
+
+        return tempfile.TemporaryFile()
+    return open(os.memfd_create("stdin"), "w+b")  # `tempfile` takes 8 ms to import

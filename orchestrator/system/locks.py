@@ -28,7 +28,7 @@ class LockHeld(OrchestratorError):
     code = "lock_held"
 
     def __init__(self, path: str) -> None:
-        found = holder(path) or Holder(None, None)
+        found = holder(path) or Holder()
         super().__init__(f"{path} is held by {found.named()}", found.hint())
 
 
@@ -127,10 +127,9 @@ def is_locked(path: str) -> bool:
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock. The fields are None if the process is not known."""
+    """The process that holds a lock; `pid` is None if the process is not known."""
 
-    pid: int | None
-    since: str | None
+    pid: int | None = None
     command: str | None = None
     is_stopped: bool = False
 
@@ -157,8 +156,8 @@ def holder(path: str) -> Holder | None:
         return None
     pid = _locking_process(path)
     if pid is None:
-        return Holder(None, None)
-    return Holder(pid, _running_since(pid), HERE.command(pid), HERE.is_stopped(pid))
+        return Holder()
+    return Holder(pid, HERE.command(pid), HERE.is_stopped(pid))
 
 
 def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
@@ -186,13 +185,16 @@ def _locking_process(path: str) -> int | None:
     try:
         found = os.stat(path)
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            text = file.read()
+            rows = [line.split() for line in file]
     except OSError:
         return None
-    # A process outside this PID namespace has the number 0. A process that waits has an arrow.
-    row = re.search(rf"^\d+: FLOCK +\w+ +\w+ +(\d+) \S+:{found.st_ino} ", text, re.MULTILINE)
-    if row and HERE.identity(int(row[1])):
-        return int(row[1])
+    # A process that waits has an arrow as its second word.
+    pids = (
+        int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{found.st_ino}")
+    )
+    # A process outside this PID namespace has the number 0, which has no identity.
+    if (pid := next(pids, None)) is not None and HERE.identity(pid):
+        return pid
     return next(_having_open(found), None)
 
 
@@ -205,13 +207,3 @@ def _having_open(found: os.stat_result) -> Iterator[int]:
                 yield int(name)
         except OSError:  # it has ended, or is another user's process
             continue
-
-
-def _running_since(pid: int) -> str | None:
-    import psutil
-
-    try:
-        started = psutil.Process(pid).create_time()
-    except psutil.Error:
-        return None
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))

@@ -21,7 +21,7 @@ GRACE_SECONDS = 2.0
 #: What the operating system knows, by the names that other modules use.
 identity, booted, marked = HERE.identity, HERE.booted, HERE.marked
 below, adopt_orphans, at_work = HERE.below, HERE.adopt_orphans, HERE.at_work
-is_stopped, uptime = HERE.is_stopped, HERE.uptime
+is_stopped, uptime, started = HERE.is_stopped, HERE.uptime, HERE.started
 
 
 def is_alive(pid: int | None, known_identity: str | None) -> bool:

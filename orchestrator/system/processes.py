@@ -9,7 +9,7 @@ supervisor, so psutil is imported only where it is called.
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
@@ -32,6 +32,9 @@ class Processes(Protocol):
     def command(self, pid: int) -> str | None:
         """Return how a process was started, in at most `COMMAND_KEPT` characters."""
 
+    def started(self, pid: int) -> float | None:
+        """Return when a process was started, in seconds since the epoch; None if it is gone."""
+
     def uptime(self) -> float:
         """Return the seconds since the machine started. Setting the clock does not change them."""
 
@@ -52,8 +55,11 @@ class Processes(Protocol):
         does not say where it was started; it counts if that user is among `owners` (user ids).
         """
 
-    def adopt_orphans(self) -> None:
-        """Become the parent of descendants whose own parent dies, where the system allows that."""
+    def adopt_orphans(self) -> bool:
+        """Become the parent of descendants whose own parent dies, where the system allows that.
+
+        Returns whether it does.
+        """
 
 
 class Psutil:
@@ -84,11 +90,17 @@ class Psutil:
         import psutil
 
         try:
-            words = psutil.Process(pid).cmdline()
+            return _shown(psutil.Process(pid).cmdline())
         except (psutil.Error, ValueError):
             return None
-        said = " ".join(words).encode("utf-8", "replace").decode()
-        return "".join(c if c.isprintable() else "?" for c in said)[:COMMAND_KEPT] or None
+
+    def started(self, pid: int) -> float | None:
+        import psutil
+
+        try:
+            return psutil.Process(pid).create_time()
+        except (psutil.Error, ValueError):
+            return None
 
     def uptime(self) -> float:
         import time
@@ -142,8 +154,8 @@ class Psutil:
                 found.add(process.pid)
         return found
 
-    def adopt_orphans(self) -> None:
-        return
+    def adopt_orphans(self) -> bool:
+        return False
 
 
 class Linux(Psutil):
@@ -188,6 +200,16 @@ class Linux(Psutil):
     def is_stopped(self, pid: int) -> bool:
         return self._fields(pid)[:1] in ([b"T"], [b"t"])
 
+    def command(self, pid: int) -> str | None:
+        words = _read(f"/proc/{max(pid, 0)}/cmdline").rstrip(b"\0").split(b"\0")
+        return _shown(map(os.fsdecode, words))
+
+    def booted(self) -> float:
+        # Not the time of now without `uptime`: the clock may be set between the two.
+        rows = (row.split() for row in _read("/proc/stat").split(b"\n"))
+        found = next((row[1] for row in rows if row[:1] == [b"btime"]), None)
+        return float(found) if found else super().booted()
+
     def uptime(self) -> float:
         with open("/proc/uptime", "rb") as file:
             return float(file.read().split()[0])
@@ -196,12 +218,18 @@ class Linux(Psutil):
         """Return the fields of a process after its name; [] if there is no such process."""
         return _read(f"/proc/{max(pid, 0)}/stat").rpartition(b")")[2].split()
 
-    def adopt_orphans(self) -> None:
+    def adopt_orphans(self) -> bool:
         # Whatever a client starts then stays below us, whatever session and environment it gives
         # itself (prctl(2)).
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def _shown(words: Iterable[str]) -> str | None:
+    """Return the words of a command as one line that can be printed; None without words."""
+    said = " ".join(words).encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else "?" for c in said)[:COMMAND_KEPT] or None
 
 
 def _pids() -> list[int]:

@@ -6,19 +6,17 @@ line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
 import contextlib
-import errno
 import os
-import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files, locks
-from orchestrator.tasks import names, rewrite, task_file
+from orchestrator.tasks import names, rewrite, stored_file, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store, Watched
-from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
+from orchestrator.tasks.task_file import TaskFile
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
@@ -27,6 +25,8 @@ LOOKS = 10
 #: With more waiting files than this, an idle tick looks only at the folders. A look at 1,000 files
 #: takes 2.5 ms, a fifth of the start of Python.
 MOST_WATCHED = 1_000
+#: From so many tasks on, a look at a whole folder is faster than one at each of their names in it.
+MOST_ASKED = 500
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
 
@@ -44,17 +44,16 @@ class FileStore(Store):
         rivals: dict[str, list[Task]] = {}
         malformed = []
         for entry in self._entries(state):
-            task = _summary(entry.path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(entry.path, task))
+            task = stored_file.summary(entry.path, state)
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 rivals.setdefault(task.id, []).append(task)
         tasks = []
-        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
+        owners = self._owners(state, rivals)
         for task_id, several in rivals.items():
             # A task in a later state keeps its id, whatever is dropped into this state.
-            named = (f"{folder}/{task_id}.md" for folder in later)
-            owner = next(filter(os.path.lexists, named), None)
+            owner = owners.get(task_id)
             if owner is None:
                 # The file that is named for the id keeps the id.
                 first = min(several, key=lambda t: (not t.where.endswith(f"/{t.id}.md"), t.where))
@@ -63,6 +62,16 @@ class FileStore(Store):
             reason = _taken(task_id, owner)
             malformed += [Malformed(t.where, reason) for t in several if t.where != owner]
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
+
+    def _owners(self, state: str, ids: Collection[str]) -> dict[str, str]:
+        """Return the files in later states that are named for some of these ids, by id."""
+        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
+        if len(ids) < MOST_ASKED:
+            paths = ((task_id, f"{at}/{task_id}.md") for at in reversed(later) for task_id in ids)
+            return {task_id: path for task_id, path in paths if os.path.lexists(path)}
+        # Many files are looked for in the lists of the folders.
+        there = ((at, name) for at in reversed(later) for name in names.listed(at))
+        return {name[:-3]: f"{at}/{name}" for at, name in there if name[:-3] in ids}
 
     def counts(self) -> dict[str, int]:
         return {state: self._index.count(state) for state in STATES}
@@ -74,9 +83,9 @@ class FileStore(Store):
         for state, name in self._index.newest(most):
             tasks, malformed = found[state]
             path = os.path.join(self._folders[state], name)
-            task = _summary(path, state)
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            task = stored_file.summary(path, state)
+            if isinstance(task, Malformed):
+                malformed.append(task)
             elif task is not None:
                 tasks.append(task)
         return {
@@ -93,13 +102,13 @@ class FileStore(Store):
             start = next((n for n, (_, name) in enumerate(found) if name == f"{after.id}.md"), -1)
             found = found[start + 1 :]
         for _, name in found:
-            task = _summary(os.path.join(self._folders[state], name), state)
+            task = stored_file.summary(os.path.join(self._folders[state], name), state)
             if isinstance(task, Task) and task_file.fits(search, task.title, task.id):
                 yield task
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         found = (
-            _summary(os.path.join(self._folders[state], name), state)
+            stored_file.summary(os.path.join(self._folders[state], name), state)
             for state in names.REMEMBERED
             for name in self._index.with_parent(state, task_id)
         )
@@ -126,12 +135,12 @@ class FileStore(Store):
         if not task_file.is_id(task_id):
             return None
         for state in self._states_with(task_id):
-            task = _summary(self._path(state, task_id), state)
+            task = stored_file.summary(self._path(state, task_id), state)
             if isinstance(task, Task) and task.id == task_id:
                 return task
         for state in reversed(STATES):
             for name in self._index.of(state, confirm=confirm).others:
-                task = _summary(os.path.join(self._folders[state], name), state)
+                task = stored_file.summary(os.path.join(self._folders[state], name), state)
                 if isinstance(task, Task) and task.id == task_id:
                     return task
         return None
@@ -144,8 +153,8 @@ class FileStore(Store):
         for state in STATES:
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
-                task = _summary(path, state) if names.is_other(row) else None
-                if not isinstance(task, str):
+                task = stored_file.summary(path, state) if names.is_other(row) else None
+                if not isinstance(task, Malformed):
                     yield task.id if task else name[:-3]
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
@@ -154,7 +163,7 @@ class FileStore(Store):
             rows = self._index.of(state).rows.items()
             alike = (n for n, row in rows if f"\t{wanted}\t" in row or names.is_other(row))
             for name in alike:
-                task = _summary(os.path.join(self._folders[state], name), state)
+                task = stored_file.summary(os.path.join(self._folders[state], name), state)
                 if not isinstance(task, Task) or role not in (None, task.role):
                     continue
                 if task_file.title_key(task.title) == wanted:
@@ -165,10 +174,10 @@ class FileStore(Store):
         return self._index.keep()
 
     def read(self, task: Task) -> TaskFile:
-        found = _read(task.where)
+        found = stored_file.content(task.where)
         if found is None:
             raise NotFound("task", task.id)
-        return task_file.parse(found[0], os.path.basename(task.where))
+        return stored_file.parsed(found[0], os.path.basename(task.where))
 
     def change(self) -> locks.Lock:
         if not self._lock.held:
@@ -218,12 +227,12 @@ class FileStore(Store):
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         with self.change():
             target = self._path(state, task.id)
-            file, mtime = _append_and_move(task.where, target, entry)
+            file, mtime = stored_file.append_and_move(task.where, target, entry)
             return task_file.summarise(file, state, target, mtime)
 
     def rewrite(self, task: Task, text: str) -> Task:
         with self.change():
-            found = _read(task.where)
+            found = stored_file.content(task.where)
             if found is None:
                 raise NotFound("task", task.id)
             content, mtime = found
@@ -266,7 +275,7 @@ class FileStore(Store):
                 continue
             for bad in self._malformed(state):
                 message = f"{bad.where}: {bad.reason}"
-                yield Problem("task_malformed", message, "fix or move that file")
+                yield Problem("task_malformed", message, bad.hint)
             for entry in self._entries(state) if state in ("incoming", "claimed") else ():
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
@@ -291,9 +300,9 @@ class FileStore(Store):
         malformed = []
         for name in sorted(others.union(filter(rows.__contains__, later))):
             path = os.path.join(folder, name)
-            task = _summary(path, state) if name in others else None
-            if isinstance(task, str):
-                malformed.append(Malformed(path, task))
+            task = stored_file.summary(path, state) if name in others else None
+            if isinstance(task, Malformed):
+                malformed.append(task)
                 continue
             task_id = task.id if task else name[:-3]
             is_named = f"{task_id}.md" in rows and f"{task_id}.md" not in others
@@ -330,85 +339,8 @@ def _taken(task_id: str, owner: str) -> str:
 
 
 def _said(path: str, name: str) -> str:
-    """Return what a whole file says (`names.Row`) of a task that it is named for."""
-    task = _summary(path, "done")
+    """Return what a whole file says (`names_cache.Row`) of a task that it is named for."""
+    task = stored_file.summary(path, "done")
     if not isinstance(task, Task) or task.id != name[:-3]:
         return names.OTHER
     return names.said(task.title, task.header.get(task_file.PARENT) or "")
-
-
-def _summary(path: str, state: str) -> Task | str | None:
-    """Return a file's task, or why it cannot be a task; None if the file is gone."""
-    try:
-        found = _read(path)
-        if found is None:
-            return None
-        content, mtime = found
-        file = task_file.parse(content, os.path.basename(path))
-    except TaskFileError as error:
-        return str(error)
-    return task_file.summarise(file, state, path, mtime)
-
-
-def _read(path: str) -> tuple[bytes, float] | None:
-    """Return a file's bytes and its time of change (epoch seconds); None if the file is gone.
-
-    Raises TaskFileError if it is not a regular file, or cannot be read.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        link = os.path.islink(path)
-        raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise TaskFileError("it is not a regular file")
-        return os.read(descriptor, min(found.st_size, MAX_BYTES) + 1), found.st_mtime
-    finally:
-        os.close(descriptor)
-
-
-def _unshare(path: str) -> None:
-    """Replace a file with several hard links by a copy, so that the other names stay unchanged."""
-    found = os.lstat(path)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        files.write_atomic(path, files.read_regular(path, MAX_BYTES + 1))
-        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))  # it can replace CREATED
-
-
-def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, float]:
-    """Append, move, and flush both to the disk; return the new file, and its earlier mtime."""
-    try:
-        _unshare(path)
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
-    except FileNotFoundError:
-        raise NotFound("task", os.path.basename(target).removesuffix(".md")) from None
-    try:
-        if target != path and os.path.lexists(target):
-            message = f"cannot move task {os.path.basename(target)[:-3]}: {target} exists"
-            hint = "rename or remove that file"
-            raise OrchestratorError(message, hint, code="duplicate_task")
-        found = os.fstat(descriptor)
-        content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
-        file, line = task_file.with_entry(content, os.path.basename(path), entry)
-        if line and os.write(descriptor, line) != len(line):
-            # A reader ignores a part of a line; the task must not move without the whole line.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        if target != path:
-            # Git removes empty and ignored folders (`git clean -fdx`).
-            files.make_folder(os.path.dirname(target))
-            os.rename(path, target)
-        if file.get("CREATED") is None:
-            # The file's time replaces CREATED, and must not change when a line is appended.
-            os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
-        # After the rename, so that one flush makes both durable: a journalling file system
-        # commits the rename with, or before, the data of the inode that it moved.
-        os.fsync(descriptor)
-        return file, found.st_mtime
-    finally:
-        os.close(descriptor)

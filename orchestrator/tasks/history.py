@@ -121,6 +121,9 @@ _SETS: dict[str, dict[str, Any]] = {
     "reopened": {**_AFRESH, "reason": None, "error": None},
     "delivered": {},
 }
+#: Why a task is blocked whose branch has a name that the remote refuses. A person's answer keeps it
+#: for the next claim, which gives the branch another name (`tick.start`).
+NAME_REFUSED = "remote_refuses"
 #: The events with which a run releases its task.
 _ENDS = ("requeued", "failed", "blocked", "done")
 _SESSION = (("session", "session"), ("session_agent", "agent"))
@@ -185,6 +188,8 @@ def _folded(task: Task, entry: Entry) -> Task:
             backoff=_number(fields.get("delay")),
             interruptions=interruptions + 1 if fields.get("interrupted") is True else 0,
         )
+    elif event in ("answered", "retried") and task.reason == NAME_REFUSED:
+        now = now._replace(reason=task.reason)
     elif event in ("claimed", "blocked"):
         now = now._replace(parts=_ids(fields.get("parts")))
     elif event == "review" and fields.get("verdict") == "changes_requested":
@@ -195,8 +200,8 @@ def _folded(task: Task, entry: Entry) -> Task:
 def _uncharged(task: Task, entry: Entry) -> Mapping[str, int]:
     """Return how often a task ended in a way that cost money but no attempt, by the kind.
 
-    A run whose branch moved, or that was interrupted, was paid for, and so was an agent's review. A
-    fault of the system may end a run before anybody pays. A person's review begins a new count.
+    A run whose branch moved, or that was interrupted, cost money, and so did an agent's review. A
+    system fault may end a run before it costs money. A person's review begins a new count.
     """
     fields, kinds = entry.fields, []
     if entry.event == "review":

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
+from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import HEARTBEAT, Jobs
-from orchestrator.database.session import NotSetUp, Session
+from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
@@ -284,10 +285,17 @@ class PostgresqlStore(Store):
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
 
-    def tell(self, problems: Iterable[str]) -> None:
-        facts = {"problems": [*problems], "config": hosts.config_seal(self._layout)}
+    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
+        facts = {"problems": [*problems], "settings": settings}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
+
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        return hosts.take(self._session, self.host, words) if words else ()
+
+    def give_back(self, words: Sequence[str]) -> None:
+        if words:
+            hosts.give_back(self._session, words)
 
     def publish(self) -> None:
         shared_events.publish(self._session, self._layout, self.host)
@@ -297,6 +305,9 @@ class PostgresqlStore(Store):
 
     def number(self) -> str:
         return hosts.number(self._session)
+
+    def news(self) -> str:
+        return hosts.news(self._session)
 
     def pulse(self, tick_age: float) -> Pulse | None:
         found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
@@ -319,7 +330,7 @@ class PostgresqlStore(Store):
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)
         runs = (
-            RunView(each.run, each.agent, each.task, True, False, 0, host=each.host)
+            RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
             for each in others
         )
         return Elsewhere(tuple(runs), tuple(hosts.memories(self._session, self.host)))

@@ -21,7 +21,7 @@ def text_of(file: TaskFile) -> str:
 def with_text(data: bytes, name: str, text: str) -> TaskFile:
     """Return the file with the contents `data` and the name `name`, with another person's part.
 
-    Raises TaskFileError if the result is no task, or another task.
+    Raises TaskFileError if the result is not a task, or is another task.
     """
     end = history.split(data)[0]
     rest = data[end:]

@@ -27,6 +27,8 @@ class Malformed(NamedTuple):
     #: For display.
     where: str
     reason: str
+    #: What a person can do.
+    hint: str = "fix or move that file"
 
 
 class Listing(NamedTuple):
@@ -49,8 +51,8 @@ class Elsewhere(NamedTuple):
 
     #: The runs at work there; nobody here may settle them.
     runs: tuple[RunView, ...] = ()
-    #: The memory of each agent there (`project.agent_memory`), as JSON values.
-    memories: tuple[tuple[str, Mapping[str, object]], ...] = ()
+    #: Host, agent, and the agent's memory there (`project.agent_memory`), as JSON values.
+    memories: tuple[tuple[str, str, Mapping[str, object]], ...] = ()
 
 
 class Pulse(NamedTuple):
@@ -181,8 +183,19 @@ class Store(Protocol):
         """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
         return None
 
-    def tell(self, problems: Iterable[str]) -> None:
-        """Show the other hosts the codes of this host's problems. A tick calls it at its end."""
+    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
+        """Show the other hosts the codes of this host's problems, and digests of its settings.
+
+        A tick calls it at its end.
+        """
+        return None
+
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        """Return those of the words that no other host took: this host has them from now on."""
+        return words
+
+    def give_back(self, words: Sequence[str]) -> None:
+        """Let any host take these words again."""
         return None
 
     def publish(self) -> None:
@@ -199,6 +212,10 @@ class Store(Protocol):
         Empty if the queue is not shared; then the times of `watched` show the changes.
         """
         return ""
+
+    def news(self) -> str:
+        """Return what changes with everything of a shared queue that a person sees, events too."""
+        return self.number()
 
     def pulse(self, tick_age: float) -> Pulse | None:
         """Tell the other hosts that this host is alive, with its last tick `tick_age` seconds ago.

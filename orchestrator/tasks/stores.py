@@ -1,16 +1,22 @@
 """Which queue a project has."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from orchestrator.database import access
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import TaskFile
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
+
+
+#: Looks at a task that moves to another state between each look and its reading.
+_LOOKS = 10
 
 
 def of_project(layout: Layout) -> Store:
@@ -39,10 +45,26 @@ def found(store: Store, task_id: str) -> Task | None:
     return store.get(task_id)
 
 
+def whole(store: Store, task_id: str) -> tuple[Task, TaskFile]:
+    """Return a task in any state with its body and history; also one that moves meanwhile.
+
+    Raises NotFound, which names similar ids.
+    """
+    for _ in range(_LOOKS):
+        task = store.find(task_id)
+        with contextlib.suppress(NotFound):
+            return task, store.read(task)
+    raise NotFound("task", task_id)
+
+
 def with_history(store: Store, task_id: str | None) -> tuple[Task, tuple[Entry, ...]] | None:
     """Return a task with its history; None if there is no such task, or it cannot be read."""
-    task = store.get(task_id) if task_id else None
-    try:
-        return (task, tuple(store.read(task).history)) if task else None
-    except OrchestratorError:
-        return None
+    for _ in range(_LOOKS):
+        task = store.get(task_id) if task_id else None
+        try:
+            return (task, tuple(store.read(task).history)) if task else None
+        except NotFound:
+            continue
+        except OrchestratorError:
+            break
+    return None

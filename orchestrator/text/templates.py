@@ -6,7 +6,6 @@ quoting of `quoting`. Jinja2 is imported when it is used: for a template that wa
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +66,8 @@ def syntax_error(template: str, path: str, line: int) -> str | None:
 
 def _line_of(error: Exception) -> int:
     """Return the line of the template (from 1) that caused an error."""
+    import traceback  # loads the tokenizer
+
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
     return (lines[-1] if lines else getattr(error, "lineno", None)) or 1

@@ -51,7 +51,7 @@ def is_needed(layout: Layout, now: float) -> bool:
 
 
 def attend(root: str) -> None:
-    """Be the attendant of the project in the folder `root`, until it is needed no longer."""
+    """Be the attendant of the project in the folder `root`, until it is no longer needed."""
     layout = Layout(root)
     os.chdir(os.sep)
     try:

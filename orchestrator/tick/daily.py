@@ -19,6 +19,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Notify
 from orchestrator.pulls import states
 from orchestrator.system import files, records
+from orchestrator.tasks import stores
 from orchestrator.text.words import local
 from orchestrator.tick import inbox, notify, observe
 from orchestrator.tick.notify import Failure, News
@@ -123,6 +124,7 @@ def tell(layout: Layout, loaded: Settings, now: float) -> None:
         # Nobody was told: a later tick tries again.
         files.write_json(_request(layout), {"day": day})
         files.write_json(_memory(layout), before._asdict() if before else {})
+        stores.of_project(layout).give_back([_shared(day)])
 
 
 def _take(layout: Layout, new: Sent) -> bool:
@@ -136,7 +138,12 @@ def _take(layout: Layout, new: Sent) -> bool:
         os.unlink(_request(layout))
     except FileNotFoundError:
         return False
-    return is_new
+    return is_new and bool(stores.of_project(layout).take([_shared(new.day)]))
+
+
+def _shared(day: str) -> str:
+    """Return what the first of several hosts takes: one of them sends the report of a day."""
+    return f"report {day}"
 
 
 def _begins(before: Sent | None, now: float) -> float:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import Problem, RunView, Task
+from orchestrator.model import FORGES, Problem, RunView, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import locks, process
@@ -30,8 +30,7 @@ def lock_paths(layout: Layout) -> dict[str, bool]:
     in_cache = ("config", "fetch", "keeping", "landing", "look", "soon", "waiting")
     return {
         **{path: True for path in stores.of_project(layout).places() if path.endswith(".lock")},
-        os.path.join(layout.prs, ".lock"): True,
-        os.path.join(layout.prs, "github", ".lock"): True,
+        **{os.path.join(layout.records(forge), ".lock"): True for forge in FORGES},
         layout.events: True,
         **{os.path.join(layout.cache, f"{name}.lock"): False for name in in_cache},
     }

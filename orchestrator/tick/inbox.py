@@ -9,6 +9,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan
+from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import cuts, states
 from orchestrator.pulls.movers import Move
 from orchestrator.tasks import parts, stores
@@ -18,14 +19,15 @@ from orchestrator.tick import moves
 from orchestrator.tick.moves import Moved
 from orchestrator.tick.observe import Observation
 
-#: Faults of the system that only a person can end.
+#: System faults that only a person can end.
 FOR_PEOPLE = ("remote_refuses", "base_gone", "branch_in_the_way")
 
 
 class Item(NamedTuple):
     """One thing that waits for a person.
 
-    `id` is a task's id, `agent:NAME`, `pr:N` or `fault:CODE`.
+    `id` is a task's id, `agent:NAME`, `pr:N` or `fault:CODE`; `agent:NAME@HOST` for an agent that
+    asked, or was paused, on another host.
     """
 
     id: str
@@ -40,11 +42,24 @@ class Item(NamedTuple):
     step: str | None = None
     #: What the item is about: with another fact, the item of the same id is another item.
     fact: str = ""
+    #: The host on which it is decided; None if that can be any host.
+    host: str | None = None
 
     @property
     def agent(self) -> str | None:
         """The name of the agent that the item is about."""
-        return self.id.removeprefix("agent:") if self.id.startswith("agent:") else None
+        name = self.id.removeprefix("agent:").partition("@")[0]
+        return name if self.id.startswith("agent:") else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another host decides it."""
+        return "@" in self.id
+
+    @property
+    def shared_id(self) -> str:
+        """The same on every host that shows the item."""
+        return f"{self.id.partition('@')[0]}@{self.host}" if self.host else self.id
 
 
 class Survey(NamedTuple):
@@ -181,24 +196,37 @@ def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Ite
         if task.state == "done":
             other, closed = first
             text = (
-                f"{task.title}: does not land by itself: it contains commits of {other.id}, whose "
-                f"pull request {closed.id} was closed. Merge it with them (orchestrator pr merge "
-                f"{pr.id}), or close it (orchestrator pr close {pr.id})."
+                f"{task.title}: does not land automatically: it contains commits of {other.id}, "
+                f"whose pull request {closed.id} was closed. Merge it with them (orchestrator pr "
+                f"merge {pr.id}), or close it (orchestrator pr close {pr.id})."
             )
             yield Item(task.id, "escalation", task.id, task.run, text)
 
 
 def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
     for name in (agent.name for agent in loaded.config.agents):
-        state = seen.states.get(name)
-        if state is None or not (state.suspended or state.question):
-            continue
-        kind, text = "question", state.question or ""
-        if state.suspended:
-            kind, text = "escalation", f"{name} is paused: {state.suspended}"
-        # The agent may ask the same again after each of its runs.
-        fact, since = text if kind == "question" else "", iso(state.last_finished)
-        yield Item(f"agent:{name}", kind, None, state.last_run, text, since, fact=fact)
+        if state := seen.states.get(name):
+            yield from _agent(name, state, seen.snapshot.host, is_elsewhere=False)
+        for host, other, memory in seen.others:
+            if other == name:
+                yield from _agent(name, memory, host, is_elsewhere=True)
+
+
+def _agent(name: str, state: AgentState, host: str | None, *, is_elsewhere: bool) -> Iterator[Item]:
+    """Yield what an agent asks, or why it is paused, on a host."""
+    if not (state.suspended or state.question):
+        return
+    kind, text = "question", state.question or ""
+    if state.suspended:
+        where = f" on the host {host}" if is_elsewhere else ""
+        kind, text = "escalation", f"{name} is paused{where}: {state.suspended}"
+    # The agent may ask the same again after each of its runs.
+    fact, since = text if kind == "question" else "", iso(state.last_finished)
+    item = Item(f"agent:{name}", kind, None, state.last_run, text, since, fact=fact, host=host)
+    if is_elsewhere:
+        step = f"on the host {host}: orchestrator agent resume {name}"
+        item = item._replace(id=f"{item.id}@{host}", step=step)
+    yield item
 
 
 def _faults(seen: Observation) -> Iterator[Item]:
@@ -207,7 +235,8 @@ def _faults(seen: Observation) -> Iterator[Item]:
     code, _, said = hold.message.partition(": ") if hold else ("", "", "")
     if hold and code in FOR_PEOPLE:
         text = f"{said} ({hold.hint})" if hold.hint else said
-        yield Item(f"fault:{code}", "escalation", None, None, text, iso(hold.since))
+        host = seen.snapshot.host
+        yield Item(f"fault:{code}", "escalation", None, None, text, iso(hold.since), host=host)
 
 
 def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:

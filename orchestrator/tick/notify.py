@@ -1,6 +1,7 @@
 """Notifications: the user's own program is told once about each thing that waits for a person.
 
-A tick decides what is new, writes down that it was told, and leaves it in a folder. A process of
+A tick decides what is new, writes down that it was told, and leaves it in a folder. Of several
+hosts that share the queue, the first that sees a thing tells it. A process of
 its own takes each piece of news from there and runs the program. A crash in between loses the
 news; it never tells the news twice. News that no program could be started for goes back to the
 folder, and is told by a later tick if its thing still waits then.
@@ -21,6 +22,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Notify, Problem, PullRequest
 from orchestrator.project import faults
 from orchestrator.system import commands, files, records
+from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick import inbox
 from orchestrator.tick.observe import Observation
@@ -74,7 +76,7 @@ def of_items(items: Iterable[inbox.Item], hints: Iterable[str]) -> dict[str, New
     A new question of a task is another piece of news, and so is a new head of a pull request.
     """
     return {
-        f"{item.kind} {item.id} {item.fact or (item.since if item.task else '')}": News(
+        f"{item.kind} {item.shared_id} {item.fact or (item.since if item.task else '')}": News(
             item.kind, item.id, item.task, None, item.text[:KEPT], hint
         )
         for item, hint in zip(items, hints, strict=True)
@@ -108,9 +110,11 @@ def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
     """Leave what is new for `tell`; return whether something is left there. Raises OSError."""
     memory = os.path.join(layout.cache, "told.json")
     told = (files.read_json(memory) or {}).get("keys")
-    new, keys = unsaid(found, told if isinstance(told, list) else (), wanted.on)
+    before = told if isinstance(told, list) else ()
+    new, keys = unsaid(found, before, wanted.on)
     folder = _folder(layout)
     files.make_folder(folder)
+    new = _taken(layout, new, set(before) - set(keys))
     if keys != told:
         files.write_json(memory, {"keys": keys})
     for key, each in new.items():
@@ -118,6 +122,20 @@ def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
     for name in set(_left(folder)) - {_name(key) for key in keys}:
         files.remove(os.path.join(folder, name))
     return bool(_left(folder))
+
+
+def _taken(layout: Layout, new: dict[str, News], over: Collection[str]) -> dict[str, News]:
+    """Return the news that this host tells: what all hosts see, the first of them takes.
+
+    Problems are those of one host. What is over can be told again. Raises StoreFault.
+    """
+    store = stores.of_project(layout)
+    if store.host is None:
+        return new
+    store.give_back([_name(key) for key in over])
+    names = {key: _name(key) for key, each in new.items() if each.kind != "problem"}
+    mine = store.take([*names.values()])
+    return {key: each for key, each in new.items() if names.get(key) in (None, *mine)}
 
 
 def _name(key: str) -> str:
@@ -160,7 +178,9 @@ def remember(layout: Layout, failure: Failure | None) -> None:
 
 def run(layout: Layout, wanted: Notify, each: News) -> Failure | None:
     """Run the program with one piece of news; return how it failed, or None."""
-    text = json.dumps({**each._asdict(), "project": layout.root})
+    host = stores.of_project(layout).host
+    told = {**each._asdict(), "project": layout.root, **({"host": host} if host else {})}
+    text = json.dumps(told)
     program = wanted.command[0]
     try:
         done = commands.run(

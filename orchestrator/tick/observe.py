@@ -10,12 +10,15 @@ from orchestrator.layout import Layout
 from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
 from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, run_record, usage
-from orchestrator.project.agent_memory import AgentState
+from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Elsewhere, Listing
+
+#: Host, agent, and what the agent remembers there.
+Remembered = tuple[str, str, AgentState]
 
 
 class Observation(NamedTuple):
@@ -34,6 +37,8 @@ class Observation(NamedTuple):
     now: float = 0.0
     #: The pull requests that were given; None if they are not known.
     prs: Sequence[PullRequest] | None = None
+    #: What the agents remember on the other hosts that share the queue.
+    others: Sequence[Remembered] = ()
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -59,7 +64,8 @@ def observe(
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
     left = _left(layout, settings)
-    others = store.elsewhere()
+    elsewhere = store.elsewhere()
+    others = _memories(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
@@ -76,7 +82,7 @@ def observe(
         waiting=incoming.tasks,
         claimed=claimed.tasks,
         open_prs=None if open_heads is None else len(open_heads),
-        runs=(*runs, *others.runs),
+        runs=(*runs, *elsewhere.runs),
         agents=_views(states, others),
         roles=settings.roles,
         dependencies=dependencies.verdicts(
@@ -85,7 +91,7 @@ def observe(
             prs,
             delivered=settings.config.dependencies == "delivered",
         ),
-        spent_today_usd=agent_memory.spent((*states.values(), *_memories(others)), now),
+        spent_today_usd=agent_memory.spent((*states.values(), *(m for *_, m in others)), now),
         hold=hold,
         host=store.host,
         usage=usage.read(layout),
@@ -99,24 +105,34 @@ def observe(
         overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask, ahead=not after_run),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
-    return Observation(snapshot, incoming, claimed, states, records, starts, left, now, given)
+    seen = Observation(snapshot, incoming, claimed, states, records, starts, left, now, given)
+    return seen._replace(others=others)
 
 
-def _views(states: Mapping[str, AgentState], others: Elsewhere) -> dict[str, AgentView]:
+def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> dict[str, AgentView]:
     """Return the views of all agents; an agent is due after its last start on any host."""
     views = {
         name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
         for name, state in states.items()
     }
-    for (name, _), memory in zip(others.memories, _memories(others), strict=True):
+    for _, name, memory in others:
         view = views.get(name) or AgentView(name)
         starts = filter(None, (view.last_started, memory.last_started))
         views[name] = view._replace(last_started=max(starts, default=None))
     return views
 
 
-def _memories(others: Elsewhere) -> list[AgentState]:
-    return [agent_memory.from_values(memory) for _, memory in others.memories]
+def _memories(elsewhere: Elsewhere) -> list[Remembered]:
+    """Return what the agents remember on the other hosts, each with host and agent."""
+    return [(host, name, agent_memory.from_values(m)) for host, name, m in elsewhere.memories]
+
+
+def totals(layout: Layout) -> dict[str, Totals]:
+    """Return the sums over each agent's settled runs, on all hosts that share the queue."""
+    found = {name: agent_memory.read(layout, name).totals for name in agent_memory.names(layout)}
+    for _, name, state in _memories(stores.of_project(layout).elsewhere()):
+        found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
+    return found
 
 
 def observe_runs(

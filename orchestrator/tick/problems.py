@@ -8,7 +8,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import damage
 from orchestrator.layout import SCHEDULE_LOG, Layout
-from orchestrator.model import Hold, Problem
+from orchestrator.model import FORGES, Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
 from orchestrator.tasks import stores
@@ -27,7 +27,7 @@ def last_tick(layout: Layout) -> float | None:
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
-    """Return whether a tick is overdue. `init` starts the wait anew: it may install a schedule."""
+    """Return whether a tick is overdue. `init` starts the wait again: it may install a schedule."""
     since = max(last_tick(layout) or 0.0, mark.set_up(layout) or 0.0)
     return now - since > STALE_AFTER
 
@@ -56,7 +56,7 @@ def find_problems(
     found += _left_problem(settings, seen)
     blocked_tasks = stores.of_project(layout).list("blocked")
     found += [
-        Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
+        Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
         for listing in (seen.incoming, seen.claimed, blocked_tasks)
         for bad in listing.malformed
     ]
@@ -109,12 +109,12 @@ def schedule_hint(layout: Layout) -> str:
 
 
 def _damaged_records(layout: Layout) -> Iterator[Problem]:
-    """Yield the records of pull requests that cannot be used, of the local forge and of GitHub.
+    """Yield the records of pull requests that cannot be used, of every forge.
 
     The pull request is not known until a person acts. Its branch and its task are unchanged.
     """
-    for folder in (layout.prs, os.path.join(layout.prs, "github")):
-        for path, why in book.damaged(folder):
+    for forge in FORGES:
+        for path, why in book.damaged(layout.records(forge)):
             hint = (
                 "correct or restore that file, as the records beside it show; until then its pull "
                 "request is not known, and its task and its branch stay as they are"

@@ -6,45 +6,27 @@ it recognises events, moves and tasks that exist already and does not repeat the
 
 import contextlib
 import time
-from collections.abc import Iterable
 
-from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.git import damage, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
+from orchestrator.model import Action, Config, Entry, Outcome, Task, iso
 from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
-from orchestrator.pulls import forges, review
-from orchestrator.system import files, locks, memory, process, records
+from orchestrator.pulls import review
+from orchestrator.system import locks, process
 from orchestrator.tasks import parts, stores
+from orchestrator.tasks.history import NAME_REFUSED
+from orchestrator.tick import hold, run_facts
 
-#: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
-#: their own faults.
-_HINTS = {
-    "remote_failed": "see the remote's disk, memory and hooks; work resumes when it takes a push",
-    "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
-    "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
-    "role_broken": "fix the role's file in .orchestrator/roles/",
-    memory.WORD: memory.HINT,
-    "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
-    "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
-    "git_missing": "install git, or fix the schedule's PATH: orchestrator doctor",
-    "git_failed": "try: git status; check the owner and the permissions of .git and the disk (df), "
-    "and look for lock files of a killed git",
-    "git_hung": "try: git status; check the disk, and find out what git waits for",
-    "system_fault": "check the file's owner, its permissions and the free space of its disk",
-}
-ANY_HINT = (
-    "the failed run does not count as an attempt; each tick starts one run to test whether the "
-    "fault is gone"
-)
 #: What a finished task's history takes from the outcome of its run.
 _TOLD = ("summary", "verdict", "pr", "head", "branch")
+#: Why an interrupted run counts as an attempt.
+_AGAIN = " (the second interruption in a row)"
 #: Maximum characters of a reason or error in events and listings.
 REASON_KEPT = 500
 
@@ -76,13 +58,17 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
+                if outcome.verdict == "interrupted" and action.charged:
+                    outcome = outcome._replace(reason=f"{outcome.reason}{_AGAIN}")
                 worktree_commands.unlock(self.layout.worktree(action.agent))
                 ids, is_own = (action.task, action.run), False
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
                         is_own = repeats.is_own(task, outcome)
-                self._settle_hold(action, outcome, record, is_own=is_own)
+                hold.settle(
+                    self.layout, self.config, self.now, action, outcome, record, is_own=is_own
+                )
                 if (outcome.reason or "").startswith(alike.WORD):
                     self._give_back(outcome, record)
                 usage.keep(self.layout, outcome.usage)
@@ -94,7 +80,7 @@ class Settler:
                     verdict=outcome.verdict,
                     reason=_short(outcome.reason),
                     pr=outcome.pr,
-                    **_account(record, outcome, self.config.checks),
+                    **run_facts.account(record, outcome, self.config.checks),
                 )
                 # Last: the run is settled only when the agent's memory says so. If this tick is
                 # killed earlier, the next tick repeats all steps.
@@ -105,7 +91,7 @@ class Settler:
         return action
 
     def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
-        """Put back the tasks that failed by what turns out to be a fault of the system."""
+        """Put back the tasks that failed by what turns out to be a system fault."""
         names = (record.task, record.agent, record.id, record.branch) if record else ()
         for task_id in alike.tasks_of(self.layout, outcome.reason, names):
             with contextlib.suppress(NotFound):
@@ -175,8 +161,8 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why = reason if reason == damage.CODE else None
-                kept = _conversation(outcome, record)
+                why = reason if reason in (damage.CODE, NAME_REFUSED) else None
+                kept = run_facts.conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)
                     kept = {} if outcome.verdict == "moved" else kept
@@ -196,7 +182,7 @@ class Settler:
                     run=run,
                     verdict=outcome.verdict,
                     charged=action.charged,
-                    first=(outcome.verdict == "system_fault" and is_first) or None,
+                    first=(repeats.may_be_own(outcome) and is_first) or None,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
@@ -205,7 +191,7 @@ class Settler:
                     error=outcome.reason,
                     delay=delay,
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
-                    **(_conversation(outcome, record) if keeps else {}),
+                    **(run_facts.conversation(outcome, record) if keeps else {}),
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
                     undelivered=run if keeps and record and record.undelivered else None,
@@ -259,9 +245,7 @@ class Settler:
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)
-        values = records.plain(state)
-        assert isinstance(values, dict)
-        self.store.end(action.agent, action.run or "", values)
+        self.store.end(action.agent, action.run or "", agent_memory.values(state))
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
@@ -275,93 +259,6 @@ class Settler:
         if failures >= self.config.retry.max_attempts:
             suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
-
-    def _settle_hold(
-        self, action: Action, outcome: Outcome, record: RunRecord | None, *, is_own: bool
-    ) -> None:
-        """Pause claiming for all agents after a fault of the system; a good run ends the pause.
-
-        A run that began before the fault occurred does not show that the fault is fixed. `is_own`:
-        the fault turned out to be the task's own, and a person is asked.
-        """
-        if outcome.verdict in ("interrupted", "stopped"):
-            return
-        known = faults.read_hold(self.layout)
-        if is_own:
-            if known is not None and known.code == "system_fault":
-                files.remove(self.layout.hold)
-            return
-        if outcome.verdict not in ("usage_limit", "system_fault"):
-            # A fault whose time is ahead of the clock ends with any run that ended well.
-            began = record.created if record else self.now
-            if known is not None and (began >= known.since or known.since > self.now):
-                files.remove(self.layout.hold)
-            return
-        reason = outcome.reason or outcome.verdict
-        code, _, message = reason.partition(": ")
-        hints = {**registry.of_config(self.config).hints, **_HINTS}
-        # What git complained of names its own repair.
-        own = outcome.hint if code == "git_failed" else None
-        hint = own or hints.get(code) or outcome.hint
-        if hint is None and code == "forge_failed":
-            hint = forges.of_project(self.layout, self.config).hints.get(code)
-        hold = Hold(
-            code=outcome.verdict,
-            # The message is shown after the hold's code and must not repeat the code.
-            message=message if message and code == outcome.verdict else reason,
-            hint=hint or ANY_HINT,
-            since=min(known.since, self.now) if known else self.now,
-            until=outcome.until,
-            agents=known.agents if known else (),
-            tasks=known.tasks if known else (),
-            paid=known.paid if known else 0,
-        )
-        if outcome.verdict == "system_fault":
-            paid = bool(record and record.cost())
-            hold = hold.met_by(action.agent or "", action.task, paid=paid)
-        files.write_json(self.layout.hold, hold._asdict())
-
-
-def _conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object]:
-    """Return the fields of the conversation that a task's next run can continue.
-
-    They are its id, its cost in US dollars, and its input and output tokens, all of it. If the
-    client never started, the conversation that this run was to continue is unchanged.
-    """
-    if record is None:
-        return {}
-    before = record.resume_tokens or (0, 0)
-    told: tuple[str | None, float, list[int]]
-    if record.client is None or record.client.start_error or not outcome.began:
-        told = (record.resume, record.resume_cost_usd, list(before))
-    else:
-        own = (outcome.input_tokens or 0, outcome.output_tokens or 0)
-        # A run that was killed does not say what it cost: the earlier runs' cost is still known.
-        cost = record.resume_cost_usd if outcome.cost_usd is None else outcome.cost_usd
-        told = (outcome.session, cost, list(map(sum, zip(before, own, strict=False))))
-    names = ("session", "session_cost_usd", "session_tokens")
-    return dict(zip(names, told, strict=True)) if told[0] else {}
-
-
-def _account(
-    record: RunRecord | None, outcome: Outcome, checks: Iterable[str]
-) -> dict[str, object]:
-    """Return the fields of a run's last event that reports add up (reference 6)."""
-    models = {name: use._asdict() for name, use in outcome.models.items()}
-    return {
-        "role": record.role if record else None,
-        # Which commits were delivered, and the checks that passed on them.
-        "base": record.base_commit if record and outcome.pr else None,
-        "head": outcome.head if outcome.pr else None,
-        "checks": list(checks) if record and record.steps.checked else None,
-        "model": outcome.model or (record.settings.model if record else None),
-        "models": models if len(models) > 1 else None,
-        "started": iso(record.created) if record else None,
-        "seconds": record.seconds() if record else None,
-        "cost_usd": record.cost() if record else None,
-        "input_tokens": outcome.input_tokens,
-        "output_tokens": outcome.output_tokens,
-    }
 
 
 def _short(text: str | None) -> str | None:

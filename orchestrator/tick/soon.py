@@ -68,8 +68,8 @@ def tick(root: str) -> None:
     variables = {MARK: "1"} | schedule.environment(
         entry, os.environ, registry.of_config(config).token[1]
     )
-    # Who holds this lock has not begun its tick, which will see the change of any later process.
-    # `execve` closes the descriptor.
+    # The process that holds this lock has not begun its tick, which will see the change of any
+    # later process. `execve` closes the descriptor.
     lock = locks.Lock(os.path.join(layout.cache, "soon.lock"))
     with contextlib.suppress(locks.LockHeld):
         lock.__enter__()

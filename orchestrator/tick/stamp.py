@@ -1,6 +1,7 @@
 """The stamp that a tick leaves: by it, `idle` knows that the next ticks have nothing to do."""
 
 import math
+from collections.abc import Callable
 
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
@@ -22,8 +23,9 @@ def leave(
     now: float,
     wake: float | None,
     number: str,
+    news: Callable[[], str],
 ) -> None:
-    """Leave the stamp of a tick at `now` that did nothing.
+    """Leave the stamp of a tick at `now` that did nothing, with what a session is told until then.
 
     No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
     shared queue (its number) changes. An agent at work here and a fault that is being probed need
@@ -45,7 +47,8 @@ def leave(
         wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
     if not watched.sees_edits:
         wake = min(wake or math.inf, now + EDITS_UNSEEN)
-    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths], number)
+    wake = wake or now + idle.LONGEST
+    idle.write_stamp(layout.idle_stamp, now, wake, [*watched.paths], number, news())
 
 
 def _watched(
@@ -59,6 +62,8 @@ def _watched(
     if queue is None or seen.open_prs is None:
         return None
     own = [layout.config, layout.hold, layout.prs, layout.roles]
+    # What other processes than ticks find wrong.
+    own += [layout.landing_fault, layout.notify_fault, layout.checkout_changed]
     if seen.open_prs:
         if prs is None or (config.overlap == "hold" and seen.waiting):
             return None  # which lines a pull request changes decides what starts

@@ -110,13 +110,12 @@ class Starter:
         """Return the name of the task's branch: the recorded one, unless it cannot be pushed.
 
         A name that the remote or another branch made impossible is given up once `branch_prefix`
-        has been changed.
+        or the task's title has been changed.
         """
-        prefix = self.settings.config.branch_prefix
         refused = task.reason in ("remote_refuses", "branch_in_the_way") and task.pr is None
-        recorded = task.work_branch
-        if recorded and not (refused and not recorded.startswith(prefix)):
-            return recorded
+        if task.work_branch and not refused:
+            return task.work_branch
+        prefix = self.settings.config.branch_prefix
         return task_file.branch_name(task.id, task.title, prefix)
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:

@@ -11,6 +11,7 @@ from orchestrator.model import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system import files, locks, process
 from orchestrator.system.process import ProcessId
+from orchestrator.tasks import stores
 from orchestrator.tick import lock, observe
 from orchestrator.tick.tick import run_tick
 
@@ -162,6 +163,8 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
                 woken.append(agent)
             if state.suspended or state.question:
                 changed = state._replace(suspended=None, question=None, failures=0)
+                # Other hosts show it in their inboxes.
+                stores.of_project(layout).end(agent, "", agent_memory.values(changed))
                 agent_memory.write(layout, agent, changed)
         # An idle tick looks at folders, not at the agents' memory.
         files.remove(layout.idle_stamp)

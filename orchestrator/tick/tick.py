@@ -22,7 +22,7 @@ from orchestrator.model import Action, Config, Problem, PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, events, mark
+from orchestrator.project import agent_memory, event_fold, events, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import forges, states
 from orchestrator.run import supervisor
@@ -199,6 +199,8 @@ def _tick(
     memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
+        if not after_run:
+            faults.end_hold(layout, StoreFault.code)  # the database has just answered
         for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
             events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
     for record in held.continue_overdue(records, now):
@@ -241,23 +243,39 @@ def _tick(
     if sum(pr.state == "merged" for pr in prs or ()) > forges.MANY:
         # After a run, `retention` does this: an old project in which no run starts has none.
         _put_away(layout, loaded.config, report)
-    report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
+    found = find_problems(layout, loaded, seen, now, in_tick=True)
+    report.problems += found
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report, now)
     if store.host is not None:
-        store.tell(dict.fromkeys(problem.code for problem in report.problems))
+        from orchestrator.config import compare
+
+        codes = dict.fromkeys(problem.code for problem in report.problems)
+        store.tell(codes, compare.digests(loaded))
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
         files.remove(layout.idle_stamp)
-        if _is_still(report):
+        if _is_still(report, planned):
             sure = prs if looked and looked.has_seen(prs or ()) else None
-            stamp.leave(layout, loaded.config, seen.snapshot, sure, now, planned.wake, number)
+            wake = planned.wake
+
+            def said() -> str:
+                from orchestrator.tick import news
+
+                return news.text(layout, loaded, seen, planned, found)
+
+            stamp.leave(layout, loaded.config, seen.snapshot, sure, now, wake, number, said)
     return report
 
 
-def _is_still(report: Report) -> bool:
-    """Return whether the tick did nothing, and met nothing that the next tick must look at."""
+def _is_still(report: Report, planned: Plan) -> bool:
+    """Return whether the tick did nothing, and met nothing that the next tick must look at.
+
+    A start that another process, or the clock of the database, prevented is tried again.
+    """
+    if any(action.action == "start" for action in planned.actions):
+        return False
     idle_actions = all(action.action == "skip" for action in report.actions)
     return idle_actions and all(problem.code in _STILL for problem in report.problems)
 
@@ -295,10 +313,10 @@ def _follow(
     from orchestrator.pulls import rework
 
     try:
-        steps, faults = rework.follow(layout, loaded, prs, now)
+        steps, failed = rework.follow(layout, loaded, prs, now)
         for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
-        report.problems += [_problem("pull requests", fault) for fault in faults]
+        report.problems += [_problem("pull requests", fault) for fault in failed]
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
 
@@ -437,6 +455,13 @@ def _work(word: str, root: str) -> None:
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
+    if os.path.isdir(layout.cache) and event_fold.is_due(layout):
+        from orchestrator.account import fold
+
+        try:
+            fold.keep(layout)
+        except OSError as error:
+            events.append(layout, time.time(), "clean", reason=f"failed: {error}")
 
 
 def _is_next(layout: Layout, turn: contextlib.ExitStack) -> bool:

@@ -18,17 +18,15 @@ from orchestrator.database import access, address, hosts, schema
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
+from orchestrator.model import FORGES, STATES
 from orchestrator.project import agent_memory
 from orchestrator.pulls import shared_book
-from orchestrator.system import files, locks, records
+from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 
 FILES = "files"
-#: The forges whose records move, by the folder below `shared/prs/`.
-_FORGES = {"local": "", "github": "github"}
 
 
 class Moved(NamedTuple):
@@ -126,8 +124,8 @@ def _copying(layout: Layout) -> str:
 
 def _records(layout: Layout, place: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the records of pull requests at a place, each with its forge."""
-    for forge, folder in _FORGES.items():
-        book = shared_book.at(layout, _session(layout, place), forge, folder)
+    for forge in FORGES:
+        book = shared_book.at(layout, _session(layout, place), forge)
         for pr in book.every():
             record = book.raw(pr.id)
             if record.get("url") == book.path(pr.id):
@@ -141,7 +139,7 @@ def _session(layout: Layout, place: str) -> shared_book.MaybeSession:
 
 def _copy_records(layout: Layout, source: str, target: str) -> None:
     for forge, record in _records(layout, source):
-        book = shared_book.at(layout, _session(layout, target), forge, _FORGES[forge])
+        book = shared_book.at(layout, _session(layout, target), forge)
         number = str(record["id"])
         has_own = record.get("url") is None
         with book.locked():
@@ -151,9 +149,7 @@ def _copy_records(layout: Layout, source: str, target: str) -> None:
 def _share_memories(layout: Layout, store: Store) -> None:
     """Let the other hosts know what agents did here: intervals and the day's costs are global."""
     for name in agent_memory.names(layout):
-        values = records.plain(agent_memory.read(layout, name))
-        assert isinstance(values, dict)
-        store.end(name, "", values)
+        store.end(name, "", agent_memory.values(agent_memory.read(layout, name)))
 
 
 def _digests(layout: Layout, place: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
-    from orchestrator.upkeep import clean
+    from orchestrator.upkeep.item import Item
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
@@ -163,13 +163,13 @@ def _once_a_day(layout: Layout, now: float) -> None:
         return
     from orchestrator.pulls import remote_branches
     from orchestrator.pulls import states as pull_states
-    from orchestrator.upkeep import clean
+    from orchestrator.upkeep import clean, leftovers
 
     for name in agent_memory.names(layout):
         for run_id in files.folders(layout.runs(name)):
             _pack(layout, name, run_id)
     prs = pull_states.known(layout, config)
-    items = clean.leftovers(layout, now)
+    items = leftovers.found(layout, now)
     if prs is not None:
         # Not in the file that the end of each run reads: there can be tens of thousands.
         merged_path = os.path.join(layout.cache, "keeping-merged.json")
@@ -197,15 +197,15 @@ def _rotate_logs(layout: Layout) -> None:
 
 def _merged(
     layout: Layout, config: Config, prs: list[PullRequest], known: object, now: float
-) -> tuple[list[clean.Item], dict[str, tuple[str, float]]]:
+) -> tuple[list[Item], dict[str, tuple[str, float]]]:
     """Return the merged branches, and since when each is known to be merged.
 
     Forges differ in what they say about the time of a merge, and a branch may have no pull request:
     so the time at which the branch was first found merged, at that commit, counts.
     """
-    from orchestrator.upkeep import clean
+    from orchestrator.upkeep import branches
 
-    items = [item for item in clean.branches(layout, config, prs) if item.drop]
+    items = [item for item in branches.judged(layout, config, prs) if item.drop]
     before = known if isinstance(known, dict) else {}
     since: dict[str, tuple[str, float]] = {}
     for item in items:
@@ -218,8 +218,8 @@ def _merged(
 
 
 def _due(
-    layout: Layout, config: Config, merged: list[clean.Item], ages: Mapping[str, float]
-) -> list[clean.Item]:
+    layout: Layout, config: Config, merged: list[Item], ages: Mapping[str, float]
+) -> list[Item]:
     """Return the merged branches that go today; `ages` are the seconds since each was merged.
 
     Each push and each fetch of git reads all refs. So beyond MOST_BRANCHES the oldest ones go

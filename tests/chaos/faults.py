@@ -50,6 +50,9 @@ HOLDS = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); sys.s
 #: Bytes of address space that a process without memory may get at most.
 MEMORY = 64 << 20
 SLOW = "sleep 2"
+#: The figure of kills of clients and of git: each can interrupt one run. A killed supervisor is
+#: started again.
+FATAL = "fatal kills"
 
 
 class Lasting(NamedTuple):
@@ -114,14 +117,18 @@ class Faults:
             time.sleep(0.05)
         return found
 
-    def _kill(self, find: Callable[[], list[psutil.Process]], deed: Deed) -> str:
+    def _struck(self, *names: str) -> None:
+        for name in ("kills", *names):
+            self.project.figures[name] += 1
+
+    def _kill(self, find: Callable[[], list[psutil.Process]], deed: Deed, *names: str) -> str:
         found = self._hunt(find)
         if not found:
             return "nobody is there"
         victim = deed.of(found)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
-            self.project.figures["kills"] += 1
+            self._struck(*names)
         return f"{victim.pid} is killed"
 
     def kill_tick(self, deed: Deed) -> str:
@@ -131,14 +138,14 @@ class Faults:
         if tick.poll() is not None:
             return "the tick was faster"
         tick.kill()
-        self.project.figures["kills"] += 1
+        self._struck()
         return f"{tick.pid} is killed"
 
     def kill_supervisor(self, deed: Deed) -> str:
         return self._kill(self.supervisors, deed)
 
     def kill_client(self, deed: Deed) -> str:
-        return self._kill(self.clients, deed)
+        return self._kill(self.clients, deed, FATAL)
 
     def kill_run(self, deed: Deed) -> str:
         """Kill a client and its supervisor, as the kernel does when memory is short."""
@@ -153,7 +160,7 @@ class Faults:
                 if process.pid in (os.getpid(), 1):
                     continue
                 process.kill()
-                self.project.figures["kills"] += 1
+                self._struck(*([FATAL] if process == victim else []))
                 said.append(str(process.pid))
         return f"{' and '.join(said)} are killed"
 
@@ -169,7 +176,7 @@ class Faults:
                 with contextlib.suppress(ProcessLookupError):
                     words = _words(pid)
                     os.kill(pid, signal.SIGKILL)
-                    self.project.figures["kills"] += 1
+                    self._struck(FATAL)
                     return f"{pid} is killed: {words[:120]}"
             self.project.reap()
             if not self.project.ticks:

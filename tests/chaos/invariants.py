@@ -63,6 +63,8 @@ class End(NamedTuple):
     depends_on: dict[str, list[str]]
     #: The most pull requests that may be open.
     most_open: int
+    #: How often a client or a git was killed.
+    fatal_kills: int
     #: Whether the base branch ever had the file that the project's check refuses.
     base_was_broken: bool
     #: Records of all runs.
@@ -170,6 +172,19 @@ def attempts_are_charged_for_failures_of_the_work_only(seen: End) -> list[str]:
     ]
 
 
+def a_kill_interrupts_one_run_at_most(seen: End) -> list[str]:
+    """Reference 7: the second interruption in a row counts, so no kill may cause two of them."""
+    interrupted = [
+        f"{task} ({event.get('run')}: {event.get('error')})"
+        for task, events in seen.histories.items()
+        for event, _ in _endings(events)
+        if event.get("verdict") == "interrupted"
+    ]
+    if len(interrupted) <= seen.fatal_kills:
+        return []
+    return [f"{seen.fatal_kills} kills interrupted {len(interrupted)} runs: {interrupted}"]
+
+
 def _endings(events: Iterable[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], bool]]:
     """Yield each end of a run, and whether the run before it was interrupted."""
     before = False
@@ -254,7 +269,10 @@ def every_open_thing_is_explained(seen: End) -> list[str]:
     wrong += [
         f"pull request {pr['id']} of {pr['task']} is open, and nobody is asked"
         for pr in seen.prs
-        if pr["state"] == "open" and not {pr["task"], f"pr:{pr['id']}"} & asked
+        if pr["state"] == "open"
+        and not {pr["task"], f"pr:{pr['id']}"} & asked
+        # With `dependencies: delivered` it lands after what it was cut from.
+        and not _is_open(seen, seen.depends_on.get(pr["task"], ()))
     ]
     full = sum(pr["state"] == "open" for pr in seen.prs) >= seen.most_open
     return wrong + [
@@ -290,6 +308,7 @@ AT_REST: tuple[Callable[[End], list[str]], ...] = (
     no_commit_is_lost,
     no_uncommitted_change_is_lost,
     attempts_are_charged_for_failures_of_the_work_only,
+    a_kill_interrupts_one_run_at_most,
     costs_add_up,
     every_run_has_ended,
     nothing_is_left_behind,

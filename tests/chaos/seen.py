@@ -11,6 +11,7 @@ import psutil
 from harness import STATES, World
 
 from chaos import invariants, scripts
+from chaos.faults import FATAL
 from chaos.project import LIMITS, Project
 
 _EVENT = re.compile(r"- \S+ (\w+) (\{.*\})")
@@ -34,6 +35,7 @@ def end(project: Project) -> invariants.End:
         explained={task: _explained(project, task) for task in moment.places["incoming"]},
         depends_on=_dependencies(world.queue),
         most_open=LIMITS["max_open_prs"],
+        fatal_kills=project.figures[FATAL],
         base_was_broken=_was_in_base(project, scripts.BROKEN),
         runs=runs(world.home_folder),
         leftovers=leftovers(world),

@@ -1,7 +1,7 @@
 """The reasons for which Claude Code does not start: its `startup_failure_reason`, with a hint each.
 
 The 25 reasons of 2.1.332, from the schema of its result line. A client test compares this table
-with the client's program, so a new reason is noticed. Each is a fault of the system: the task is
+with the client's program, so a new reason is noticed. Each is a system fault: the task is
 not the cause, and a retry alone does not help.
 """
 

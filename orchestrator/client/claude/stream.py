@@ -228,7 +228,7 @@ def _limit_in_words(stream: Stream) -> Outcome | None:
 
 
 def _system_error(stream: Stream) -> tuple[str | None, str | None]:
-    """Return the fault of the system that ended the run, and its hint, as far as they are known."""
+    """Return the system fault that ended the run, and its hint, as far as they are known."""
     result = stream.result
     reason = (result or {}).get("startup_failure_reason")
     if refused := startup.refusal(reason, _complaint(result or {})):

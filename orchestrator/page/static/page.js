@@ -320,9 +320,12 @@ function transcript(list) {
   // What is shown, oldest first: where each part begins in the stream, and its number of lines.
   const parts = [];
   let end = 0;
+  // The run is not kept, or on another host: nothing is added here.
+  let isElsewhere = false;
 
   async function read(query) {
     const answer = await fetch(path + query);
+    isElsewhere = [404, 409].includes(answer.status);
     if (!answer.ok) return null;
     const [from, to, size] = ["Begin", "End", "Size"].map((n) => Number(answer.headers.get(`Orchestrator-${n}`)));
     const holder = document.createElement("template");
@@ -360,7 +363,7 @@ function transcript(list) {
     isWatching = true;
     const isMore = await more();
     const active = document.getElementById("run-active")?.dataset.active !== "no";
-    isWatching = isMore || active;
+    isWatching = isMore || (active && !isElsewhere);
     if (isWatching) setTimeout(watch, isMore ? 50 : 1000);
   }
   document.addEventListener("htmx:afterSwap", () => isWatching || watch());

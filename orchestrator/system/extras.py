@@ -1,4 +1,4 @@
-"""The optional extras: libraries that one command needs, installed at its first use."""
+"""The optional extras: libraries that one command or setting needs, installed at its first use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
 
 
-def install(extra: str, libraries: Iterable[str], command: str) -> None:
+def install(extra: str, libraries: Iterable[str], user: str) -> None:
     """Install the libraries of an extra into the launcher's environment, if they are missing.
 
-    `libraries` are modules that its packages contain. Raises OrchestratorError if they cannot be
+    `libraries` are modules that its packages contain; `user` is the command, or the setting, that
+    needs them. Raises OrchestratorError if they cannot be
     installed, or if another environment runs this.
     """
     if _are_there(libraries):
@@ -31,7 +32,7 @@ def install(extra: str, libraries: Iterable[str], command: str) -> None:
         if done.returncode == 0 and _are_there(libraries):
             return
         hint = "see the message above"
-    message = f"the libraries of `{command}` are not installed"
+    message = f"the libraries of `{user}` are not installed"
     raise OrchestratorError(message, hint, code="not_installed")
 
 

@@ -1,0 +1,132 @@
+"""How a connection to the shared PostgreSQL is opened, given up, and what its errors mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+
+from orchestrator.errors import OrchestratorError, StoreFault
+from orchestrator.system.locks import LONGEST_WAIT, LockHeld
+
+_T = TypeVar("_T")
+#: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
+#: Then the server ends the connection: a suspended host then no longer holds up the other hosts.
+MOST_SILENT = 20
+#: Seconds for which one statement may work.
+MOST_WORK = 30
+#: Seconds without a sign of the server, after which a connection is given up: the server has ended
+#: each statement by then, so it is suspended, or the network swallows what it says.
+MOST_MUTE = 40.0
+#: How the connection is opened, unless the address says it. A cut network is noticed in seconds.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
+NOT_SET_UP = "run: orchestrator init"
+
+
+class Unreachable(StoreFault):
+    """The database did not answer, or did not do what it always does. No work is at fault."""
+
+
+class NotSetUp(StoreFault):
+    """The database has no tables of the product, or those of another version."""
+
+    code = "store_not_set_up"
+
+
+class HeldElsewhere(LockHeld):
+    """Another host, or another process, has the lock of the shared queue for too long."""
+
+    def __init__(self, shown: str, holder: str, what: str = "queue") -> None:
+        message = f"the lock of the {what} in {shown} is held by {holder}"
+        OrchestratorError.__init__(self, message, "try again in a moment")
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is closed if the server gives no sign for `MOST_MUTE` seconds."""
+
+    def wait(self, gen: PQGen[_T], *arguments: Any, **named: Any) -> _T:
+        return super().wait(self._limited(gen), *arguments, **named)
+
+    def _limited(self, gen: PQGen[_T]) -> PQGen[_T]:
+        """Pass on what psycopg waits for; it looks here some times per second."""
+        end = time.monotonic() + MOST_MUTE
+        try:
+            waits = next(gen)
+            while True:
+                ready = yield waits
+                if ready:
+                    end = time.monotonic() + MOST_MUTE
+                elif time.monotonic() > end:
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer for {MOST_MUTE:g} s")
+                waits = gen.send(ready)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def opened(address: str, name: str, schema: str) -> Connection:
+    """Return a new connection to an address, in which unqualified names are those of a schema.
+
+    `name` is what the server shows of it (`pg_stat_activity`). Raises psycopg.Error.
+    """
+    given = {**_DEFAULTS, "application_name": name, **conninfo_to_dict(address)}
+    given.pop("options", None)  # its search_path is set below, for every server
+    found = Connection.connect(**given, autocommit=True)
+    settings = {
+        "statement_timeout": f"{MOST_WORK}s",
+        "lock_timeout": f"{int(LONGEST_WAIT) - 1}s",
+        "idle_in_transaction_session_timeout": f"{MOST_SILENT}s",
+    }
+    each = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
+    each.append("set_config('search_path', quote_ident(%s), false)")
+    found.execute(f"SELECT {', '.join(each)}".encode(), (schema,))
+    return found
+
+
+def is_lent(one: psycopg.Connection[Any], other: Connection) -> bool:
+    """Return whether a pool lends the connections of the server per transaction.
+
+    `one` and `other` are connections of this process without a transaction. Raises psycopg.Error.
+    """
+    query = b"SELECT pg_backend_pid()"
+    first = one.execute(query).fetchone()
+    with other.transaction():
+        # The transaction has the connection that was lent before; or that is lent again, or kept.
+        return other.execute(query).fetchone() == first or one.execute(query).fetchone() != first
+
+
+@contextmanager
+def translated(shown: str, close: Callable[[], None]) -> Iterator[None]:
+    """Turn errors of psycopg into errors for people; `close` a connection that is broken."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            close()  # no answer of the server
+        raise _for_people(error, shown) from error
+
+
+def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
+    reason = " ".join(str(error).split())
+    match error:
+        case errors.LockNotAvailable():
+            return HeldElsewhere(shown, "another process")
+        case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():
+            return NotSetUp(f"{shown} has no queue of this version: {reason}", NOT_SET_UP)
+        case errors.InsufficientPrivilege():
+            hint = "give the role these rights: docs/several-machines.md"
+            return StoreFault(f"the role may not use {shown}: {reason}", hint, code="permissions")
+    return Unreachable(f"the database {shown} failed: {reason}", HINT)

@@ -1,0 +1,50 @@
+"""All worktrees of a repository, and the branches that they have checked out."""
+
+import os
+from collections.abc import Iterator
+
+from orchestrator.git import place
+from orchestrator.git.call import ask, lines
+from orchestrator.git.worktree_commands import own_folder
+
+
+def listed(root: str) -> list[str]:
+    """Return the path of every worktree of the repository, the main worktree first."""
+    return [path for path, _ in _listed(root)]
+
+
+def _listed(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the branch that it has checked out ("": detached)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
+
+
+def heads(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the commit of its HEAD (zeros: none)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        if "HEAD" in found:
+            yield found["worktree"], found["HEAD"]
+
+
+def holder_of(root: str, branch: str) -> str | None:
+    """Return the path of the worktree that has `branch` checked out; None without one."""
+    return next((path for path, checked_out in _listed(root) if checked_out == branch), None)
+
+
+def holders(root: str) -> dict[str, str]:
+    """Return the branches that worktrees have checked out, each with the worktree's path.
+
+    During a rebase or a bisect HEAD is detached, but the operation returns to its branch at the
+    end: such a branch counts as checked out, as it does for `git branch -d`.
+    """
+    found: dict[str, str] = {}
+    for path, branch in _listed(root):
+        folder = own_folder(path) or os.path.join(path, ".git")
+        amid = (
+            place.words(os.path.join(folder, name)).removeprefix("refs/heads/")
+            for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+        )
+        found |= dict.fromkeys(filter(None, (branch, *amid)), path)
+    return found

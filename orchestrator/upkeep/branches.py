@@ -1,0 +1,120 @@
+"""The local branches of finished work: which of them can be removed, and their removal."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, repository, work_branch, worktree_list
+from orchestrator.layout import Layout
+from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
+from orchestrator.pulls import forges
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import of_branch
+from orchestrator.upkeep.item import Item
+
+#: Branches that are removed while the queue's lock is held: a second.
+MOST_BRANCHES = 500
+
+
+def of_agents(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
+    """Return the local branches that the product made, each with its commit.
+
+    A prefix alone proves nothing: it may be one that people use too. What proves it is a task, a
+    pull request, the memory of a push, or the default prefix, which only the product uses.
+    """
+    store = stores.of_project(layout)
+    named = {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
+    prefix = Config().branch_prefix
+    found = repository.refs(layout.root, "refs/heads/")
+    local = {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
+    return {
+        name: commit
+        for name, commit in local.items()
+        if name in named or name.startswith(prefix) or of_branch(store, name)
+    }
+
+
+def judged(
+    layout: Layout,
+    config: Config,
+    prs: list[PullRequest],
+    known: Mapping[str, str] | None = None,
+) -> list[Item]:
+    """Judge every local agent branch. Branches of the remote belong to its owner.
+
+    `known` are the branches to judge, as `of_agents` returned them a moment ago.
+    """
+    root = layout.root
+    remote = base_branch.remote_of(layout, config)
+    working = _working(layout)
+    held = worktree_list.holders(root)
+    # If a branch has several pull requests, the open pull request counts.
+    by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
+    items = []
+
+    @functools.cache
+    def merged(base: str) -> set[str]:
+        tip = base_branch.branch_commit(root, remote, base)
+        return repository.merged_refs(root, tip, "refs/heads/") if tip else set()
+
+    if known is None:
+        known = of_agents(layout, prs)
+    for ref, commit in (repository.refs(root, "refs/heads/") if known else {}).items():
+        branch = ref.removeprefix("refs/heads/")
+        if commit != known.get(branch) or branch == config.base_branch:
+            continue
+        pr = by_branch.get(branch)
+        if pr is None and ref not in merged(config.base_branch or "HEAD"):
+            pr = forges.of_branch(layout, config, branch)
+        base = pr.base if pr else config.base_branch or "HEAD"
+        if branch in working:
+            drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
+        elif branch in held:
+            drop, why = False, f"it is checked out in {held[branch]}"
+        elif pr is not None and pr.state == "open":
+            drop, why = False, f"pull request {pr.id} is open"
+        elif ref in merged(base):
+            is_merged = pr is not None and pr.state == "merged"
+            drop, why = True, f"all its commits are in {base}"
+            why = f"pull request {pr.id} is merged" if pr and is_merged else why
+        elif pr is not None and pr.state == "merged" and not pr.said and pr.head == commit:
+            drop, why = True, f"pull request {pr.id} is merged"
+        else:
+            drop, why = False, "it has commits that are not in its base"
+        items.append(Item("branch", branch, drop, why, commit))
+    return items
+
+
+def _working(layout: Layout) -> dict[str, Task]:
+    """Return the unfinished tasks, by their branches."""
+    store = stores.of_project(layout)
+    open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
+    return {task.work_branch: task for task in open_ones if task.work_branch}
+
+
+def drop(layout: Layout, config: Config, prs: list[PullRequest], doomed: list[Item]) -> list[Item]:
+    """Remove branches; return what was removed. What has changed since it was judged stays.
+
+    Raises LockHeld when the queue is busy for very long.
+    """
+    dropped: list[Item] = []
+    for first in range(0, len(doomed), MOST_BRANCHES):
+        some = doomed[first : first + MOST_BRANCHES]
+        # A claim takes the same lock: no run can start on a branch between this look and its end.
+        with stores.of_project(layout).change():
+            still = set(judged(layout, config, prs, {item.name: item.commit for item in some}))
+            dropped += _drop(layout, [item for item in some if item in still])
+    return dropped
+
+
+def _drop(layout: Layout, items: list[Item]) -> list[Item]:
+    """Remove branches, with what is remembered of them; return those that had not changed."""
+    heads = {f"refs/heads/{item.name}": item.commit for item in items}
+    try:
+        gone = repository.delete_refs(layout.root, heads)
+        work_branch.forget(layout.root, {ref.removeprefix("refs/heads/") for ref in gone})
+    except OrchestratorError:
+        return []  # the next plan judges again
+    return [item for item in items if f"refs/heads/{item.name}" in gone]

@@ -1,0 +1,60 @@
+"""The commits of many ranges are those that git shows for each range alone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.git import ranges
+
+COUNT = 24
+
+
+def branched(root: Path, seed: int) -> tuple[list[str], list[set[int]]]:
+    """Make commits with merges and several roots; return ids, and what each can reach."""
+    chance = random.Random(seed)
+    script, reach = "", []
+    for number in range(COUNT):
+        parents = chance.sample(range(max(number - 6, 0), number), min(number, chance.randrange(4)))
+        reach.append({number}.union(*(reach[parent] for parent in parents)))
+        script += f"commit refs/heads/b{number}\nmark :{number + 1}\n"
+        script += f"committer a <a@localhost> {1_700_000_000 + number} +0000\n"
+        script += f"data {len(f'c{number}')}\nc{number}\n"
+        for word, parent in zip(("from", "merge", "merge"), parents, strict=False):
+            script += f"{word} :{parent + 1}\n"
+        script += "\n"
+    words = ["git", "-C", str(root), "fast-import", "--quiet"]
+    subprocess.run(words, input=script, text=True, check=True)
+    listed = subprocess.check_output(
+        ["git", "-C", str(root), "rev-parse", *(f"b{number}" for number in range(COUNT))], text=True
+    )
+    return listed.split(), reach
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_range_has_the_commits_that_its_base_lacks(
+    repo: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, reach = branched(repo, seed)
+    monkeypatch.setattr(ranges, "TOGETHER", COUNT * 8)
+    pairs = list(itertools.product(range(COUNT), repeat=2))
+    found = ranges.subjects(str(repo), [(ids[base], ids[head]) for base, head in pairs], 6)
+    for base, head in pairs:
+        wanted = sorted(reach[head] - reach[base], reverse=True)[:6]
+        assert found[ids[base], ids[head]] == [(ids[each], f"c{each}") for each in wanted]
+    base, head = COUNT // 2, COUNT - 1
+    words = ("log", "--max-count=6", "--format=%H %s", ids[head], "--not", ids[base])
+    shown = subprocess.check_output(["git", "-C", str(repo), *words], text=True)
+    assert [" ".join(each) for each in found[ids[base], ids[head]]] == shown.splitlines()
+
+
+def test_a_range_with_a_commit_that_git_lacks_is_left_out(repo: Path) -> None:
+    ids, _ = branched(repo, 0)
+    there, gone = (ids[0], ids[1]), "0" * 39 + "1"
+    asked = [there, (gone, ids[1]), (ids[0], gone), ("", ids[1]), ("--all", ids[1]), ("b0", "b1")]
+    assert list(ranges.subjects(str(repo), asked, 9)) == [there]
+    assert ranges.subjects(str(repo), [], 9) == {}
