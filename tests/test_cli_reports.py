@@ -21,7 +21,7 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import explain, json_rows, watch
+from orchestrator.cli import explain, overview, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Hold, UsageWindow, parse_time
@@ -484,7 +484,7 @@ def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves
     running(project)
     agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
     loaded, now = load.settings(project, write_cache=False), time.time()
-    found = [json_rows.status(project, loaded, now + later, []) for later in (0, 7)]
+    found = [overview.status(project, loaded, now + later, []) for later in (0, 7)]
     assert [row["run"] for row in found[0]["running"]] == [RUN]
     assert found[0] != found[1]
     assert watch.lasting(found[0]) == watch.lasting(found[1])

@@ -122,6 +122,23 @@ def test_json_comes_back_as_it_was_written(tmp_path: Path, value: dict[str, obje
     assert [line.split('"')[1] for line in lines[1:-2] if line] == list(value)
 
 
+@pytest.mark.parametrize("size", [0, 1, (1 << 14) - 1, 1 << 14, (1 << 15) + 1, 1 << 17])
+def test_a_file_is_read_whole_or_up_to_the_limit(tmp_path: Path, size: int) -> None:
+    data, path = os.urandom(size), str(tmp_path / "a")
+    Path(path).write_bytes(data)
+    assert files.read_regular(path) == data
+    for limit in (0, 1, 1 << 14, (1 << 14) + 1, 1 << 15, (1 << 15) + 2):
+        assert files.read_regular(path, limit) == data[:limit]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/kallsyms"), reason="no long file in /proc")
+def test_a_file_that_the_system_gives_in_pieces_is_read_whole() -> None:
+    assert (
+        files.read_regular("/proc/kallsyms", 1 << 16)
+        == Path("/proc/kallsyms").read_bytes()[: 1 << 16]
+    )
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"\0" * 100, b"[" * 100_000, b'{"a": 1}{'],

@@ -19,6 +19,8 @@ from orchestrator.git import (
     call,
     irregular,
     repository,
+    task_branch,
+    whole_state,
     worktree,
     worktree_commands,
     worktree_list,
@@ -193,7 +195,7 @@ def test_work_that_git_cannot_save_within_its_time_is_set_aside(
         raise SystemFault("git add did not end within 120 s", code="git_hung")
 
     (agent.path / "large.bin").write_text("precious\n")
-    monkeypatch.setattr(worktree_commands, "commit_all", hung)
+    monkeypatch.setattr(whole_state, "commit_all", hung)
     assert conclude(agent) is None
     assert kept_text(agent.repo, "precious")
     agent.begin("agent/T2-next")
@@ -240,7 +242,7 @@ def test_a_worktree_in_which_git_can_check_nothing_out_is_set_aside(
         return run(cwd, *words, **more)
 
     monkeypatch.setattr(call, "run", refused)
-    worktree.take_up_branch(str(agent.repo), str(agent.path), branch, "main", tip, None)
+    task_branch.take_up(str(agent.repo), str(agent.path), branch, "main", tip, None)
     assert worktree_commands.state(str(agent.path))[1:] == (branch, False)
     assert list(agent.path.parent.glob("worktree.set-aside-1"))
     # The new worktree is locked for the same run.

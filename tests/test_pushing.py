@@ -9,7 +9,15 @@ import pytest
 from conftest import git as sh
 
 from orchestrator.errors import ConfigError, SystemFault
-from orchestrator.git import base_branch, remote_pair, remotes, repository, work_branch, worktree
+from orchestrator.git import (
+    base_branch,
+    remote_pair,
+    remotes,
+    repository,
+    task_branch,
+    work_branch,
+    worktree,
+)
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Hold, Problem, Task
 from orchestrator.project import faults
@@ -119,7 +127,7 @@ def test_a_branch_moves_to_commits_of_others_only_with_its_own_kept(
     worktree.ensure(root, path, "HEAD")
     for _ in range(2):  # a preparation that was killed is repeated
         here = repository.resolve(root, f"refs/heads/{BRANCH}")
-        worktree.take_up_branch(root, path, BRANCH, "HEAD", here, theirs, rescue)
+        task_branch.take_up(root, path, BRANCH, "HEAD", here, theirs, rescue)
     assert sh(Path(path), "rev-parse", "HEAD") == (theirs if rescue else ours)
     kept = repository.refs(root, repository.RESCUE)
     assert kept == ({rescue: ours} if rescue else {})

@@ -14,7 +14,14 @@ from conftest import git as sh
 from conftest import tree
 
 from orchestrator.errors import GitError
-from orchestrator.git import aside, repository, worktree, worktree_commands, worktree_list
+from orchestrator.git import (
+    aside,
+    repository,
+    task_branch,
+    worktree,
+    worktree_commands,
+    worktree_list,
+)
 from orchestrator.system import disk
 
 BRANCH = "agent/T1-fix-it"
@@ -55,7 +62,7 @@ class Agent:
         if not fresh and worktree.preserve(path, None, f"{run}-before").dirty:
             worktree_commands.clean(path)
         if branch is not None:
-            worktree.take_up_branch(root, path, branch, base, ours, theirs)
+            task_branch.take_up(root, path, branch, base, ours, theirs)
         elif not fresh:
             worktree_commands.detach(path, base)
 
@@ -324,7 +331,7 @@ def test_a_branch_below_the_tasks_branch_is_named_and_stops_only_this_task(agent
     made = commit(agent.path)
     assert agent.end() == f"{RESCUE}R1"
     assert rescued(agent.repo) == {"R1": made}
-    with pytest.raises(worktree.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
+    with pytest.raises(task_branch.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
         agent.begin()
     agent.begin("agent/T2-next")
     sh(agent.repo, "branch", "-m", f"{BRANCH}/inner", "other")
@@ -673,7 +680,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
 ) -> None:
     agent.end()
     sh(agent.repo, "checkout", "--quiet", BRANCH)
-    with pytest.raises(worktree.BranchHeld) as refused:
+    with pytest.raises(task_branch.BranchHeld) as refused:
         agent.begin()
     assert BRANCH in refused.value.message
     assert str(agent.repo) in refused.value.message
@@ -681,7 +688,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
     sh(agent.repo, "checkout", "--quiet", "main")
     linked = tmp_path / "look"
     sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
-    with pytest.raises(worktree.BranchHeld):
+    with pytest.raises(task_branch.BranchHeld):
         agent.begin()
     assert repository.current_branch(str(linked)) == BRANCH
 

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from orchestrator.account.ticks import Gap, Ticks
-from orchestrator.cli.json_rows import Overview, Row
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Entry, Mood, Part
 from orchestrator.model import Config, parse_time
 from orchestrator.plan.planner import refusal

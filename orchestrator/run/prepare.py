@@ -14,6 +14,7 @@ from orchestrator.git import (
     settings,
     submodule_changes,
     submodules,
+    task_branch,
     worktree,
     worktree_commands,
     worktree_list,
@@ -58,7 +59,7 @@ def prepare(journal: Journal) -> Plan | None:
         journal.finish(Outcome("stopped", run_record.STOPPED))
     except start_point.BadBase as error:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
-    except worktree.BranchHeld as error:
+    except task_branch.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError, MemoryError) as error:
         # A broken template, a full disk, a failing git: another attempt at the task cannot help.
@@ -112,7 +113,7 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
     """Check out the task's branch, and note which commits gave way."""
     root, here, former = job.layout.root, start.here, start.former
     base = former[1] if former else start.commit
-    worktree.take_up_branch(root, job.path, branch, base, here, start.there, start.rescue)
+    task_branch.take_up(root, job.path, branch, base, here, start.there, start.rescue)
     kept = start_point.replaced_ref(job)
     if start.has_kept or (start.rescue and repository.resolve(root, kept)):
         job.journal.write(job.record._replace(replaced=kept))

@@ -112,9 +112,11 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
     try:
         # No file object, which takes twice as long: a run reads hundreds of small files.
         found = os.read(descriptor, min(limit, _READ_AT_ONCE))
-        if len(found) == _READ_AT_ONCE:
+        # A read may be short: files of /proc give a page at once.
+        more = os.read(descriptor, min(limit - len(found), _READ_AT_ONCE)) if found else b""
+        if more:
             with open(descriptor, "rb", closefd=False) as file:
-                found += file.read(limit - len(found))
+                return found + more + file.read(limit - len(found) - len(more))
         return found
     finally:
         os.close(descriptor)

@@ -206,7 +206,9 @@ class Linux(Psutil):
 
     def booted(self) -> float:
         # Not the time of now without `uptime`: the clock may be set between the two.
-        return next(float(x[6:]) for x in _read("/proc/stat").split(b"\n") if x[:6] == b"btime ")
+        rows = (row.split() for row in _read("/proc/stat").split(b"\n"))
+        found = next((row[1] for row in rows if row[:1] == [b"btime"]), None)
+        return float(found) if found else super().booted()
 
     def uptime(self) -> float:
         with open("/proc/uptime", "rb") as file:

@@ -339,7 +339,7 @@ def _taken(task_id: str, owner: str) -> str:
 
 
 def _said(path: str, name: str) -> str:
-    """Return what a whole file says (`names.Row`) of a task that it is named for."""
+    """Return what a whole file says (`names_cache.Row`) of a task that it is named for."""
     task = stored_file.summary(path, "done")
     if not isinstance(task, Task) or task.id != name[:-3]:
         return names.OTHER

@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from orchestrator import idle
 from orchestrator.fields import NamedTuple
 from orchestrator.system import files
-from orchestrator.tasks import header, task_file
+from orchestrator.tasks import header, names_cache, task_file
+from orchestrator.tasks.names_cache import Row
 
 #: Seconds for which one process believes its last look at a folder.
 BELIEVED = 1.0
@@ -35,14 +36,6 @@ CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
-
-
-#: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
-#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
-#: (`task_file.title_key`), and the task's PARENT; with tabs between them.
-Row = str
-#: The tabs in a line of the cache: one follows the file's name.
-TABS = 3
 #: What follows the time where only the whole file says of which task it is.
 OTHER = "\t"
 #: How a row ends of which only the first line of the file was read.
@@ -203,7 +196,7 @@ class Index:
 
     def _newest(self, state: str, names: list[str], most: int) -> list[tuple[int, str]]:
         """Return the newest of a state's files, each with its time; `names` are all of them."""
-        there, known = set(names), _names(self._path(state))
+        there, known = set(names), names_cache.names(self._path(state))
         # The list of names is sorted by time.
         last = itertools.islice(filter(there.__contains__, reversed(known)), most)
         folder = self._folders[state]
@@ -216,7 +209,7 @@ class Index:
         if sum_ is None:
             rows = self._whole(state).items()
             return [n for n, row in rows if row.endswith(f"\t{parent}") or is_other(row)]
-        text, found = _bytes(self._path(state)), {*sum_.new}
+        text, found = names_cache.content(self._path(state)), {*sum_.new}
         for wanted in (f"\t{parent}\n", "\t\t"):  # no look at each of the lines
             at = text.find(wanted.encode())
             while at >= 0:
@@ -271,15 +264,15 @@ class Index:
             return False
         # File times advance only with the kernel's clock tick: a later change must show.
         time.sleep(min(max(before[1] / 1e9 + CLEAR - time.time(), 0.0), CLEAR))
-        names, known = listed(folder), _names(path)
+        names, known = listed(folder), names_cache.names(path)
         if len(names) - len(known) >= MANY or (known and not 0 <= age < DAY):
             rows = look(folder, self._cache(state), self._said_by, verify=True, most=MOST)
-            _write(path, rows)
+            names_cache.write(path, rows)
             if len(rows) < len(names):
                 return True
         if len(names) >= MANY and idle.mark(folder) == before:
             newest = self._newest(state, names, NEWEST)
-            new = sorted(set(names).difference(_names(path)))
+            new = sorted(set(names).difference(names_cache.names(path)))
             value = {"mark": before, "count": len(names), "newest": newest, "new": new}
             files.write_json(f"{path}-sum", value)
         return False
@@ -298,43 +291,7 @@ class Index:
 
     def _cache(self, state: str) -> Mapping[str, Row]:
         """Return what the cache says of a state; nothing for states whose tasks still change."""
-        return _read(self._path(state)) if state in REMEMBERED else {}
-
-
-def _bytes(path: str) -> bytes:
-    """Return a file of the cache as it is on the disk; nothing without such a file."""
-    try:
-        return files.read_regular(path)
-    except OSError:
-        return b""
-
-
-def _names(path: str) -> list[str]:
-    """Return the file names in a cache, the oldest file first.
-
-    They are also in a file of their own: to find them among the rows takes ten times as long.
-    """
-    return _bytes(f"{path}-list").decode(errors="replace").split("\n")[:-1]
-
-
-def _read(path: str) -> Mapping[str, Row]:
-    """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
-    text = _bytes(path).decode(errors="replace")
-    lines = (line.partition("\t") for line in text.split("\n"))
-    return {name: row for name, _, row in lines if row.count("\t") == TABS - 1}
-
-
-def _write(path: str, rows: Mapping[str, Row]) -> None:
-    by_time = sorted(rows.items(), key=lambda each: int(each[1].partition("\t")[0]))
-    kept = [(name, row) for name, row in by_time if name.isprintable()]
-    files.make_folder(os.path.dirname(path))
-    # The names come second: after a kill in between, they lack files of which the rows tell.
-    written = (
-        (path, "".join(f"{name}\t{row}\n" for name, row in kept)),
-        (f"{path}-list", "".join(f"{name}\n" for name, _ in kept)),
-    )
-    for where, text in written:
-        files.write_atomic(where, text.encode(errors="replace"), flush=False)
+        return names_cache.read(self._path(state)) if state in REMEMBERED else {}
 
 
 #: What this process saw, by folder: when (seconds of the monotonic clock), its state then, and its

@@ -1,0 +1,50 @@
+"""The files of the cache of what the names of finished tasks' files say (`names`)."""
+
+import os
+from collections.abc import Mapping
+
+from orchestrator.system import files
+
+#: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
+#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
+#: (`task_file.title_key`), and the task's PARENT; with tabs between them.
+Row = str
+#: The tabs in a line of the cache: one follows the file's name.
+TABS = 3
+
+
+def content(path: str) -> bytes:
+    """Return a file of the cache as it is on the disk; nothing without such a file."""
+    try:
+        return files.read_regular(path)
+    except OSError:
+        return b""
+
+
+def names(path: str) -> list[str]:
+    """Return the file names in a cache, the oldest file first.
+
+    They are also in a file of their own: to find them among the rows takes ten times as long.
+    """
+    return content(f"{path}-list").decode(errors="replace").split("\n")[:-1]
+
+
+def read(path: str) -> Mapping[str, Row]:
+    """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
+    text = content(path).decode(errors="replace")
+    lines = (line.partition("\t") for line in text.split("\n"))
+    return {name: row for name, _, row in lines if row.count("\t") == TABS - 1}
+
+
+def write(path: str, rows: Mapping[str, Row]) -> None:
+    """Write a cache. Raises OSError."""
+    by_time = sorted(rows.items(), key=lambda each: int(each[1].partition("\t")[0]))
+    kept = [(name, row) for name, row in by_time if name.isprintable()]
+    files.make_folder(os.path.dirname(path))
+    # The names come second: after a kill in between, they lack files of which the rows tell.
+    written = (
+        (path, "".join(f"{name}\t{row}\n" for name, row in kept)),
+        (f"{path}-list", "".join(f"{name}\n" for name, _ in kept)),
+    )
+    for where, text in written:
+        files.write_atomic(where, text.encode(errors="replace"), flush=False)
