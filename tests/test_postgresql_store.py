@@ -292,3 +292,26 @@ def test_all_pull_requests_are_read_by_one_statement_as_each_alone(
     monkeypatch.setattr(known, "rows", rows)
     assert (book.every(), book.list()) == (alone, alone[1:])
     assert rows.call_count == 2
+
+
+def test_a_text_with_characters_that_the_database_refuses_is_stored_without_them(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    """Over files such a text is delivered; over a database its run met a fault again and again."""
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    store = opened(layout, server)
+    store.prepare()
+    store.attend(())
+    known = session.of(in_schema(server, layout.root))
+    book = shared_book.at(layout, known, "local")
+    said = "NUL \0, half \ud800, whole \U0001f600, a path C:\\u0000, \\\\"
+    pr = PullRequest("1", "T1", "agent/x", "main", "0" * 40, "A", "open")
+    book.write(pr, said)
+    assert book.body("1") == said.replace("\0", "\ufffd").replace("\ud800", "?")
+    store.end("impl", "R1", {"last_reason": said})
+    assert known.rows("SELECT count(*) FROM orchestrator_memories") == [(1,)]
+    with pytest.raises(StoreFault) as refused:
+        known.rows("SELECT %s::jsonb", '"\\u0000"')
+    assert refused.value.code == "store_refused"  # of this value, so no outage for all

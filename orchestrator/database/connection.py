@@ -129,4 +129,7 @@ def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
         case errors.InsufficientPrivilege():
             hint = "give the role these rights: docs/several-machines.md"
             return StoreFault(f"the role may not use {shown}: {reason}", hint, code="permissions")
+        case psycopg.DataError():
+            message = f"{shown} cannot store a value: {reason}"
+            return StoreFault(message, "please report this", code="store_refused")
     return Unreachable(f"the database {shown} failed: {reason}", HINT)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator import __version__
-from orchestrator.database import schema
+from orchestrator.database import json_text, schema
 from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
@@ -196,7 +196,7 @@ def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> No
         "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
         " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
         " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
-        *(wanted.host, wanted.agent, json.dumps(memory)),
+        *(wanted.host, wanted.agent, json_text.dumped(memory)),
         *(time.time(), json.dumps(_times(memory))),
     )
 
@@ -263,7 +263,7 @@ def every(session: Session) -> Sequence[Host]:
 
 def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:
     """Keep what `hosts` shows of this host."""
-    text = json.dumps(facts)
+    text = json_text.dumped(facts)
     session.rows(
         "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s",
         *(text, me.name, text),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from orchestrator.database import access
+from orchestrator.database import access, json_text
 from orchestrator.layout import Layout
 from orchestrator.model import PullRequest
 from orchestrator.pulls.book import Book, Seen, from_record
@@ -111,7 +110,7 @@ class SharedBook(Book):
                 "INSERT INTO orchestrator_pull_requests (forge, number, record) VALUES (%s, %s, %s)"
                 " ON CONFLICT (forge, number) DO UPDATE"
                 " SET record = excluded.record, is_away = false",
-                *(self._forge, int(pr_id), json.dumps(record)),
+                *(self._forge, int(pr_id), json_text.dumped(record)),
             )
 
 
