@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
+from postgresql import server  # noqa: F401  (a fixture)
 
-from benchmarks import report
+from benchmarks import hosts, report
 from benchmarks.__main__ import MEASURES
 
 
@@ -43,3 +45,32 @@ def test_the_table_shows_each_figure_beside_its_yardstick_and_its_aim() -> None:
     assert first.split() == ["a", "tick", "2", "ms", "1", "ms", "2.00", "x", "<=", "3", "x", "ok"]
     assert second.split()[-1] == "MISSED"
     assert notes[0] == "a tick: against git; 5 rounds"
+
+
+def test_the_figures_of_a_fleet_are_measured(
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TEST_DSN", server)
+    for name, value in (("FLEET", 20), ("SECONDS", 0.2)):
+        monkeypatch.setattr(hosts, name, value)
+    assert hosts.main(["fleet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"20 hosts: heartbeats: [1-9]\d* per second \(2 are needed\)", lines[0])
+    assert len(lines) == 6
+
+
+@pytest.mark.slow
+def test_the_start_on_another_host_and_many_finished_tasks_are_measured(
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TEST_DSN", server)
+    for name, value in (("HOSTS", (2,)), ("ROUNDS", 2), ("FINISHED", 100)):
+        monkeypatch.setattr(hosts, name, value)
+    assert hosts.main(["start", "million"]) == 0
+    said = capsys.readouterr().out
+    assert "2 hosts: task add to the client's start: median" in said
+    assert "100 finished tasks: tick: median" in said

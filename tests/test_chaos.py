@@ -74,10 +74,13 @@ SOUND = End(
         {"id": "fails", "task": "fails", "kind": "escalation"},
         {"id": "pr:1", "task": "well", "kind": "approval"},
     ],
-    prs=[{"id": "1", "task": "well", "state": "open"}],
+    prs=[
+        {"id": "1", "task": "well", "state": "open"},
+        {"id": "2", "task": "next", "state": "open"},
+    ],
     explained={"next": ["blocked_by_dependency"]},
     depends_on={"next": ["well", "asks"]},
-    most_open=1,
+    most_open=2,
     fatal_kills=2,
     base_was_broken=False,
     runs=[{"id": RUN, "agent": "a", "status": "finished", "outcome": {"cost_usd": 0.25}}],
@@ -168,9 +171,9 @@ SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a limit that is not reached": (
         "waits in incoming: max_open_prs",
-        {"explained": {"waits": ["max_open_prs"]}, "most_open": 2},
+        {"explained": {"waits": ["max_open_prs"]}, "most_open": 3},
     ),
-    "too many pull requests": ("1 pull requests are open, 0 may be", {"most_open": 0}),
+    "too many pull requests": ("2 pull requests are open, 1 may be", {"most_open": 1}),
     "a task that waits in vain": ("in incoming: backoff", {"explained": {"waits": ["backoff"]}}),
 }
 

@@ -246,7 +246,7 @@ def test_a_tick_and_a_command_without_memory_are_no_bug(
     assert report.bug is None
     assert [problem.code for problem in report.problems] == [memory.WORD]
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("orchestrator.cli.status.json_rows.overview", fail)
+    monkeypatch.setattr("orchestrator.cli.status.overview.overview", fail)
     done = cli("status")
     assert done.code == 1
     assert "could not get more memory" in done.err

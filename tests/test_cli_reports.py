@@ -21,10 +21,10 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import explain, json_rows, watch
+from orchestrator.cli import explain, overview, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Hold, UsageWindow
+from orchestrator.model import Entry, Hold, UsageWindow, parse_time
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule
@@ -33,7 +33,7 @@ from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import history, stored_file, stores, task_file
-from orchestrator.text.words import span
+from orchestrator.text.words import local, span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -192,7 +192,9 @@ def test_tasks_that_are_tried_again_and_those_that_wait_for_a_person_are_listed(
         {"task": "TASK-3", "title": "Do TASK-3", "question": "Which format?", "reason": None}
     ]
     plain = cli("status").out
-    assert "checks_failed: no" in plain
+    # A person reads local times.
+    at = local(parse_time("2026-01-01T00:00:10Z"))
+    assert f"attempt 2 of 3 from {at}: checks_failed: no" in plain
     assert "Which format?" in plain
 
 
@@ -482,7 +484,7 @@ def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves
     running(project)
     agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
     loaded, now = load.settings(project, write_cache=False), time.time()
-    found = [json_rows.status(project, loaded, now + later, []) for later in (0, 7)]
+    found = [overview.status(project, loaded, now + later, []) for later in (0, 7)]
     assert [row["run"] for row in found[0]["running"]] == [RUN]
     assert found[0] != found[1]
     assert watch.lasting(found[0]) == watch.lasting(found[1])

@@ -19,7 +19,7 @@ from database_proxy import Link, Proxy, kill_sender, proxy
 from harness import World, scratch, shadow, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from shared_hosts import LIMITS, Behind
-from store_contract import new_task
+from store_contract import claim, entry, new_task
 
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
@@ -327,3 +327,20 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
                 chance.choice(deeds)()
         hosts.rest(*tasks, limit=100)
         assert sum(hosts.events(task).count("requeued") for task in tasks) > 2, "a calm storm"
+
+
+def test_a_claim_and_a_completion_wait_twice_each_for_the_database(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    with proxy(server) as between:
+        store = through(between, tmp_path)
+        store.attend(())
+        store.add(new_task())
+        task = store.find("T1")
+        before = between.exchanges
+        claimed = claim(store, task)
+        assert claimed is not None
+        assert between.exchanges - before == 2
+        store.move(claimed, "done", entry("done", "R1"))
+        assert between.exchanges - before == 4

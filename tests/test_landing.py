@@ -13,7 +13,7 @@ from conftest import git as sh
 from conftest import refresh, tree
 from store_contract import entry, new_task
 
-from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import remotes, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import (
@@ -447,6 +447,24 @@ def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World)
     assert sh(world.remote or world.repo, "rev-parse", "agent/T1") == pr.head
     assert sh(world.remote or world.repo, "rev-parse", "main^1") == theirs
     assert world.land() == []
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_a_branch_that_was_cut_off_from_its_base_conflicts_with_it(
+    alone: World, method: str
+) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    # In a repository that a fetch with --depth made shallow, an amended commit has no parent.
+    tree = sh(alone.repo, "rev-parse", f"{pr.head}^{{tree}}")
+    root = sh(alone.repo, "commit-tree", tree, "-m", "amended")
+    base = sh(alone.repo, "rev-parse", "main")
+    workshop = merging.Workshop(alone.layout, alone.config)
+    with pytest.raises(merging.Conflict, match="no commit in common with main"):
+        workshop.merge(pr, base, root, method)
+    # As long as the repository is shallow, nobody is blamed: the next fetch makes it whole.
+    (alone.repo / ".git" / "shallow").write_text(f"{pr.head}\n")
+    with pytest.raises(GitError, match="unrelated histories"):
+        workshop.merge(pr, base, root, method)
 
 
 def test_two_branches_that_pass_alone_and_fail_together_do_not_both_land(world: World) -> None:

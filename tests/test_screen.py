@@ -13,7 +13,7 @@ from test_cli_reports import event, open_pull_requests, put, running, ticked
 
 from orchestrator import idle
 from orchestrator.account.ticks import Gap, Ticks
-from orchestrator.cli import json_rows, screen, status, summary
+from orchestrator.cli import overview, screen, status, summary
 from orchestrator.cli.screen import Entry, Line, Part
 from orchestrator.config import load
 from orchestrator.layout import Layout
@@ -144,7 +144,7 @@ def busy(layout: Layout, agents: int) -> None:
 def drawn(layout: Layout, width: int, height: int) -> list[str]:
     loaded = load.settings(layout, write_cache=False)
     prs = states.counted(layout, loaded.config)
-    seen = json_rows.overview(layout, loaded, time.time(), prs)
+    seen = overview.overview(layout, loaded, time.time(), prs)
     return texts(screen.fit(status.picture(seen, layout, loaded.config), width, height))
 
 

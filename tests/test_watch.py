@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from test_cli_reports import RUN, event, open_pull_requests, put, running, seal, ticked
 
-from orchestrator.cli import board, json_rows, status
+from orchestrator.cli import board, overview, status
 from orchestrator.cli.board import Act, Ask, Confirm, Open, Quit, Show
-from orchestrator.cli.json_rows import Overview
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Part
 from orchestrator.cli.terminal import named
@@ -69,7 +69,7 @@ def seen(project: Layout) -> tuple[Overview, list[Part]]:
     put(project, "TASK-2", "blocked", event("blocked", question="Which " + "format " * 99 + "end?"))
     put(project, "TASK-3", "failed", event("failed", reason="stalled", error="stalled: x"))
     loaded = load.settings(project, write_cache=False)
-    found = json_rows.overview(project, loaded, time.time(), states.counted(project, loaded.config))
+    found = overview.overview(project, loaded, time.time(), states.counted(project, loaded.config))
     return found, status.picture(found, project, loaded.config)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.cli import screen
-from orchestrator.cli.json_rows import Overview
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Line, Part
 from orchestrator.fields import NamedTuple
 

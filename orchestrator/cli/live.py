@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.cli import board, output, screen, status
 from orchestrator.cli.board import Act, Ask, Confirm, Effect, Open, Quit, Show
-from orchestrator.cli.json_rows import Overview
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Line, Mood, Part
 from orchestrator.cli.terminal import Terminal

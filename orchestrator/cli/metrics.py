@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.account import fold
-from orchestrator.cli import context, json_rows, output
+from orchestrator.cli import context, json_rows, output, overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
@@ -40,7 +40,7 @@ def metrics(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     loaded, now = context.settings(layout), context.now()
-    found = json_rows.status(layout, loaded, now, states.counted(layout, loaded.config))
+    found = overview.status(layout, loaded, now, states.counted(layout, loaded.config))
     families = (*_state(found, problems.last_tick(layout)), *_history(layout))
     if arguments.json:
         rows = [

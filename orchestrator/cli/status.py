@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.account import ticks
-from orchestrator.cli import context, json_rows, output, screen, summary
-from orchestrator.cli.json_rows import Overview
+from orchestrator.cli import context, output, overview, screen, summary
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
@@ -40,9 +40,9 @@ def status(arguments: Namespace) -> None:
     loaded = context.settings(layout)
     try:
         prs = states.counted(layout, loaded.config)
-        seen = json_rows.overview(layout, loaded, context.now(), prs)
+        seen = overview.overview(layout, loaded, context.now(), prs)
     except StoreFault as error:
-        row = json_rows.without_store(layout, loaded, error, context.now())
+        row = overview.without_store(layout, loaded, error, context.now())
         running = [f"{run['agent']} continues with {run['task']}" for run in row["running"]]
         step = [f"  {error.hint}"] if error.hint else []
         output.answer(arguments, row, f"{error.code}: {error.message}", *step, *running)

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from orchestrator.account.ticks import Gap, Ticks
-from orchestrator.cli.json_rows import Overview, Row
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Entry, Mood, Part
-from orchestrator.model import Config
+from orchestrator.model import Config, parse_time
 from orchestrator.plan.planner import refusal
 from orchestrator.pulls import overlap
 from orchestrator.text.quoting import one_line
-from orchestrator.text.words import count, span
+from orchestrator.text.words import count, local, span
 from orchestrator.tick.inbox import Item
 
 #: Characters of an error, a question or a title that are shown.
@@ -116,10 +117,10 @@ def _fault(fault: Row | None) -> Iterator[Entry]:
     who = " with ".join(filter(None, (test["agent"], test["task"])))
     tested = f"run {test['run']} of {who} tests it now"
     if test["run"] is None:
-        tested = f"{who} tests it next, {test['at'] or 'at the next tick'}"
+        tested = f"{who} tests it next, {_local(test['at']) or 'at the next tick'}"
     if not who:
         tested = "no agent can test it now"
-    said = f"  fault for {span(fault['age_seconds'])} (since {fault['since']}); {tested}"
+    said = f"  fault for {span(fault['age_seconds'])} (since {_local(fault['since'])}); {tested}"
     yield Entry(said, mood="bad")
 
 
@@ -193,7 +194,7 @@ def _tasks(found: Row, config: Config, items: Iterable[Item]) -> Iterator[Entry]
             yield Entry(text, about=("task", row["task"]))
     for row in found["retrying"]:
         number = f"attempt {row['attempt']} of {config.retry.max_attempts}"
-        when = f" from {row['not_before']}" if row["not_before"] else ""
+        when = f" from {_local(row['not_before'])}" if row["not_before"] else ""
         text = f"  {row['task']}  {number}{when}: {one_line(row['error'] or '', CELL)}"
         yield Entry(text, about=("task", row["task"]))
 
@@ -256,6 +257,11 @@ def ticked(age: int | None, never: str, ran: Ticks) -> str:
 
 def _gap(gap: Gap) -> str:
     return f"{gap.why}, {_clock(gap.start)}-{_clock(gap.end)}"
+
+
+def _local(text: str | None) -> str | None:
+    """Return a time of `--json` as a person reads it."""
+    return local(parse_time(text)) if text else None
 
 
 def _clock(at: float) -> str:

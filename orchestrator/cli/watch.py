@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator import idle
-from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.json_rows import Overview, Row
+from orchestrator.cli import context, output, overview, status
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
@@ -77,7 +78,7 @@ def views(
             if records != before or at - asked >= ASK_AGAIN:
                 prs = states.counted(layout, loaded.config)
                 asked, before = at, records
-            yield json_rows.overview(layout, loaded, context.now(), prs), loaded
+            yield overview.overview(layout, loaded, context.now(), prs), loaded
         except (OrchestratorError, OSError):
             if first:
                 raise

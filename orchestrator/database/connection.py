@@ -96,6 +96,18 @@ def opened(address: str, name: str, schema: str) -> Connection:
     return found
 
 
+def is_lent(one: psycopg.Connection[Any], other: Connection) -> bool:
+    """Return whether a pool lends the connections of the server per transaction.
+
+    `one` and `other` are connections of this process without a transaction. Raises psycopg.Error.
+    """
+    query = b"SELECT pg_backend_pid()"
+    first = one.execute(query).fetchone()
+    with other.transaction():
+        # The transaction has the connection that was lent before; or that is lent again, or kept.
+        return other.execute(query).fetchone() == first or one.execute(query).fetchone() != first
+
+
 @contextmanager
 def translated(shown: str, close: Callable[[], None]) -> Iterator[None]:
     """Turn errors of psycopg into errors for people; `close` a connection that is broken."""

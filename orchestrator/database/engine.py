@@ -21,6 +21,13 @@ from orchestrator.database.session import Session
 _T = TypeVar("_T")
 #: The engine's statement of a heartbeat, to be used as a part of another one: `{}` is the worker.
 HEARTBEAT = queries["update_heartbeat"].replace("%(worker_id)s", "{}")
+#: The engine's statement of a fetch, in the same way: `{0}` is the task, `{1}` the worker.
+FETCH = (
+    queries["fetch_job"]
+    .replace("%(queues)s", "ARRAY[{0}]")
+    .replace("%(worker_id)s", "{1}")
+    .rstrip("; \n")
+)
 #: The status with which a job ends, by the state that its task moves to.
 _ENDS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "blocked": Status.ABORTED}
 

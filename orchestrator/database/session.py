@@ -73,17 +73,9 @@ class Session:
         There, the settings, the lock and the notifications of a connection are those of others.
         Raises Unreachable.
         """
-        query = b"SELECT pg_backend_pid()"
-        with self.translated():
-            first = self.connection.execute(query).fetchone()
-            with (
-                connection.opened(self.address, self._name, self.schema) as other,
-                other.transaction(),
-            ):
-                is_lent = other.execute(query).fetchone() == first
-                # The pool had another connection: then that is the next one of this session, or
-                # this session keeps its own.
-                is_lent = is_lent or self.connection.execute(query).fetchone() != first
+        own = self.connection
+        with self.translated(), connection.opened(self.address, self._name, self.schema) as other:
+            is_lent = connection.is_lent(own, other)
         if is_lent:
             self.close()
             message = f"{self.shown} is a pool that lends connections per transaction"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.git import call, damage, place, remotes, repository
+from orchestrator.git import call, damage, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Task
 from orchestrator.system import files, locks
@@ -84,11 +84,11 @@ def _complete(layout: Layout, remote: str, address: str, branches: Sequence[str]
     repository that was shallow when the product first fetched in it stays shallow. If the remote
     cannot be reached, the next fetch tries again.
     """
-    cut = os.path.join(place.common_folder(layout.root), "shallow")
     was_shallow = os.path.join(layout.cache, "shallow")
+    is_shallow = repository.is_shallow(layout.root)
     if not os.path.exists(was_shallow):
-        files.write_atomic(was_shallow, b"yes" if os.path.exists(cut) else b"no", flush=False)
-    if not branches or not os.path.exists(cut) or not files.holds(was_shallow, b"no"):
+        files.write_atomic(was_shallow, b"yes" if is_shallow else b"no", flush=False)
+    if not branches or not is_shallow or not files.holds(was_shallow, b"no"):
         return
     specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
     call.run(layout.root, "fetch", "--unshallow", *_QUIETLY, address, *specs, timeout=_UNSHALLOW)

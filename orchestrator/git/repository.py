@@ -127,6 +127,16 @@ def merge_base(cwd: str, one: str, other: str) -> str | None:
     return done.out.strip() if done.code == 0 else None
 
 
+def are_unrelated(cwd: str, one: str, other: str) -> bool:
+    """Return whether git knows both commits, and they have no commit in common."""
+    return run(cwd, "merge-base", one, other).code == 1
+
+
+def is_shallow(root: str) -> bool:
+    """Return whether the history is cut off (`git fetch --depth`, `git clone --depth`)."""
+    return os.path.exists(os.path.join(place.common_folder(root), "shallow"))
+
+
 def tracked(root: str, folder: str) -> list[str]:
     """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     bare_merge,
     call,
@@ -65,13 +65,31 @@ class Workshop:
         scratch = self._empty_folder()
         found = bare_merge.join(self._layout.root, scratch, base, head, method, message)
         if found is None:
-            self._prepare(base)
-            found = worktree_merge.join(self.path, base, head, method, message)
+            found = self._joined(pr, base, head, method, message)
         if isinstance(found, str):
             return found
         named = ", ".join(found[:20])
         said = f"{pr.branch} conflicts with {pr.base} in {named}"
         raise Conflict(f"{said}: merge {pr.base} into {pr.branch}", tuple(found))
+
+    def _joined(
+        self, pr: PullRequest, base: str, head: str, method: str, message: str
+    ) -> str | list[str]:
+        """Return what `worktree_merge.join` returns. Raises Conflict for another history.
+
+        An agent can cut its branch off: `git commit --amend` in a repository that a fetch with
+        `--depth` made shallow leaves a commit without a parent.
+        """
+        self._prepare(base)
+        try:
+            return worktree_merge.join(self.path, base, head, method, message)
+        except GitError:
+            root = self._layout.root
+            # In a shallow repository, common commits can be missing: the next fetch brings them.
+            if repository.is_shallow(root) or not repository.are_unrelated(root, base, head):
+                raise
+        said = f"{pr.branch} has no commit in common with {pr.base}"
+        raise Conflict(f"{said}: make its changes again on top of {pr.base}", ())
 
     def _empty_folder(self) -> str:
         path = os.path.join(self._layout.cache, "merge")

@@ -6,68 +6,39 @@ functions as those of the file store. The engine's job says whether a host may w
 jobs. Row and job change in one transaction.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.connection import NotSetUp
-from orchestrator.database.engine import HEARTBEAT, Jobs
+from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
-from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
-from orchestrator.fields import NamedTuple
+from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.layout import Layout
-from orchestrator.model import (
-    OPEN_STATES,
-    PRIORITIES,
-    STATES,
-    Entry,
-    Problem,
-    RunView,
-    Task,
-    task_order,
-)
+from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task, task_order
 from orchestrator.system import files
-from orchestrator.tasks import rewrite, task_file
+from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
+from orchestrator.tasks.task_rows import NotFetched, TaskRows
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
-_ROW = "SELECT id, state, file, extract(epoch FROM added)::float8 FROM orchestrator_tasks"
-#: Locks the row, so that nobody ends, or gives away, the run meanwhile.
-_ONE = """
-SELECT file, extract(epoch FROM added)::float8, job, status::text, now() + %s * interval '1 second'
-FROM orchestrator_tasks LEFT JOIN procrastinate_jobs j ON j.id = job
-WHERE orchestrator_tasks.id = %s AND state = %s FOR UPDATE OF orchestrator_tasks
+_COLUMNS = "SELECT id, state, file, extract(epoch FROM added)::float8"
+_ROW = f"{_COLUMNS} FROM orchestrator_tasks"
+_CHANGED = f"{_COLUMNS}, changed FROM orchestrator_tasks WHERE state = %s"
+#: The finished tasks of a state, and those that a search finds, the newest first.
+_NEWEST = f"{_CHANGED} ORDER BY changed DESC"
+_BROWSED = f"""
+{_CHANGED}
+AND (strpos(title_key, %s) > 0 OR strpos(lower(id), %s) > 0) {{}}
+ORDER BY changed DESC, id DESC LIMIT %s
 """
-#: A claim's facts: the number of claimed tasks, the host that has the agent, this host's worker,
-#: whose heartbeat it is, and the row.
-_CLAIMED = f"""
-SELECT (SELECT count(*) FROM orchestrator_tasks WHERE state = 'claimed'),
-    (SELECT host FROM orchestrator_agents WHERE agent = %s), worker,
-    ({HEARTBEAT.format("worker")})::text,
-    file, extract(epoch FROM added)::float8, job, status::text, NULL
-FROM orchestrator_tasks LEFT JOIN procrastinate_jobs j ON j.id = job
-LEFT JOIN orchestrator_hosts me ON me.name = %s AND me.clone = %s
-WHERE orchestrator_tasks.id = %s AND state = %s FOR UPDATE OF orchestrator_tasks
-"""
-_MOVED = """
-UPDATE orchestrator_tasks SET state = %s, file = file || %s, job = %s, changed = now() WHERE id = %s
-"""
-
-
-class _Row(NamedTuple):
-    """A task's row while it is changed."""
-
-    file: bytes
-    added: float
-    job: int | None
-    #: The job's status in the engine; None without a job.
-    status: str | None
-    #: When the task may be claimed again, by the database's clock.
-    again_at: Any
+#: Tasks that are read at once.
+_PAGE = 100
+#: Finished tasks among which one is looked for whose id is like one that does not exist.
+_LIKE = 1000
 
 
 class PostgresqlStore(Store):
@@ -77,6 +48,7 @@ class PostgresqlStore(Store):
         """`moves`: the queue is being moved, so it may be incomplete or closed."""
         self._layout, self._session, self._moves = layout, session, moves
         self._jobs = Jobs(session)
+        self._rows = TaskRows(session, self._jobs, self._worker)
 
     @property
     def host(self) -> str:
@@ -92,7 +64,7 @@ class PostgresqlStore(Store):
         self._require_open()
         found = self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
         if state == "incoming":
-            return found._replace(malformed=(*found.malformed, *self._dropped_wrong()))
+            return found._replace(malformed=(*found.malformed, *dropped.wrong(self._layout, self)))
         if state != "claimed":
             return found
         return found._replace(tasks=self._with_places(found.tasks))
@@ -122,9 +94,32 @@ class PostgresqlStore(Store):
         return dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
 
     def newest(self, most: int) -> dict[str, Listing]:
-        query = f"{_ROW} WHERE state = ANY(%s) ORDER BY changed DESC LIMIT %s"
-        rows = self._session.rows(query, [*_ENDED], most)
+        # Each part is read from the index; `state = ANY` would sort all finished tasks.
+        parts = " UNION ALL ".join(f"({_NEWEST} LIMIT %s)" for _ in _ENDED)
+        values = (value for state in _ENDED for value in (state, most))
+        query = f"SELECT * FROM ({parts}) AS found ORDER BY changed DESC LIMIT %s"
+        rows = [row[:4] for row in self._session.rows(query, *values, most)]
         return {state: self._listing(r for r in rows if r[1] == state) for state in _ENDED}
+
+    def browse(self, state: str, search: str = "", after: Task | None = None) -> Iterator[Task]:
+        if state in OPEN_STATES:
+            yield from super().browse(state, search, after)
+            return
+        self._require_open()
+        place: Sequence[Any] = ()
+        if after is not None:
+            known = "SELECT changed, id FROM orchestrator_tasks WHERE id = %s AND state = %s"
+            place = next(iter(self._session.rows(known, after.id, state)), ())
+        words = (task_file.title_key(search), search.strip().lower())
+        while True:
+            query = _BROWSED.format("AND (changed, id) < (%s, %s)" if place else "")
+            rows = self._session.rows(query, state, *words, *place, _PAGE)
+            for row in rows:
+                with suppress(TaskFileError):
+                    yield self._task(*row[:4])
+            if len(rows) < _PAGE:
+                return
+            place = rows[-1][4], rows[-1][0]
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         query = f"{_ROW} WHERE parent = %s AND state = ANY(%s)"
@@ -132,18 +127,24 @@ class PostgresqlStore(Store):
 
     def find(self, task_id: str) -> Task:
         self._require_open()
-        if task_file.is_id(task_id):
-            for row in self._session.rows(f"{_ROW} WHERE id = %s", task_id):
-                task = self._task(*row)
-                return self._with_places([task])[0] if task.state == "claimed" else task
-        known = (row[0] for row in self._session.rows("SELECT id FROM orchestrator_tasks"))
-        raise NotFound("task", task_id, known)
+        for row in self._with_id(task_id):
+            task = self._task(*row)
+            return self._with_places([task])[0] if task.state == "claimed" else task
+        raise NotFound("task", task_id, self._known_ids())
+
+    def _known_ids(self) -> Iterator[str]:
+        """Yield ids that may be meant: of the unfinished tasks, and of the newest finished ones."""
+        query = "SELECT id FROM orchestrator_tasks WHERE state = ANY(%s)"
+        yield from (row[0] for row in self._session.rows(query, [*OPEN_STATES]))
+        for listing in self.newest(_LIKE).values():
+            yield from (task.id for task in listing.tasks)
 
     def get(self, task_id: str) -> Task | None:
-        rows = (
-            self._session.rows(f"{_ROW} WHERE id = %s", task_id) if task_file.is_id(task_id) else ()
-        )
-        return next(iter(self._listing(rows).tasks), None)
+        return next(iter(self._listing(self._with_id(task_id)).tasks), None)
+
+    def _with_id(self, task_id: str) -> Sequence[Any]:
+        is_id = task_file.is_id(task_id)
+        return self._session.rows(f"{_ROW} WHERE id = %s", task_id) if is_id else ()
 
     def read(self, task: Task) -> TaskFile:
         query = "SELECT file FROM orchestrator_tasks WHERE id = %s AND state = %s"
@@ -178,38 +179,12 @@ class PostgresqlStore(Store):
 
     def add(self, file: TaskFile) -> str:
         with self._changing():
-            known = "SELECT state FROM orchestrator_tasks WHERE id = %s"
-            for (state,) in self._session.rows(known, file.id):
-                message = f"there is already a task {file.id}, in {state}"
-                raise OrchestratorError(message, code="duplicate_task")
-            self._session.rows(
-                "INSERT INTO orchestrator_tasks (id, state, job, file, role, title_key, parent)"
-                " VALUES (%s, 'incoming', %s, %s, %s, %s, %s)",
-                *(file.id, self._defer(file), file.raw, *_columns(file)),
-            )
+            self._rows.add(file)
         return self._where(file.id)
 
     def put(self, file: TaskFile, state: str, added: float) -> None:
         with self._changing():
-            query = (
-                "SELECT job, status::text FROM orchestrator_tasks"
-                " JOIN procrastinate_jobs j ON j.id = job WHERE orchestrator_tasks.id = %s"
-            )
-            for job, status in self._session.rows(query, file.id):
-                if status == "todo":
-                    self._jobs.cancel(job)
-            job = self._defer(file)
-            if state != "incoming":
-                self._jobs.finish(job, state)
-            self._session.rows(
-                "INSERT INTO orchestrator_tasks"
-                " (id, state, job, file, role, title_key, parent, added)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))"
-                " ON CONFLICT (id) DO UPDATE SET state = excluded.state, job = excluded.job,"
-                " file = excluded.file, role = excluded.role, title_key = excluded.title_key,"
-                " parent = excluded.parent, added = excluded.added, changed = now()",
-                *(file.id, state, job, file.raw, *_columns(file), added),
-            )
+            self._rows.put(file, state, added)
 
     def new_id(self) -> str:
         query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -224,18 +199,15 @@ class PostgresqlStore(Store):
         try:
             with self._changing():
                 me = this_host.known(self._layout)
-                found = self._session.rows(_CLAIMED, agent, *me, task.id, task.state)
-                if not found or found[0][0] >= max_claimed or found[0][1] not in (None, me.name):
+                found = self._rows.of_claim(task, agent, me, max_claimed)
+                if found is None or found.claimed >= max_claimed or found.host not in (None, me[0]):
                     return None
-                row, worker = _Row(*found[0][4:]), found[0][2]
+                worker = self._worker() if found.worker is None else found.worker
                 entry = entry._replace(fields={**entry.fields, "host": me.name})
-                file, line = task_file.with_entry(row.file, f"{task.id}.md", entry)
-                worker = self._worker() if worker is None else worker
-                job = self._fetched(row, file, worker, is_claim=True)
+                file = self._rows.claim(task, found, entry, worker)
                 hosts.lease(self._session, worker, hosts.Lease(agent, me.name, run, task.id))
-                self._session.later(_MOVED, ("claimed", line, job, task.id))
-                return task_file.summarise(file, "claimed", self._where(task.id), row.added)
-        except _NotFetched:
+                return task_file.summarise(file, "claimed", self._where(task.id), found.row.added)
+        except NotFetched:
             return None
 
     def _worker(self) -> int:
@@ -258,29 +230,9 @@ class PostgresqlStore(Store):
             self._worker()
             return super().holds(task_id, run)
 
-    def _dropped_wrong(self) -> Iterator[Malformed]:
-        """Yield the files that a person dropped and that `attend` cannot take."""
-        dropped = FileStore(self._layout).list("incoming")
-        yield from dropped.malformed
-        for task in dropped.tasks:
-            if (known := self.get(task.id)) is not None:
-                reason = f"its id {task.id} is already used by {known.where}"
-                yield Malformed(task.where, reason)
-
-    def _take_dropped(self) -> None:
-        """Take the files that a person dropped into `incoming/` into the database."""
-        dropped = FileStore(self._layout)
-        for task in dropped.list("incoming").tasks:
-            file, known = dropped.read(task), self.get(task.id)
-            if known is None:
-                self.put(file, "incoming", task.created or time.time())
-            elif self.read(known).raw != file.raw:
-                continue  # `_dropped_wrong` reports it; an equal task was taken before a crash
-            files.remove(task.where)
-
     def attend(self, runs: Iterable[str]) -> None:
         schema.require(self._session)
-        self._take_dropped()
+        dropped.take(self._layout, self)
         with self._session.transaction():
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
@@ -337,87 +289,13 @@ class PostgresqlStore(Store):
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         with self._changing():
-            row = self._row(task, entry)
-            file, line = task_file.with_entry(row.file, f"{task.id}.md", entry)
-            job = self._job(task, state, row, file)
-            self._session.later(_MOVED, (state, line, job, task.id))
-            return task_file.summarise(file, state, self._where(task.id), row.added)
-
-    def _row(self, task: Task, entry: Entry | None = None) -> _Row:
-        """Return a task's row, locked. Raises NotFound if the task left its state, or its run."""
-        delay = entry.fields.get("delay") if entry else None
-        seconds = delay if isinstance(delay, int | float) else 0
-        found = self._session.rows(_ONE, seconds, task.id, task.state)
-        if not found:
-            raise NotFound("task", task.id)
-        row = _Row(*found[0])
-        if task.state == "claimed":
-            # The task may have been given back and claimed by another host since it was read.
-            file = task_file.parse(row.file, f"{task.id}.md")
-            if task_file.summarise(file, task.state, "", 0.0).run != task.run:
-                raise NotFound("task", task.id)
-        return row
-
-    def _job(self, task: Task, state: str, row: _Row, file: TaskFile) -> int | None:
-        """Move a task's job with the task; return the job that the task has then."""
-        job, status = row.job, row.status
-        if state in ("done", "failed", "blocked"):
-            if job is not None and status == "todo" and state == "failed":
-                self._jobs.cancel(job)
-            elif job is not None and status in ("todo", "doing"):
-                self._jobs.finish(job, state)
-            return job
-        if state == "claimed":
-            if task.state == state:
-                return job
-            return self._fetched(row, file, self._worker(), is_claim=False)
-        if job is not None and status == "doing":
-            self._jobs.retry(job, row.again_at, _priority(file))
-            return job
-        now = task_file.summarise(file, state, "", 0.0)
-        if job is not None and status == "todo" and now.not_before == task.not_before:
-            return job
-        if job is not None and status == "todo":
-            self._jobs.cancel(job)
-        return self._defer(file)
-
-    def _fetched(self, row: _Row, file: TaskFile, worker: int, *, is_claim: bool) -> int:
-        """Have the engine give the task's job to a worker of this host. Raises _NotFetched."""
-        job = row.job
-        if job is None or row.status != "todo":
-            job = self._defer(file)
-        fetched = self._jobs.fetch(file.id, worker)
-        if fetched is None and not is_claim:
-            self._jobs.cancel(job)  # a person moves a task that must wait
-            job = self._defer(file)
-            fetched = self._jobs.fetch(file.id, worker)
-        if fetched != job:
-            raise _NotFetched(f"the engine did not give out {file.id}")
-        return job
-
-    def _defer(self, file: TaskFile) -> int:
-        task = task_file.summarise(file, "incoming", "", 0.0)
-        facts = {"title": task.title, "branch": task.branch, "created_by": task.created_by}
-        return self._jobs.defer(task.id, task.role[:128], _priority(file), facts)
+            file, added = self._rows.move(task, state, entry)
+            return task_file.summarise(file, state, self._where(task.id), added)
 
     def rewrite(self, task: Task, text: str) -> Task:
         with self._changing():
-            row = self._row(task)
-            file = rewrite.with_text(row.file, f"{task.id}.md", text)
-            job = row.job
-            before = task_file.parse(row.file, f"{task.id}.md")
-            if job is not None and row.status == "todo" and _shown(file) != _shown(before):
-                # The engine shows, and orders by, what the task says now.
-                now = task_file.summarise(file, "incoming", "", 0.0)
-                if now.not_before is None:
-                    self._jobs.cancel(job)
-                    job = self._defer(file)
-            self._session.rows(
-                "UPDATE orchestrator_tasks SET file = %s, job = %s, role = %s, title_key = %s,"
-                " parent = %s, changed = now() WHERE id = %s",
-                *(file.raw, job, *_columns(file), task.id),
-            )
-            return task_file.summarise(file, task.state, self._where(task.id), row.added)
+            file, added = self._rows.rewrite(task, text)
+            return task_file.summarise(file, task.state, self._where(task.id), added)
 
     # --- the place where the queue is ---
 
@@ -459,22 +337,3 @@ class PostgresqlStore(Store):
         # The client's conversation is on the disk of the host that had it.
         is_here = task.session is None or task.host in (None, self.host)
         return task if is_here else task._replace(session=None, session_agent=None)
-
-
-class _NotFetched(OrchestratorError):
-    """The engine gave the job to nobody: it must wait, or another host has it."""
-
-
-def _columns(file: TaskFile) -> tuple[str, str, str | None]:
-    """Return what the columns role, title_key and parent say of a task."""
-    return file.get("ROLE") or "", task_file.title_key(file.title), file.get(task_file.PARENT)
-
-
-def _shown(file: TaskFile) -> tuple[object, ...]:
-    return (file.title, file.get("ROLE"), _priority(file), file.get("BRANCH"))
-
-
-def _priority(file: TaskFile) -> int:
-    """Return the engine's priority, of which the highest is first: P0 is 3, P3 is 0."""
-    word = (file.get("PRIORITY") or "P2").upper()
-    return len(PRIORITIES) - 1 - PRIORITIES.index(word) if word in PRIORITIES else -1
