@@ -121,7 +121,9 @@ def recorded(folder: Path, scenario: Scenario, program: Path) -> list[Point]:
     with open(folder / f"{scenario.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
-            with world_at(folder / scenario.name, folder / "templates", program) as world:
+            # Templates of its own: another process may record another scenario at the same time.
+            templates = folder / f"{scenario.name}-templates"
+            with world_at(folder / scenario.name, templates, program) as world:
                 kept.write_text(json.dumps(record(scenario, world)))
     return [Point(*each) for each in json.loads(kept.read_text())]
 
