@@ -28,48 +28,49 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## lint, types and all tests, with the real client if npm is installed
-	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
+	@folder=$$(tests/scratch_folder.sh) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	TMPDIR=$$folder $(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
 	echo "These tests failed in parallel. Running each again alone: a test that passes now is flaky; fix it." >&2; \
 	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }
 
-slow: .venv/.complete client ## what `make test` leaves out, and property tests with more examples
+slow: .venv/.made client ## what `make test` leaves out, and property tests with more examples
 	$(BIN)/python -m pytest -q -m "(slow or hypothesis) and not crash" --hypothesis-profile thorough \
 	  --numprocesses $(WORKERS)
 
-lint: .venv/.complete ## check with ruff, its formatter and mypy; changes nothing
+lint: .venv/.made ## check with ruff, its formatter and mypy; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-templates: .venv/.complete ## translate the shipped templates into Python, after a change of one
+templates: .venv/.made ## translate the shipped templates into Python, after a change of one
 	cd tests && ../$(BIN)/python compile_templates.py
 
-format: .venv/.complete ## let ruff format and fix what it can
+format: .venv/.made ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-pictures: .venv/.complete ## the pictures of the documents, from a running demonstration; needs tmux, chromium
+pictures: .venv/.made ## the pictures of the documents, from a running demonstration; needs tmux, chromium
 	$(BIN)/python tests/pictures.py
 
-bench: .venv/.complete ## measure, compared with the bare interpreter and SQLite
+bench: .venv/.made ## measure, compared with the bare interpreter and SQLite
 	$(BIN)/python -m benchmarks
 
-crash: .venv/.complete ## kill at every call that changes something, a storm, random stories; slow
+crash: .venv/.made ## kill at every call that changes something, a storm, random stories; slow
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 
-chaos: .venv/.complete ## storms of faults and people's deeds, with a checker (SECONDS=600 SEED=...)
+chaos: .venv/.made ## storms of faults and people's deeds, with a checker (SECONDS=600 SEED=...)
 	@cd tests && ../$(BIN)/python -m chaos --seconds '$(SECONDS)' --seed '$(SEED)'
 
-client-oldest: .venv/.complete ## the contract of a client, with the oldest supported client
+client-oldest: .venv/.made ## the contract of a client, with the oldest supported client
 	@$(MAKE) --no-print-directory client CLIENT=.client-oldest CLIENT_VERSION=$(CLIENT_OLDEST)
 	@CLIENT_FOLDER=$(CURDIR)/.client-oldest $(BIN)/python -m pytest -q -m "client and not slow" \
 	  --numprocesses $(WORKERS) tests/test_client_contract.py
 
-client-latest: .venv/.complete client ## what differs in npm's newest client, and all client tests with it
+client-latest: .venv/.made client ## what differs in npm's newest client, and all client tests with it
 	@rm -f .client-latest/installed-latest
 	@$(MAKE) --no-print-directory client CLIENT=.client-latest CLIENT_VERSION=latest
 	@$(BIN)/python tests/client_differences.py .client .client-latest
@@ -79,7 +80,7 @@ clean: ## remove everything that make and the tools created here
 	rm -rf .venv .client .client-oldest .client-latest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.complete: pyproject.toml requirements.lock requirements-web.lock requirements-otel.lock requirements-postgresql.lock requirements-dev.lock
+.venv/.made: pyproject.toml requirements.lock requirements-web.lock requirements-otel.lock requirements-postgresql.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is missing or older than 3.11: choose another Python, as in 'make test PYTHON=python3.12'" >&2; \
 		exit 1; }

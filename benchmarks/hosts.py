@@ -170,10 +170,13 @@ class Fleet:
         os.read(self._started, 64)
         return command, seconds
 
-    def close(self) -> None:
+    def end(self) -> None:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+    def close(self) -> None:
+        self.end()
         os.close(self._started)
 
 
@@ -354,6 +357,7 @@ def _fill(known: Session, store: PostgresqlStore) -> None:
 
 
 def _million_measured(what: str, fleet: Fleet, store: PostgresqlStore) -> None:
+    fleet.end()  # an attendant would start a tick for each task that is added here
     print(f"{what}: claim and completion: {_spread(_pairs(store, 50))}")
     listing = [_timed(lambda: [store.list(s) for s in ("incoming", "claimed")]) for _ in range(50)]
     print(f"{what}: listing the unfinished tasks: {_spread(listing)}")
@@ -364,6 +368,9 @@ def _million_measured(what: str, fleet: Fleet, store: PostgresqlStore) -> None:
         "status": lambda: fleet.run("adder", "status", "--json"),
         "task add": lambda: fleet.run("adder", "task", "add", f"At {time.time()}", "--no-tick"),
         "task list": lambda: fleet.run("adder", "task", "list", "--json"),
+        "a page of done tasks": lambda: fleet.run(
+            *("adder", "task", "list", "--state", "done", "--limit", "21", "--json")
+        ),
         "hosts": lambda: fleet.run("adder", "hosts"),
     }
     found: dict[str, list[float]] = {name: [] for name in commands}

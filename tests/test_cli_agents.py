@@ -416,6 +416,11 @@ SET = ("agent", "set", "pm-agent")
         (("agent",), 2, "no command given"),
         (("queue",), 2, "for example: orchestrator queue migrate --help"),
         (("queue", "migrate", "--to", "files"), 1, "the queue is in files already"),
+        (
+            ("queue", "migrate", "--to", "db.example"),
+            2,
+            "an address that begins with postgresql://",
+        ),
         (("agent", "lst"), 2, "did you mean 'list'?"),
         (("agent", "show", "pm-agnt"), 1, "did you mean 'pm-agent'?"),
         (("agent", "show"), 2, "NAME"),

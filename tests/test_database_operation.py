@@ -23,9 +23,10 @@ from test_postgresql_store import sql_of
 
 from orchestrator.database import address as addresses
 from orchestrator.database import session, this_host
-from orchestrator.errors import StoreFault
+from orchestrator.errors import NotFound, StoreFault
 from orchestrator.layout import Layout
 from orchestrator.system.locks import LockHeld
+from orchestrator.tasks import postgresql_store
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 
 PAGE = (CHECKOUT / "docs" / "several-machines.md").read_text(encoding="utf-8")
@@ -224,6 +225,37 @@ def test_a_dump_that_is_restored_has_every_task_and_gives_claimed_tasks_back(
     assert int(two.number()) > int(before_number)
     for each in (store, two):
         each._session.close()
+
+
+# --- many finished tasks -------------------------------------------------------------------------
+
+
+def test_finished_tasks_are_read_in_pages_and_their_ids_are_suggested(
+    own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_store, "_PAGE", 2)
+    store = store_at(tmp_path, f"{own.base}&options={quote('-csearch_path=pages')}")
+    store.prepare()
+    for number in range(7):
+        store.add(new_task(f"T{number}", f"{'Odd' if number % 2 else 'Even'} {number}"))
+        store.move(store.find(f"T{number}"), "done", entry("done"))
+    newest = [f"T{number}" for number in reversed(range(7))]
+    assert [task.id for task in store.browse("done")] == newest
+    assert [task.id for task in store.browse("done", "oDD")] == ["T5", "T3", "T1"]
+    assert [task.id for task in store.browse("done", after=store.find("T4"))] == newest[3:]
+    found = store.newest(3)
+    assert sorted(task.id for task in found["done"].tasks) == ["T4", "T5", "T6"]
+    with pytest.raises(NotFound, match="T1") as missing:
+        store.find("T11")
+    assert "T1" in (missing.value.hint or "") + missing.value.message
+    # The index gives the newest: nothing sorts a million tasks for them.
+    with store._session.transaction():
+        for way in ("seqscan", "bitmapscan", "sort"):  # in a small table, these are as good
+            store._session.rows(f"SET LOCAL enable_{way} = off")
+        plan = str(store._session.rows(f"EXPLAIN {postgresql_store._NEWEST} LIMIT 3", "done"))
+    assert "orchestrator_tasks_state" in plan
+    assert "Sort" not in plan
+    store._session.close()
 
 
 # --- the compose file ----------------------------------------------------------------------------

@@ -146,11 +146,12 @@ def test_a_lie_is_not_believed_once_anything_differs(
     assert ("a-liar", "done") not in fold.totals(lied).runs
 
 
-def test_a_lie_is_not_believed_beside_the_events_of_other_hosts(
+def test_a_lie_is_not_believed_where_the_queue_is_shared(
     lied: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = b'{"at": "2026-01-01T00:00:00Z", "event": "finish", "run": "R", "agent": "b"}\n'
     monkeypatch.setattr(FileStore, "events", lambda self, most: iter([line]))
+    monkeypatch.setattr(FileStore, "host", "here")
     assert fold.totals(lied).runs == {("impl-1", "done"): 80, ("b", "-"): 1}
 
 

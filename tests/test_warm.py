@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import psutil
 import pytest
 import warm
 from harness import World, wait_until
@@ -20,6 +21,8 @@ world = harness.world
 VARYING = re.compile(
     r"\b[0-9a-f]{40}\b|TASK-[0-9a-f]{8}|\d{8}T\d{6}Z-\w+|\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d[\d.]*\b"
 )
+#: What the client notes about its own process.
+PROCESS = ("pid", "at", "parent", "group", "began", "session")
 #: Each is a different way through the program, or a different way to end.
 COMMANDS: list[tuple[str, ...]] = [
     ("--help",),
@@ -59,6 +62,16 @@ def files(world: World) -> set[str]:
     return {VARYING.sub("#", path) for path in found}
 
 
+def what_the_client_saw(world: World) -> str:
+    """Return what the client noted about its start and its end, but for what always varies."""
+    noted = [
+        {k: sorted(v) if k == "environment" else v for k, v in each.items() if k not in PROCESS}
+        for each in world.ledger()
+    ]
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", json.dumps(noted))
+    return VARYING.sub("#", text.replace(str(world.folder), "FOLDER"))
+
+
 def history(world: World) -> list[tuple[str, ...]]:
     """Return what happened, in order, each with the names of its fields."""
     lines = (world.home_folder / "events.jsonl").read_text().splitlines()
@@ -84,6 +97,7 @@ def test_a_forked_command_does_and_says_what_a_started_one_does(
         assert len(calls) == len(COMMANDS), "all were started"
         assert forked.where("TASK-a") == started.where("TASK-a") == ["done"]
         assert files(forked) == files(started)
+        assert what_the_client_saw(forked) == what_the_client_saw(started)
         assert history(forked) == history(started)
     finally:
         for each in (forked, started):
@@ -99,7 +113,16 @@ def test_a_forked_process_shows_its_own_environment(world: World) -> None:
     [found] = [p for p in world.processes() if p.pid == world.supervisor(task)]
     assert found.environ() == {**world.environment, "MARK": "a forked tick"}
     assert Path(found.cwd()) == world.root
+    world.script(task, {"steps": [["wait", "client"], ["work"]]})
     world.open("go")
+    [client] = wait_until(lambda: world.running(task), "the client")
+    process = psutil.Process(client["pid"])
+    assert any("warm_server" in word for word in process.cmdline()), "the client is a fork too"
+    shown = process.environ()
+    assert {k: v for k, v in shown.items() if k in client["environment"]} == client["environment"]
+    assert (shown["ORCHESTRATOR_TASK_ID"], client["group"]) == (task, client["pid"])
+    assert [each.fd for each in process.open_files()] == [0, 1, 2]
+    world.open("client")
     world.tick_until_in("done", task)
 
 

@@ -51,9 +51,8 @@ def facts(layout: Layout) -> Facts:
 
 def _kept(layout: Layout, part: int, again: Callable[[Any], _T]) -> tuple[_T, list[_Event]] | None:
     """Return a part of what is kept, and the events after it; None if it cannot be believed."""
-    # Events of other hosts are not in this clone's file.
-    if next(iter(stores.of_project(layout).events(1)), None) is not None:
-        return None
+    if stores.of_project(layout).host is not None:
+        return None  # events of other hosts are not in this clone's file
     with events.opened(layout.events) as file:
         found = _believed(layout, file, part, again)
         if found is None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag, group
-from orchestrator.database import address
-from orchestrator.errors import OrchestratorError
 
 group(
     "queue",
@@ -35,13 +31,9 @@ def migrate(arguments: Namespace) -> None:
       orchestrator queue migrate --to postgresql://db.example/team
       orchestrator queue migrate --to files
     """
-    layout = context.changing(arguments)
-    if arguments.to == "files" and address.of_project(layout, os.environ) is None:
-        # Before the import, which needs the libraries for a database.
-        hint = "see where it is: orchestrator doctor"
-        raise OrchestratorError("the queue is in files already", hint, code="wrong_state")
     from orchestrator.upkeep import migrate as moving
 
+    layout = context.changing(arguments)
     done = moving.migrate(layout, arguments.to, dry_run=arguments.dry_run)
     number = sum(done.tasks.values())
     word = "would move" if arguments.dry_run else "moved"

@@ -108,7 +108,9 @@ def parsed(
     found: Iterable[bytes], word: str = "", kinds: Iterable[str] = ()
 ) -> Iterator[Mapping[str, object]]:
     """Yield the events in some lines that can be read; `word` and `kinds` are those of `read`."""
-    needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
+    # A lone surrogate is in no line.
+    needle = word.encode(errors="surrogatepass")
+    starts = tuple(f'"{kind}"'.encode() for kind in kinds)
     wanted = (
         line
         for line in found

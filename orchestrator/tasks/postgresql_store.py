@@ -7,7 +7,7 @@ jobs. Row and job change in one transaction.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
@@ -25,7 +25,20 @@ from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tasks.task_rows import NotFetched, TaskRows
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
-_ROW = "SELECT id, state, file, extract(epoch FROM added)::float8 FROM orchestrator_tasks"
+_COLUMNS = "SELECT id, state, file, extract(epoch FROM added)::float8"
+_ROW = f"{_COLUMNS} FROM orchestrator_tasks"
+_CHANGED = f"{_COLUMNS}, changed FROM orchestrator_tasks WHERE state = %s"
+#: The finished tasks of a state, and those that a search finds, the newest first.
+_NEWEST = f"{_CHANGED} ORDER BY changed DESC"
+_BROWSED = f"""
+{_CHANGED}
+AND (strpos(title_key, %s) > 0 OR strpos(lower(id), %s) > 0) {{}}
+ORDER BY changed DESC, id DESC LIMIT %s
+"""
+#: Tasks that are read at once.
+_PAGE = 100
+#: Finished tasks among which one is looked for whose id is like one that does not exist.
+_LIKE = 1000
 
 
 class PostgresqlStore(Store):
@@ -81,9 +94,32 @@ class PostgresqlStore(Store):
         return dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
 
     def newest(self, most: int) -> dict[str, Listing]:
-        query = f"{_ROW} WHERE state = ANY(%s) ORDER BY changed DESC LIMIT %s"
-        rows = self._session.rows(query, [*_ENDED], most)
+        # Each part is read from the index; `state = ANY` would sort all finished tasks.
+        parts = " UNION ALL ".join(f"({_NEWEST} LIMIT %s)" for _ in _ENDED)
+        values = (value for state in _ENDED for value in (state, most))
+        query = f"SELECT * FROM ({parts}) AS found ORDER BY changed DESC LIMIT %s"
+        rows = [row[:4] for row in self._session.rows(query, *values, most)]
         return {state: self._listing(r for r in rows if r[1] == state) for state in _ENDED}
+
+    def browse(self, state: str, search: str = "", after: Task | None = None) -> Iterator[Task]:
+        if state in OPEN_STATES:
+            yield from super().browse(state, search, after)
+            return
+        self._require_open()
+        place: Sequence[Any] = ()
+        if after is not None:
+            known = "SELECT changed, id FROM orchestrator_tasks WHERE id = %s AND state = %s"
+            place = next(iter(self._session.rows(known, after.id, state)), ())
+        words = (task_file.title_key(search), search.strip().lower())
+        while True:
+            query = _BROWSED.format("AND (changed, id) < (%s, %s)" if place else "")
+            rows = self._session.rows(query, state, *words, *place, _PAGE)
+            for row in rows:
+                with suppress(TaskFileError):
+                    yield self._task(*row[:4])
+            if len(rows) < _PAGE:
+                return
+            place = rows[-1][4], rows[-1][0]
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         query = f"{_ROW} WHERE parent = %s AND state = ANY(%s)"
@@ -94,8 +130,14 @@ class PostgresqlStore(Store):
         for row in self._with_id(task_id):
             task = self._task(*row)
             return self._with_places([task])[0] if task.state == "claimed" else task
-        known = (row[0] for row in self._session.rows("SELECT id FROM orchestrator_tasks"))
-        raise NotFound("task", task_id, known)
+        raise NotFound("task", task_id, self._known_ids())
+
+    def _known_ids(self) -> Iterator[str]:
+        """Yield ids that may be meant: of the unfinished tasks, and of the newest finished ones."""
+        query = "SELECT id FROM orchestrator_tasks WHERE state = ANY(%s)"
+        yield from (row[0] for row in self._session.rows(query, [*OPEN_STATES]))
+        for listing in self.newest(_LIKE).values():
+            yield from (task.id for task in listing.tasks)
 
     def get(self, task_id: str) -> Task | None:
         return next(iter(self._listing(self._with_id(task_id)).tasks), None)

@@ -3,6 +3,9 @@
 The source stays as it is until every task and every record of a pull request was read back from
 the target and compared. A move that is interrupted begins again: nobody works with a target that is
 not complete. The last step sets `store` in agents.yaml; then the source is put aside.
+
+The libraries for a database are there once `access.at` has returned; so what needs them is imported
+after it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 from orchestrator.config import change, edit
-from orchestrator.database import access, address, hosts, schema
+from orchestrator.database import access, address
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
@@ -72,12 +75,19 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
 
 def _places(layout: Layout, to: str) -> tuple[str, str]:
     """Return where the queue is, and where it is to be. Raises UsageError."""
+    if to != FILES and not to.startswith(address.SCHEMES):
+        message = "--to takes files, or an address that begins with postgresql://"
+        raise UsageError(message, "for example: --to files")
     if to != FILES and (why := address.wrong(to)):
         hint = address.PASSWORD_HINT if why == address.HAS_PASSWORD else "for example: files"
         raise UsageError(f"the queue cannot be moved to {address.shown(to)}: {why}", hint)
     source = address.of_project(layout, os.environ) or FILES
-    if FILES not in (source, to) and schema.is_copying(access.at(layout, source)):
-        return source, source  # interrupted after its last check: only the end is missing
+    if FILES not in (source, to):
+        session = access.at(layout, source)
+        from orchestrator.database import schema
+
+        if schema.is_copying(session):
+            return source, source  # interrupted after its last check: only the end is missing
     if (source == FILES) == (to == FILES):
         where = "files" if to == FILES else "a database"
         hint = "see where it is: orchestrator doctor"
@@ -94,7 +104,10 @@ def _require_quiet(layout: Layout, *places: str) -> None:
     found = [f"{n} here" for n in agent_memory.names(layout) if agent_memory.read(layout, n).run]
     for place in places:
         if place != FILES:
-            known = hosts.leases(access.at(layout, place))
+            session = access.at(layout, place)
+            from orchestrator.database import hosts
+
+            known = hosts.leases(session)
             found += [f"{lease.agent} on the host {lease.host}" for lease in known]
     if found:
         message = f"runs are at work: {', '.join(dict.fromkeys(found))}"
@@ -106,7 +119,10 @@ def _begun(layout: Layout, target: str) -> Store:
     """Return the store to move to, empty. Raises OrchestratorError if it has tasks of its own."""
     store = _store(layout, target)
     if target != FILES:
-        schema.begin_copy(access.at(layout, target))
+        session = access.at(layout, target)
+        from orchestrator.database import schema
+
+        schema.begin_copy(session)
         return store
     store.prepare()
     mark = _copying(layout)
@@ -191,7 +207,10 @@ def _end(layout: Layout, source: str, target: str) -> str | None:
     After an interruption, one of the two queues is closed, and the next `migrate` goes on.
     """
     if target == FILES:
-        schema.move_away(access.at(layout, source), f"the files of {layout.root}")
+        session = access.at(layout, source)
+        from orchestrator.database import schema
+
+        schema.move_away(session, f"the files of {layout.root}")
     change.apply(layout, lambda text: edit.set_values(text, (), {"store": target}))
     if target != FILES:
         return _finish(layout, target)
@@ -201,8 +220,11 @@ def _end(layout: Layout, source: str, target: str) -> str | None:
 
 def _finish(layout: Layout, target: str) -> str | None:
     """Put the source's files aside, and open the queue in the database."""
+    session = access.at(layout, target)
+    from orchestrator.database import schema
+
     kept = _put_aside(layout)
-    schema.end_copy(access.at(layout, target))
+    schema.end_copy(session)
     return kept
 
 
