@@ -24,6 +24,9 @@ from store_contract import claim, entry, new_task
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
 from orchestrator.layout import Layout
+from orchestrator.model import Hold
+from orchestrator.project import faults
+from orchestrator.system import files
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 
 
@@ -344,3 +347,15 @@ def test_a_claim_and_a_completion_wait_twice_each_for_the_database(
         assert between.exchanges - before == 2
         store.move(claimed, "done", entry("done", "R1"))
         assert between.exchanges - before == 4
+
+
+@pytest.mark.parametrize("code", ["store_unreachable", "remote_failed"])
+def test_a_tick_that_reaches_the_database_ends_the_hold_of_an_outage_only(
+    behind: Behind, code: str
+) -> None:
+    one = behind.begin(agents=[])
+    layout = Layout(str(one.root))
+    hold = Hold("system_fault", f"{code}: no answer", "a hint", time.time())
+    files.write_json(layout.hold, hold._asdict())
+    one.ok("tick")
+    assert (faults.read_hold(layout) is None) == (code == "store_unreachable")
