@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.tasks.file_store import FileStore
 
 WAITING = (1_000, 10_000)

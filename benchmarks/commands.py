@@ -18,7 +18,7 @@ from benchmarks import growth
 from benchmarks.growth import cpu_seconds
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.system import files
 
 ROUNDS = 9

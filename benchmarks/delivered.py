@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.report import Broken
 from benchmarks.scratch import Project, git
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.system import files, records
 
 _TASK = """# [{task}] Finished task

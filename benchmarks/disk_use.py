@@ -13,7 +13,9 @@ from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Entry, Outcome, Retention
+from orchestrator.model.config import Retention
+from orchestrator.model.snapshot import Action, Outcome
+from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.system import files
 from orchestrator.tasks import stores

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch, git, wait_for
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.system import files, records
 
 #: Finished tasks; the variable names other numbers, with commas: `BENCH_FINISHED=50000`.

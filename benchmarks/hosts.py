@@ -27,7 +27,7 @@ import psutil
 from orchestrator.database import hosts, session, this_host
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.tasks import task_file
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 

@@ -22,7 +22,7 @@ from procrastinate import App, PsycopgConnector
 from orchestrator.database import session
 from orchestrator.database.engine import Jobs
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.tasks import task_file
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.postgresql_store import PostgresqlStore

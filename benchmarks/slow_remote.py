@@ -17,7 +17,7 @@ from benchmarks.delivered import Delivered
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch, git
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.tick import lock
 from orchestrator.tick.tick import run_tick
 

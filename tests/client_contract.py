@@ -33,7 +33,8 @@ from orchestrator.client.protocol import (
 from orchestrator.config import roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
-from orchestrator.model import OUTCOMES, VERDICTS, Agent, Config, Outcome, Role
+from orchestrator.model.config import OUTCOMES, Agent, Config, Role
+from orchestrator.model.snapshot import VERDICTS, Outcome
 
 KINDS = {
     *("start", "says", "thinks", "tool", "result", "denied", "retry", "limit", "error", "user"),

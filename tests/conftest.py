@@ -38,7 +38,9 @@ from crash_plugin import (  # noqa: F401  (pytest's hooks)
 
 if TYPE_CHECKING:
     from orchestrator.layout import Layout
-    from orchestrator.model import Config, Problem, PullRequest
+    from orchestrator.model.config import Config
+    from orchestrator.model.snapshot import Problem
+    from orchestrator.model.work import PullRequest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)

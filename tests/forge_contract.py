@@ -13,7 +13,8 @@ from conftest import git as sh
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
-from orchestrator.model import FORGES, Given, PullRequest
+from orchestrator.model.config import FORGES
+from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import forges
 from orchestrator.pulls.forge import Forge
 

@@ -18,7 +18,7 @@ from test_several_machines import Hosts
 from orchestrator.database import session
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model.work import Task
 from orchestrator.tasks import stores
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tasks.task_file import TaskFile

@@ -15,7 +15,8 @@ from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Problem, Task, task_order
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import files
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks import rewrite, task_file

@@ -24,7 +24,8 @@ from unittest import mock
 from orchestrator.cli import context, run
 from orchestrator.cli.main import main
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Outcome, PullRequest, Task
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.work import STATES, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local

@@ -20,7 +20,7 @@ import pytest
 from orchestrator import idle
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Task
+from orchestrator.model.work import STATES, Entry, Task
 from orchestrator.tasks import rewrite, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile

@@ -23,7 +23,7 @@ from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import ModelUse
+from orchestrator.model.snapshot import ModelUse
 
 world = harness.world
 DAY = 86_400.0

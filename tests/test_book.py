@@ -13,7 +13,8 @@ from harness import World
 
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book
 from orchestrator.system import locks

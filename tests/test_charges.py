@@ -15,7 +15,7 @@ from harness import PYTHON, World, shadow, wait_until
 from test_faults import STRICT, problems, requeued
 
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Outcome
+from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.project import alike, events, faults, run_record
 from orchestrator.system import memory
 from orchestrator.tick import tick

@@ -16,7 +16,7 @@ from harness import World
 
 from orchestrator.git import checkout, repository, stashes
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_changed
 
 world = harness.world

@@ -21,7 +21,7 @@ from orchestrator.cli import run_stream
 from orchestrator.client.claude.transcript import translate
 from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory
 from orchestrator.system import process
 from orchestrator.tasks import history, task_file

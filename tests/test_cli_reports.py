@@ -24,7 +24,9 @@ from conftest import git, set_up_long_ago
 from orchestrator.cli import explain, overview, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Hold, UsageWindow, parse_time
+from orchestrator.model.snapshot import Hold, UsageWindow
+from orchestrator.model.times import parse_time
+from orchestrator.model.work import Entry
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule

@@ -19,7 +19,7 @@ from conftest import AGENTS_YAML, Done, git, tree
 from orchestrator.cli import pr as pr_command
 from orchestrator.cli import task as cli_task
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory, run_record
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tick import stop

@@ -21,7 +21,8 @@ from orchestrator.client.claude.stream import Stream
 from orchestrator.client.protocol import Assignment, Ended
 from orchestrator.config import roles
 from orchestrator.guard import client_environment
-from orchestrator.model import VERDICTS, Agent, Outcome, Role, UsageWindow
+from orchestrator.model.config import Agent, Role
+from orchestrator.model.snapshot import VERDICTS, Outcome, UsageWindow
 from orchestrator.pulls import forges
 
 SESSION = "11111111-2222-4333-8444-555555555555"

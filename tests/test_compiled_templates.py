@@ -17,7 +17,7 @@ from test_roles import BASE_COMMIT, HEAD_COMMIT, HISTORY, REVIEW, ROUND, a_task,
 
 from orchestrator.config import roles
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 from orchestrator.run import prompts
 from orchestrator.text import shipped_templates, templates
 

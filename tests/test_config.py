@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from orchestrator.client import registry
 from orchestrator.config import keys, last_good
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.model import (
+from orchestrator.model.config import (
     FORGES,
     Agent,
     Budgets,
@@ -665,7 +665,7 @@ def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
 def test_loading_the_cache_and_an_interval_import_nothing_slow() -> None:
     code = """
 import sys
-from orchestrator import model
+from orchestrator.model import config as model
 from orchestrator.config import last_good
 from orchestrator.plan.due import next_due
 saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)), {})

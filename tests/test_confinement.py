@@ -31,7 +31,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
 
 from orchestrator.client.claude import probe, sandbox
 from orchestrator.client.claude.adapter import Claude
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 
 world = harness.world
 

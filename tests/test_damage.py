@@ -15,7 +15,7 @@ from harness import World
 from test_repository_probe import look
 
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 from orchestrator.upkeep import clean
 
 world = harness.world

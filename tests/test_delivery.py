@@ -11,7 +11,9 @@ from conftest import git as sh
 from test_landing import World
 
 from orchestrator.git import work_branch
-from orchestrator.model import Agent, Entry, Outcome, Role
+from orchestrator.model.config import Agent, Role
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.work import Entry
 from orchestrator.project import run_record
 from orchestrator.run import delivery
 from orchestrator.run.job import Job

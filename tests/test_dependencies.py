@@ -17,7 +17,8 @@ from test_landing import World as Landing
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import contents, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import cuts, landing
 from orchestrator.tasks import history

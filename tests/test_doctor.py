@@ -22,9 +22,10 @@ from orchestrator.cli import context
 from orchestrator.client import program as programs
 from orchestrator.client.claude import probe, sign_in
 from orchestrator.client.claude.adapter import Claude
-from orchestrator.finding import Finding
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Hold
+from orchestrator.model.config import Config
+from orchestrator.model.finding import Finding
+from orchestrator.model.snapshot import Hold
 from orchestrator.project import agent_memory, run_record
 from orchestrator.setup import doctor, probes, state_probe
 from orchestrator.system import files, locks, process

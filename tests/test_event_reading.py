@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.account import history, ledger, report
 from orchestrator.layout import Layout
-from orchestrator.model import iso, parse_time
+from orchestrator.model.times import iso, parse_time
 from orchestrator.project import events
 from orchestrator.system import records
 

@@ -18,7 +18,7 @@ from events_schema import faults, kinds, types
 
 from orchestrator.account import ledger
 from orchestrator.layout import Layout
-from orchestrator.model import VERDICTS
+from orchestrator.model.snapshot import VERDICTS
 from orchestrator.project import events
 
 START = {"at": "2026-01-02T03:04:05Z", "event": "start", "agent": "a", "run": "R", "v": 1}

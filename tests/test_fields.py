@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 
 class Lazy(NamedTuple):

@@ -20,7 +20,9 @@ from forge_contract import ForgeContract, World, branch, wanted
 from orchestrator.client import outcomes
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
-from orchestrator.model import FORGES, Config, Given, Problem
+from orchestrator.model.config import FORGES, Config
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import Given
 from orchestrator.pulls import forges, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local

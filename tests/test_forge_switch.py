@@ -16,7 +16,8 @@ from test_forge import Hub
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import forges, rework
 from orchestrator.pulls.local import Local
@@ -180,7 +181,7 @@ def test_a_dependency_that_an_earlier_forge_merged_is_met(
 
 
 def test_a_verdict_is_not_posted_at_another_forges_pull_request(layout: Layout, hub: Hub) -> None:
-    from orchestrator.model import Outcome
+    from orchestrator.model.snapshot import Outcome
     from orchestrator.pulls import review
 
     deliver(layout, hub, "local")

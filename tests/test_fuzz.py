@@ -31,7 +31,8 @@ from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
 from orchestrator.git import checkout, overlap
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, PullRequest, Role, Task
+from orchestrator.model.config import Config, Role
+from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records

@@ -13,7 +13,7 @@ from conftest import git as sh
 
 from orchestrator.errors import GitError
 from orchestrator.git import closed_pushes, remote_pair, remotes, settings, start
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 from orchestrator.system import commands
 
 NAME = "remote.origin.url"

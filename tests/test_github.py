@@ -18,7 +18,8 @@ from test_forge import Hub, person_says
 from orchestrator.cli import pr as cli_pr
 from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import Entry, PullRequest
 from orchestrator.pulls import (
     forges,
     github_alone,

@@ -18,7 +18,9 @@ from test_people import deliver, event, put, work
 from orchestrator.cli import command_line, parser
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Hold, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Hold
+from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory
 from orchestrator.pulls.local import Local
 from orchestrator.system import files

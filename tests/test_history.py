@@ -17,7 +17,7 @@ from test_page import HOSTILE, opened
 
 from orchestrator.account import history
 from orchestrator.layout import Layout
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.page import history as region
 from orchestrator.page import lanes, plots
 from orchestrator.page.plots import Series
@@ -200,7 +200,7 @@ def runs(*outcomes: str | None, every: float = HOUR) -> list[dict[str, Any]]:
 def test_an_outcome_is_told_by_colour_and_by_shape() -> None:
     looks = [(kind.colour, kind.shape) for kind in lanes.KINDS]
     assert len({colour for colour, _ in looks}) == len({shape for _, shape in looks}) == len(looks)
-    from orchestrator.model import VERDICTS
+    from orchestrator.model.snapshot import VERDICTS
 
     assert sorted(v for kind in lanes.KINDS for v in kind.verdicts) == sorted(VERDICTS)
     drawn = lanes.bars([{"agent": "a", "runs": runs("done", None)}], NOON, NOON + 4 * HOUR)

@@ -24,7 +24,7 @@ from store_contract import claim, entry, new_task
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
 from orchestrator.layout import Layout
-from orchestrator.model import Hold
+from orchestrator.model.snapshot import Hold
 from orchestrator.project import faults
 from orchestrator.system import files
 from orchestrator.tasks.postgresql_store import PostgresqlStore

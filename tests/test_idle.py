@@ -19,7 +19,7 @@ from conftest import git as sh
 from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls import states
 from orchestrator.pulls.book import Book
 from orchestrator.system import files, locks

@@ -11,7 +11,8 @@ import warm_gh
 from harness import World
 
 from orchestrator.errors import SystemFault
-from orchestrator.model import Config, Issues, Task
+from orchestrator.model.config import Config, Issues
+from orchestrator.model.work import Task
 from orchestrator.pulls import issue_text
 from orchestrator.pulls.issue_text import Issue
 from orchestrator.tasks import task_file

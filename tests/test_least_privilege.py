@@ -23,7 +23,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
 )
 
 from orchestrator.config import roles
-from orchestrator.model import Role
+from orchestrator.model.config import Role
 
 DENIED = ("denied", "inside a run", "--restricted confines", "No such tool", "not enabled")
 

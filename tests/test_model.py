@@ -46,7 +46,7 @@ from tales import (
     written,
 )
 
-from orchestrator.model import STATES
+from orchestrator.model.work import STATES
 from orchestrator.plan.settlements import MAX_RESTARTS
 from orchestrator.project import agent_memory, run_record
 

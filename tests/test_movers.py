@@ -14,7 +14,8 @@ from test_people import deliver, event, known
 
 from orchestrator.cli import context
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Given, Notify, PullRequest, RemoteCheck, Task
+from orchestrator.model.config import Notify
+from orchestrator.model.work import Entry, Given, PullRequest, RemoteCheck, Task
 from orchestrator.plan.rules import Verdict
 from orchestrator.pulls import movers, rework
 from orchestrator.pulls.landing_queue import Refused

@@ -10,7 +10,7 @@ from test_store import put
 
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
+from orchestrator.model.work import STATES
 from orchestrator.system import files
 from orchestrator.tasks import names, stored_file
 from orchestrator.tasks.file_store import FileStore

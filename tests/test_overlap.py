@@ -17,7 +17,7 @@ from test_landing import World as Landing
 
 from orchestrator.git import base_branch, overlap
 from orchestrator.git.overlap import Changes
-from orchestrator.model import Config, Role
+from orchestrator.model.config import Config, Role
 from orchestrator.pulls import landing_queue, states
 from orchestrator.pulls.overlap import Radar
 

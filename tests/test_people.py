@@ -13,7 +13,10 @@ from conftest import AGENTS_YAML, git
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Given, Notify, Problem, PullRequest, iso
+from orchestrator.model.config import Config, Notify
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.pulls import review, rework, states, verdicts
 from orchestrator.pulls.local import Local

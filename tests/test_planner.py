@@ -19,26 +19,19 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import (
+from orchestrator.model.config import Agent, Budgets, Config, Pace, QueueLimits, Retry, Role
+from orchestrator.model.snapshot import (
     VERDICTS,
     Action,
-    Agent,
     AgentView,
-    Budgets,
-    Config,
     Hold,
     Outcome,
-    Pace,
-    QueueLimits,
-    Retry,
-    Role,
     RunView,
     Snapshot,
-    Task,
     UsageWindow,
-    iso,
-    parse_time,
 )
+from orchestrator.model.times import iso, parse_time
+from orchestrator.model.work import Task
 from orchestrator.plan import planner, repeats, rules, settlements
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due

@@ -26,7 +26,8 @@ from test_skills import FOR_AGENTS, FOR_PEOPLE
 
 import orchestrator
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import Entry, PullRequest
 from orchestrator.pulls.local import Local
 from orchestrator.tasks import stores
 

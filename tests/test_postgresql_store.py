@@ -21,7 +21,7 @@ from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest, Task
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore

@@ -21,7 +21,7 @@ from harness import World
 from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
+from orchestrator.model.work import STATES
 from orchestrator.tasks.file_store import FileStore
 
 pytestmark = [

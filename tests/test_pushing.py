@@ -19,7 +19,9 @@ from orchestrator.git import (
     worktree,
 )
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Hold, Problem, Task
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Hold, Problem
+from orchestrator.model.work import Entry, Task
 from orchestrator.project import faults
 from orchestrator.tasks import history, task_file
 

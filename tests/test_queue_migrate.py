@@ -17,7 +17,7 @@ from orchestrator.config import change
 from orchestrator.database import access, schema, session, this_host
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, PullRequest
+from orchestrator.model.work import STATES, PullRequest
 from orchestrator.pulls import shared_book
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.file_store import FileStore

@@ -29,7 +29,7 @@ import warm
 from messages_api import Fault, MessagesAPI, Request, Silence
 from real_client import client_environment, require_client
 
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 
 pytestmark = pytest.mark.client
 

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from orchestrator.model import Agent, Config, Hold, Outcome, PullRequest
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.snapshot import Hold, Outcome
+from orchestrator.model.work import PullRequest
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import records

@@ -17,7 +17,7 @@ from test_config import flat
 from orchestrator.cli import argument_parser
 from orchestrator.client import registry
 from orchestrator.config import keys as config_keys
-from orchestrator.model import Agent
+from orchestrator.model.config import Agent
 from orchestrator.plan import rules
 
 REFERENCE = (CHECKOUT / "docs" / "reference.md").read_text()

@@ -17,9 +17,9 @@ from test_worktree import Agent
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.finding import Finding
 from orchestrator.git import repository, work_branch
 from orchestrator.layout import Layout
+from orchestrator.model.finding import Finding
 from orchestrator.setup import repository_probe
 from orchestrator.setup.probes import Subject
 

@@ -20,7 +20,9 @@ from harness import World
 from orchestrator.config import load
 from orchestrator.git import repository, stashes, work_branch
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Entry, PullRequest, Retention
+from orchestrator.model.config import Config, Retention
+from orchestrator.model.snapshot import Action
+from orchestrator.model.work import Entry, PullRequest
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing, states

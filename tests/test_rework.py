@@ -13,17 +13,8 @@ from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.model import (
-    Agent,
-    Entry,
-    Feedback,
-    Given,
-    PullRequest,
-    RemoteCheck,
-    Retry,
-    Role,
-    Task,
-)
+from orchestrator.model.config import Agent, Retry, Role
+from orchestrator.model.work import Entry, Feedback, Given, PullRequest, RemoteCheck, Task
 from orchestrator.pulls import questions, rework
 from orchestrator.pulls.local import Local
 

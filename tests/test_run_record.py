@@ -14,7 +14,7 @@ import runs
 from conftest import CHECKOUT
 
 from orchestrator.layout import Layout
-from orchestrator.model import Outcome
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord, Status, Steps
 from orchestrator.run.journal import Journal

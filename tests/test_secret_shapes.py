@@ -14,7 +14,7 @@ from harness import World
 
 from orchestrator.guard import secret_names, secret_shapes
 from orchestrator.guard.secret_shapes import Shape
-from orchestrator.model import Outcome
+from orchestrator.model.snapshot import Outcome
 
 world = harness.world
 

@@ -28,7 +28,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config
+from orchestrator.model.config import Agent, Config
 
 world = harness.world
 

@@ -18,11 +18,12 @@ from conftest import CHECKOUT, Done, tree
 from real_client import require_client
 from test_roles import variables
 
-from orchestrator import model
 from orchestrator.cli import command_line, parser, tuning
 from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.model import config as model
+from orchestrator.model import times
 from orchestrator.run import prompts
 from orchestrator.setup import skills
 
@@ -393,7 +394,7 @@ def test_a_skill_is_printed_as_agents_are_told_it(
 
 
 def event(minute: float, word: str, **fields: Any) -> dict[str, Any]:
-    return {"at": model.iso(DAWN + 60 * minute), "event": word, **fields}
+    return {"at": times.iso(DAWN + 60 * minute), "event": word, **fields}
 
 
 DAWN = 1_700_000_000.0

@@ -15,7 +15,8 @@ from store_contract import entry, new_task
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest, Split, Task
+from orchestrator.model.config import Split
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.tasks import parts, stores
 from orchestrator.tick import split

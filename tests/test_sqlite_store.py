@@ -15,7 +15,7 @@ from sqlite_store import SqliteStore
 from store_contract import StoreContract
 
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model.work import Task
 
 world = harness.world
 

@@ -15,7 +15,8 @@ from test_landing import World
 from orchestrator.config import load
 from orchestrator.errors import SystemFault
 from orchestrator.git import base_branch, repository, work_branch
-from orchestrator.model import Agent, Entry, Role
+from orchestrator.model.config import Agent, Role
+from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import states
 from orchestrator.run import start_point

@@ -15,7 +15,7 @@ from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Task
+from orchestrator.model.work import STATES, Entry, Task
 from orchestrator.system import files
 from orchestrator.tasks import history, stored_file
 from orchestrator.tasks.file_store import FileStore
@@ -415,7 +415,7 @@ def test_reading_changes_nothing_on_disk(layout: Layout, store: FileStore) -> No
 FULL = """
 import os, resource, sys
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.tasks.file_store import FileStore
 
 store = FileStore(Layout(sys.argv[1]))
@@ -458,7 +458,7 @@ WORKER = """
 import sys
 import time
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model.work import Entry
 from orchestrator.tasks.file_store import FileStore
 
 root, name, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import TaskFileError
-from orchestrator.model import Entry, Task, parse_time
+from orchestrator.model.times import parse_time
+from orchestrator.model.work import Entry, Task
 from orchestrator.tasks import header, history, task_file
 from orchestrator.tasks.history import HEADING, MARKER, NAME_REFUSED, append
 from orchestrator.tasks.task_file import TaskFile, new, parse

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Agent, Config, Entry, PullRequest
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.work import STATES, Entry, PullRequest
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing

@@ -21,7 +21,7 @@ from orchestrator.account import ledger, spans
 from orchestrator.cli import context
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Agent
+from orchestrator.model.config import Agent
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord
 from orchestrator.system import extras, files
 

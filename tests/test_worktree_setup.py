@@ -18,7 +18,7 @@ from harness import World, wait_until
 from orchestrator.git import repository, worktree
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Stopped
-from orchestrator.model import Agent, Config, Hooks, Setup
+from orchestrator.model.config import Agent, Config, Hooks, Setup
 from orchestrator.project import worktree_setup
 from orchestrator.project.worktree_setup import SetUpFailed, Site
 from orchestrator.system import long_log, process

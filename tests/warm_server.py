@@ -101,7 +101,8 @@ class Program:
     @staticmethod
     def _prepare_first_uses() -> None:
         """Do here what otherwise each process does at the first use of a class."""
-        for kind in importlib.import_module("orchestrator.fields").NamedTuple.__subclasses__():
+        fields = importlib.import_module("orchestrator.model.fields")
+        for kind in fields.NamedTuple.__subclasses__():
             kind(*kind._fields)  # compiles its constructor
         for value in ({}, [], "", b"", 1, None):
             for kind in (Iterable, Mapping, Sequence, Set):

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, rescued, worktree_commands, worktree_list
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 
 #: Entries of a worktree's history of HEAD that are looked at.
 MOST_MOVES = 1000

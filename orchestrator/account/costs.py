@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 from orchestrator.account.ledger import EndedRun, Told
-from orchestrator.model import ModelUse
+from orchestrator.model.snapshot import ModelUse
 
 By = Literal["day", "agent", "role", "task", "model"]
 KEYS: tuple[By, ...] = get_args(By)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import quantiles
 from typing import Any
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: Finished tasks of a role that a forecast needs.
 ENOUGH = 3

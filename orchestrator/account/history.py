@@ -15,8 +15,8 @@ from typing import Any
 
 from orchestrator.account import ledger
 from orchestrator.account.ledger import EndedRun
-from orchestrator.fields import NamedTuple
-from orchestrator.model import iso, parse_time
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso, parse_time
 
 Row = dict[str, Any]
 DAY = 86_400

@@ -4,9 +4,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import ModelUse, iso, parse_time
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import ModelUse
+from orchestrator.model.times import iso, parse_time
 from orchestrator.project import events
 from orchestrator.system import records
 

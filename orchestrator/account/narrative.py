@@ -6,10 +6,11 @@ from typing import Any
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import ranges, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, iso
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso
 from orchestrator.project import events
 from orchestrator.pulls import states
 from orchestrator.tasks import stores

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.account.ledger import ENDS, EndedRun
-from orchestrator.fields import NamedTuple
-from orchestrator.model import parse_time
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import parse_time
 
 Row = dict[str, Any]
 #: The events that the account of a period needs.

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from orchestrator import idle
 from orchestrator.account.ledger import EndedRun
 from orchestrator.account.ticks import MINUTE
-from orchestrator.fields import NamedTuple
-from orchestrator.model import parse_time
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import parse_time
 from orchestrator.project.run_record import RunRecord
 
 Value = str | int | float | bool | list[str]

@@ -7,8 +7,8 @@ import time
 from itertools import pairwise
 
 from orchestrator import idle
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.project import mark
 from orchestrator.system import files, process
 

@@ -16,7 +16,8 @@ from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, iso, ports
+from orchestrator.model.config import Agent, ports
+from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from orchestrator.cli import screen
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Line, Part
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 About = tuple[str, str]
 HELP = """\

@@ -11,7 +11,9 @@ from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout, resources
-from orchestrator.model import Agent, Config, Entry, PullRequest, iso
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, PullRequest
 from orchestrator.project import events, mark
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from orchestrator.account import fold, forecast, ledger
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
 from orchestrator.text.words import count, local
 

@@ -12,9 +12,10 @@ from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, PullRequest, Task, iso
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso
+from orchestrator.model.work import OPEN_STATES, STATES, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict

@@ -10,8 +10,8 @@ from typing import Any
 
 from orchestrator.cli import context
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files

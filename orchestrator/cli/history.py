@@ -8,7 +8,7 @@ from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, events
 from orchestrator.tasks import stores
 from orchestrator.text.words import local, span

@@ -8,7 +8,7 @@ from orchestrator.cli.parser import Namespace, command
 from orchestrator.config import compare
 from orchestrator.database import access, this_host
 from orchestrator.layout import Layout
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.text.words import span
 from orchestrator.tick import problems
 

@@ -9,15 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import (
-    Agent,
-    Config,
-    Given,
-    PullRequest,
-    Snapshot,
-    Task,
-    iso,
-)
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.snapshot import Snapshot
+from orchestrator.model.times import iso
+from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.tasks import parts

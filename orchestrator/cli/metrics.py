@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from orchestrator.account import fold
 from orchestrator.cli import context, json_rows, output, overview
 from orchestrator.cli.parser import Namespace, command
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.pulls import states
 from orchestrator.tick import observe, problems
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.cli.parser import Namespace
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.text.quoting import visible
 
 #: Every text that is printed goes through it.

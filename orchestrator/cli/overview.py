@@ -8,9 +8,11 @@ from orchestrator.cli import json_rows
 from orchestrator.cli.json_rows import Row
 from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, PullRequest, RunView, Snapshot, Task, iso
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import RunView, Snapshot
+from orchestrator.model.times import iso
+from orchestrator.model.work import STATES, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.stuck import stuck

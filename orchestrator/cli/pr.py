@@ -18,7 +18,9 @@ from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import forges, states, verdicts
 from orchestrator.system import locks
 from orchestrator.tasks import stores

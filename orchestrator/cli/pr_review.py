@@ -10,7 +10,10 @@ from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import settings
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest, Task, iso
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.times import iso
+from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.pulls import forges, states
 from orchestrator.tasks import stores
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from orchestrator.cli.output import harmless
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: Entries of one list that are shown where the output has no height, as in a pipe.
 MOST = 20

@@ -12,7 +12,7 @@ from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 from orchestrator.project import mark
 from orchestrator.pulls import states
 from orchestrator.tick.inbox import next_step

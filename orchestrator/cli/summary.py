@@ -13,7 +13,8 @@ from orchestrator.account.ticks import Gap, Ticks
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.screen import Entry, Mood, Part
-from orchestrator.model import Config, parse_time
+from orchestrator.model.config import Config
+from orchestrator.model.times import parse_time
 from orchestrator.plan.planner import refusal
 from orchestrator.pulls import overlap
 from orchestrator.text.quoting import one_line

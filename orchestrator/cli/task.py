@@ -19,16 +19,9 @@ from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import (
-    OPEN_STATES,
-    STATES,
-    Config,
-    Entry,
-    Role,
-    Task,
-    iso,
-    parse_time,
-)
+from orchestrator.model.config import Config, Role
+from orchestrator.model.times import iso, parse_time
+from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.plan import dependencies
 from orchestrator.tasks import history, parts, stores
 from orchestrator.tasks.store import Listing, Store

@@ -9,7 +9,9 @@ from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import OUTCOMES, PRIORITIES, Split, Task, iso
+from orchestrator.model.config import OUTCOMES, Split
+from orchestrator.model.times import iso
+from orchestrator.model.work import PRIORITIES, Task
 from orchestrator.project import mark
 from orchestrator.tasks import parts, stores, task_file
 from orchestrator.tasks.store import Store

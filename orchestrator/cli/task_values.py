@@ -10,7 +10,9 @@ from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, did_you_mean
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Role, parse_time
+from orchestrator.model.config import Role
+from orchestrator.model.times import parse_time
+from orchestrator.model.work import STATES
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 

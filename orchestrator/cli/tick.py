@@ -10,7 +10,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.errors import NotFound, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Snapshot
+from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.plan import rules
 from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, mark

@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
-from orchestrator.model import Agent, Config, parse_time
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.times import parse_time
 from orchestrator.project import events
 from orchestrator.text import words
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from orchestrator.client.protocol import Ended
 from orchestrator.guard import secret_names
-from orchestrator.model import OUTCOMES, VERDICTS, Outcome, Role
+from orchestrator.model.config import OUTCOMES, Role
+from orchestrator.model.snapshot import VERDICTS, Outcome
 
 #: Characters kept of each reported text, which goes into the task file and later prompts.
 TEXT_LIMIT = 20_000

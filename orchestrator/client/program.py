@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Mapping
 
 from orchestrator.client.protocol import Client, command
-from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.guard import client_environment
-from orchestrator.model import Config
+from orchestrator.model.config import Config
+from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.system import commands
 
 #: Seconds after which `--version` is ended.

@@ -3,14 +3,15 @@
 To add a client, see CONTRIBUTING.md. `tests/client_contract.py` states what every client must do.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
-from orchestrator.fields import NamedTuple
-from orchestrator.finding import Finding
-from orchestrator.model import Agent, Config, Outcome, Role
+from orchestrator.model.config import Agent, Config, Role
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.finding import Finding
+from orchestrator.model.snapshot import Outcome
 
 
 class Confinement(NamedTuple):

@@ -12,7 +12,7 @@ from orchestrator.client.claude.adapter import Claude
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Client
-    from orchestrator.model import Config
+    from orchestrator.model.config import Config
 
 #: The first client is the default.
 CLIENTS: Mapping[str, Client] = {Claude.name: Claude()}

@@ -3,7 +3,7 @@
 Digests, because a check or a hook may contain what only the readers of agents.yaml should see.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import hashlib
 import json

@@ -24,7 +24,7 @@ from orchestrator.config.yaml_values import (
 )
 from orchestrator.database import address, this_host
 from orchestrator.errors import did_you_mean
-from orchestrator.model import (
+from orchestrator.model.config import (
     FORGES,
     MERGE_METHODS,
     PORT_STRIDE,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from orchestrator.model import Agent, Config, Role
+from orchestrator.model.config import Agent, Config, Role
 
 _FORMAT = "orchestrator-config-2"
 #: The fields of the configuration that are named tuples, and their classes.

@@ -5,7 +5,7 @@ the same. The copy includes the base branch, so a process that reads only the co
 supervisor) needs no YAML and no git.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 import time
@@ -15,9 +15,10 @@ from orchestrator import __version__
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
 from orchestrator.errors import ConfigError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem, Role
+from orchestrator.model.config import Config, Role
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
 from orchestrator.project import mark
 from orchestrator.system import files
 

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, paths, text
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.model import OUTCOMES, Role
+from orchestrator.model.config import OUTCOMES, Role
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading
 
 #: Maximum bytes of a role's file.

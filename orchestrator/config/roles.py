@@ -7,7 +7,8 @@ import os
 
 from orchestrator.errors import ConfigError
 from orchestrator.layout import resources
-from orchestrator.model import Problem, Role
+from orchestrator.model.config import Role
+from orchestrator.model.snapshot import Problem
 from orchestrator.system import files
 
 

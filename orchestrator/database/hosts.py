@@ -15,7 +15,7 @@ from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
 DEAD_AFTER = 60.0

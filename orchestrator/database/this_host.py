@@ -7,8 +7,8 @@ import socket
 
 from orchestrator.database import address as addresses
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"

@@ -6,7 +6,7 @@ calls: the product manager adds a task for each of them.
 
 from __future__ import annotations
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 
 class Step(NamedTuple):

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import process
 
 #: Seconds after which a lock on refs in a repository in which processes of other machines may work

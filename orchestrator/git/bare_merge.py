@@ -11,11 +11,11 @@ from collections.abc import Collection
 from functools import partial
 from itertools import islice
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import place, settings
 from orchestrator.git.call import ask, run
 from orchestrator.git.whole_state import remove_index
 from orchestrator.git.worktree_commands import OUR_NAME
+from orchestrator.model.fields import NamedTuple
 
 #: Settings by which a merge in a worktree differs: another strategy, a longer message, contents
 #: that are converted first, a driver for all files.

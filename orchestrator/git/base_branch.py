@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, damage, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import Task
 from orchestrator.system import files, locks
 
 

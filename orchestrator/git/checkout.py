@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import call, worktree_commands
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 #: Settings that decide where git works, what it runs, which other files it reads (git-config(1)).

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.errors import GitError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, worktree_list
 from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 #: What git says when a ref or an object in this repository stops it, whatever it was asked.

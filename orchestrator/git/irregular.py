@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 #: What git and the product read in a worktree, in any folder.

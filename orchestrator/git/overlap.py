@@ -8,9 +8,9 @@ Lines are counted in the common ancestor: only there do the numbers of two branc
 import re
 from collections.abc import Mapping
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git.call import head
 from orchestrator.git.contents import PATCH_SETTINGS
+from orchestrator.model.fields import NamedTuple
 
 #: Above these, only the names of changed files count.
 MAX_FILES = 500

@@ -4,8 +4,8 @@ import heapq
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git.call import ask, lines, run
+from orchestrator.model.fields import NamedTuple
 
 #: Ranges that are asked together. Those of one period are near each other, so that the walk from
 #: their ends to what all of them have is short.

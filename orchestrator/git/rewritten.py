@@ -5,7 +5,7 @@ Undoing the first must write files, undoing the second must not. The time at whi
 changed tells the two apart: no program can set that time (`ctime`, inode(7)).
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 from collections.abc import Collection, Iterator

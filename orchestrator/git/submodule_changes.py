@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import call
 from orchestrator.git.submodules import LIST
+from orchestrator.model.fields import NamedTuple
 
 #: Rows of changed entries, whatever the user's settings are.
 RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-submodules=none")

@@ -14,8 +14,8 @@ from collections.abc import Container, Sequence
 
 from orchestrator import layout
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.git import call, submodule_config, worktree_commands
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 #: The file that names a repository's submodules (gitmodules(5)).

@@ -7,8 +7,8 @@ pushed: only the former may be replaced (reference 9.6).
 from collections.abc import Collection
 
 from orchestrator.errors import SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.git import repository
+from orchestrator.model.fields import NamedTuple
 
 #: Below these names, by branch: the last commit that the product pushed, and the last commit at the
 #: remote that others pushed and that an attempt started from.

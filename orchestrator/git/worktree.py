@@ -12,7 +12,6 @@ from functools import partial
 
 from orchestrator import layout
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
     aside,
@@ -28,6 +27,7 @@ from orchestrator.git import (
     whole_state,
     worktree_commands,
 )
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 

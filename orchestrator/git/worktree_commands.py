@@ -7,9 +7,9 @@ import os
 import re
 
 from orchestrator import layout
-from orchestrator.fields import NamedTuple
 from orchestrator.git import place
 from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, run
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.

@@ -4,7 +4,7 @@ The list is `secret_shapes.toml`; `make templates` translates it into `compiled_
 cannot know every secret; SECURITY.md describes its limits.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import functools
 import itertools
@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.fields import NamedTuple
 from orchestrator.guard.compiled_shapes import ROWS
-from orchestrator.model import Outcome
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Outcome
 
 #: No known secret is shorter, with its context.
 SHORTEST = 8

@@ -1,6 +1,6 @@
 """Checks: the user's own commands, which the scheduler runs before a delivery."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 import signal
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 from orchestrator.errors import SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, ports
+from orchestrator.model.config import Agent, Config, ports
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, long_log, memory, process
 
 #: A shell's exit code for "there is no such program".

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import NotFound
-from orchestrator.model import OPEN_STATES, PRIORITIES, STATES
+from orchestrator.model.work import OPEN_STATES, PRIORITIES, STATES
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]

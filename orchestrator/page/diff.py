@@ -12,7 +12,7 @@ from pygments.lexer import Lexer
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.text.quoting import visible
 
 #: Lines that are shown of one diff; the rest is left to the command line.

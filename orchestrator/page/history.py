@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from orchestrator.model import parse_time
+from orchestrator.model.times import parse_time
 from orchestrator.page import lanes, plots
 from orchestrator.page.commands import Commands
 from orchestrator.page.plots import Series

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import parse_time
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import parse_time
 from orchestrator.page.plots import marker, picture, text
 from orchestrator.text.quoting import visible
 from orchestrator.text.words import count, span

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.page import board, history, work
 from orchestrator.page.commands import Commands
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator import __version__
-from orchestrator.model import parse_time
+from orchestrator.model.times import parse_time
 from orchestrator.page.work import click
 from orchestrator.text.quoting import visible
 from orchestrator.text.words import count, span

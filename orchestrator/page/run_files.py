@@ -9,7 +9,8 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import call
 from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
-from orchestrator.model import Config, iso, ports
+from orchestrator.model.config import Config, ports
+from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files

@@ -13,8 +13,8 @@ from typing import IO, cast
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Line
-from orchestrator.fields import NamedTuple
 from orchestrator.guard import secret_shapes
+from orchestrator.model.fields import NamedTuple
 from orchestrator.project import run_record
 from orchestrator.system import files
 

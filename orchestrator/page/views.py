@@ -9,8 +9,8 @@ from jinja2 import Environment
 
 from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
 from orchestrator.page.commands import Commands
 from orchestrator.page.transcript import Part

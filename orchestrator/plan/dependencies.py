@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import PullRequest, Task
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PullRequest, Task
 
 #: How the verdict on a dependency begins that only a person can end, and the verdict on an id that
 #: no task has.

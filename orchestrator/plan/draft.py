@@ -1,6 +1,8 @@
 """A plan in progress: the observed facts, and the capacity left after the decided starts."""
 
-from orchestrator.model import Agent, Config, Hold, Snapshot, Task
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.snapshot import Hold, Snapshot
+from orchestrator.model.work import Task
 
 #: Runs of other tasks that may be paid for to test one system fault; one more per hour.
 MOST_PAID = 3

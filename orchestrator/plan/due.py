@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from orchestrator.model import Agent
+from orchestrator.model.config import Agent
 
 #: By how much of its interval, and by how many seconds at most, an agent may start too early.
 #: The ticks of a schedule are not exactly a minute apart (systemd.timer(5): `AccuracySec`, 5 s

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Pace, UsageWindow
+from orchestrator.model.config import Pace
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import UsageWindow
 
 _DAY = 86_400
 #: The longest time for which the hours can stay as they are: a day, and a clock change.

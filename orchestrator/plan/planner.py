@@ -7,8 +7,10 @@ A pure function of a snapshot, the configuration and the time. `tick`, `tick --d
 import math
 from collections.abc import Iterable, Iterator
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Action, Agent, Config, Snapshot, Task
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Action, Snapshot
+from orchestrator.model.work import Task
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.rules import RULES, Verdict, verdicts
 from orchestrator.plan.settlements import settlements

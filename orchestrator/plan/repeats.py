@@ -4,7 +4,9 @@ A task's history counts such endings by their kind since a person last decided, 
 delivered (`Task.uncharged`). Pure functions.
 """
 
-from orchestrator.model import Config, Outcome, Task
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.work import Task
 
 #: Runs of one task that were paid for and ended with a system fault, and runs that were
 #: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is

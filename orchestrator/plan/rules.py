@@ -18,8 +18,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Agent, Task, iso, parse_time
+from orchestrator.model.config import Agent
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso, parse_time
+from orchestrator.model.work import Task
 from orchestrator.plan import pace
 from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK
 from orchestrator.plan.draft import Draft

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 
-from orchestrator.model import Action, Config, Outcome, RunView, Task
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Action, Outcome, RunView
+from orchestrator.model.work import Task
 from orchestrator.plan import repeats
 
 #: How often the supervisor of one run is restarted before the run counts as lost.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import Outcome
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import events
 from orchestrator.project.run_record import RunRecord
 

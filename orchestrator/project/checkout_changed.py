@@ -7,14 +7,14 @@ A setting that stops git, or that names a program, is told in any case: the prod
 it, and it rarely is a person's.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import json
 import os
 
 from orchestrator.git import call, checkout, repository, rewritten, stashes, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_undo
 from orchestrator.project.checkout_undo import Change, Seen
 from orchestrator.system import files, records

@@ -1,15 +1,15 @@
 """A recorded change of the person's checkout: its message, and the command that undoes it."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 import shlex
 from collections.abc import Iterator, Mapping
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import checkout, repository, stashes
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
 from orchestrator.text.quoting import cleaned, one_line
 
 CODE = "checkout_changed"

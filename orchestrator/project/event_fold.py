@@ -16,8 +16,8 @@ from itertools import islice
 from typing import IO, Any
 
 from orchestrator import __version__, idle
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.project import events, mark
 from orchestrator.system import files, records
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 from orchestrator.layout import Layout
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.system import files
 from orchestrator.tasks import stores
 

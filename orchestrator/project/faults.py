@@ -5,7 +5,7 @@ import os
 
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Hold, Outcome, Problem
+from orchestrator.model.snapshot import Hold, Outcome, Problem
 from orchestrator.system import disk, files, memory, records
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import FORGES
+from orchestrator.model.config import FORGES
 from orchestrator.system import files
 from orchestrator.tasks import stores
 

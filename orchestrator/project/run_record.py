@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Agent, Outcome, PullRequest
+from orchestrator.model.config import Agent
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.work import PullRequest
 from orchestrator.system import files, records
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import UsageWindow
+from orchestrator.model.snapshot import UsageWindow
 from orchestrator.system import files, records
 
 

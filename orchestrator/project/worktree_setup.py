@@ -5,7 +5,7 @@ file changed that it depends on; `hooks.before_run` each time (reference 7). The
 complete is in the worktree's own git folder, so it goes with the worktree, whoever removes it.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import json
 import os
@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.guard.user_commands import Checker, Failure
-from orchestrator.model import Config
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, process, records
 
 #: The record's name in the worktree's own git folder.

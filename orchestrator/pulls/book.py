@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
 
 STATES = ("open", "merged", "closed")

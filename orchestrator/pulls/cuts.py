@@ -7,10 +7,11 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.system import files
 from orchestrator.tasks import history, stores

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import Feedback, Given, PullRequest
 from orchestrator.pulls.book import Book
 
 #: Agents' branches; only their pull requests count against `max_open_prs`.

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub

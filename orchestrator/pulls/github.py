@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import Feedback, Given, PullRequest
 from orchestrator.pulls import github_repo, github_rows, shared_book
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
 from orchestrator.pulls.github_alone import Alone

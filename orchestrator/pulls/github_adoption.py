@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
+from orchestrator.model.work import STATES
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.book import Book, from_record
 from orchestrator.system import files

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.system import files
 
 #: Seconds after which such a pull request is asked for again.

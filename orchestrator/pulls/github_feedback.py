@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import SystemFault
 from orchestrator.guard import secret_shapes
-from orchestrator.model import Feedback, PullRequest
+from orchestrator.model.work import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.pulls.github_repo import GITHUB, Repository

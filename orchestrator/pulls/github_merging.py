@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
-from orchestrator.model import MERGE_METHODS
+from orchestrator.model.config import MERGE_METHODS
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.system import files
 

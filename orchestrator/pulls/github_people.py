@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.layout import Layout
-from orchestrator.model import Given, PullRequest
+from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_repo import GITHUB, Repository

@@ -10,7 +10,7 @@ import os
 import re
 
 from orchestrator.errors import OrchestratorError, Rejected, SystemFault
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files

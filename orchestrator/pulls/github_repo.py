@@ -10,9 +10,9 @@ import os
 import re
 import time
 
-from orchestrator.fields import NamedTuple
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.pulls.gh import Gh
 from orchestrator.system import commands, files, records
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.errors import SystemFault
-from orchestrator.model import Given, PullRequest, RemoteCheck
+from orchestrator.model.work import Given, PullRequest, RemoteCheck
 from orchestrator.pulls.book import from_record
 
 FIELDS = (

@@ -3,15 +3,15 @@
 An issue's text was written by others, so the task quotes it.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.errors import SystemFault
-from orchestrator.fields import NamedTuple
-from orchestrator.model import PRIORITIES, Task
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PRIORITIES, Task
 from orchestrator.tasks import parts, task_file
 from orchestrator.text import quoting
 

@@ -4,7 +4,7 @@ Comments on an issue have a mark, so
 that a comment that was posted before a crash is not posted again.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import math
 import os
@@ -14,9 +14,12 @@ from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Problem, Task, iso
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Task
 from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal

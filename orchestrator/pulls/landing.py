@@ -15,7 +15,9 @@ from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, PullRequest, iso
+from orchestrator.model.config import Config
+from orchestrator.model.times import iso
+from orchestrator.model.work import Given, PullRequest
 from orchestrator.project import faults as system_faults
 from orchestrator.project.worktree_setup import SetUpFailed
 from orchestrator.pulls import (

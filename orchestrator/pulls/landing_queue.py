@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, PullRequest, Task, task_order
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, records

@@ -2,7 +2,8 @@
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line

@@ -22,7 +22,8 @@ from orchestrator.git import (
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest
 from orchestrator.project.worktree_setup import SetUpFailed, Site
 from orchestrator.system import files
 

@@ -4,13 +4,14 @@ Each open pull request has exactly one answer. If the answer is a person, one it
 so: its own item, or the item of a task. `tick.moves` collects the facts.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Entry, Given, PullRequest, Task, iso
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Given, PullRequest, Task
 from orchestrator.plan.rules import Verdict
 from orchestrator.pulls import states
 from orchestrator.pulls.landing_queue import Refused, awaited

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, overlap, ref_files, repository, worktree_commands
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Role, Task
+from orchestrator.model.config import Config, Role
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files, records

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.model import Entry, Given, PullRequest
+from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.pulls.verdicts import CHANGES, SCHEDULER
 from orchestrator.text.words import count
 

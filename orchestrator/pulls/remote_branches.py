@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import remote_pair, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls import forges, states
 
 

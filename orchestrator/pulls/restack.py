@@ -17,7 +17,9 @@ from orchestrator.git import (
     worktree_list,
 )
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, PullRequest, Task, iso
+from orchestrator.model.config import Config
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.pulls import forges, merging, states
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store

@@ -10,17 +10,10 @@ from collections.abc import Mapping, Sequence
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import (
-    PRIORITIES,
-    Config,
-    Entry,
-    Given,
-    Outcome,
-    PullRequest,
-    Role,
-    Task,
-    iso,
-)
+from orchestrator.model.config import Config, Role
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.times import iso
+from orchestrator.model.work import PRIORITIES, Entry, Given, PullRequest, Task
 from orchestrator.pulls import forges, questions, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store

@@ -4,17 +4,19 @@ A person closed or merged it, asked for changes, or pushed to its branch; a requ
 it conflicts with its base. Each fact counts once: the task's history keeps its key.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 from collections.abc import Iterable, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.plan import repeats
 from orchestrator.project import events
 from orchestrator.pulls import cuts, forges, questions, review, states, verdicts

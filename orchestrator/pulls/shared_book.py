@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.database import access, json_text
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls.book import Book, Seen, from_record
 
 if TYPE_CHECKING:

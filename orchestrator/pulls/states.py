@@ -5,7 +5,7 @@ Under the lock it records what followed (`record`). Read commands use what is on
 change nothing.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import functools
 import math
@@ -15,12 +15,14 @@ from collections.abc import Callable, Collection, Iterable
 
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Given, Problem, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files

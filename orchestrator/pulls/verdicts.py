@@ -4,13 +4,13 @@ The product's own reviews are in the task's history, each with its commit, on bo
 reviews that people gave on the forge come with the pull request.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Callable, Iterable
 from itertools import chain, takewhile
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Entry, Given
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import Entry, Given
 
 APPROVED, CHANGES = "approved", "changes_requested"
 #: The reviewer's name of the scheduler itself, which sends conflicts and failed merges back.

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from orchestrator.git import ref_files, remote_pair, settings
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls import forges
 from orchestrator.tasks import stores
 

@@ -7,7 +7,7 @@ and the other tasks continue (failures 29).
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import damage
 from orchestrator.layout import Layout
-from orchestrator.model import Outcome
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import faults
 from orchestrator.project.run_record import RunRecord
 

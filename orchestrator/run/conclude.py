@@ -23,7 +23,8 @@ from orchestrator.git import (
 )
 from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Outcome, Role
+from orchestrator.model.config import Role
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import alike, checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import attribution, delivery

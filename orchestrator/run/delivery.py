@@ -13,7 +13,8 @@ import re
 from orchestrator.errors import NotFound, Rejected, SystemFault
 from orchestrator.git import base_branch, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
-from orchestrator.model import Outcome, PullRequest
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.work import PullRequest
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges, states
 from orchestrator.run import instructions, nested, pushing, readiness

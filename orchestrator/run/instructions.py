@@ -9,7 +9,8 @@ from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import aside, base_branch, index, repository, submodules
 from orchestrator.layout import Layout
-from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
+from orchestrator.model.config import OUTCOMES, ports
+from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import run_record
 from orchestrator.pulls import forges, overlap, verdicts
 from orchestrator.run import prompts, rounds

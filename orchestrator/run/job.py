@@ -1,14 +1,15 @@
 """A job: one run with everything that it is about, read from its record."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import contextlib
 
 from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, Role, Task
+from orchestrator.model.config import Agent, Config, Role
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import Task
 from orchestrator.project.run_record import RunRecord
 from orchestrator.run.journal import Journal
 from orchestrator.tasks import stores

@@ -3,14 +3,14 @@
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 import time
 from collections.abc import Mapping
 
-from orchestrator.fields import NamedTuple
-from orchestrator.model import Outcome
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import disk, files, records

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 
 from orchestrator.errors import SystemFault
-from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     remotes,
     repository,
@@ -18,6 +17,7 @@ from orchestrator.git import (
     submodules,
 )
 from orchestrator.git.submodule_changes import Change
+from orchestrator.model.fields import NamedTuple
 from orchestrator.run.job import Job
 
 

@@ -4,7 +4,7 @@ The stage may be killed at any instant. Started again, it does everything again;
 process did is already done then.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
@@ -20,7 +20,7 @@ from orchestrator.git import (
     worktree_list,
 )
 from orchestrator.guard import user_commands
-from orchestrator.model import Outcome
+from orchestrator.model.snapshot import Outcome
 from orchestrator.project import run_record
 from orchestrator.pulls import forges, restack
 from orchestrator.run import attribution, instructions, launch, readiness, start_point

@@ -4,7 +4,7 @@ The two templates are in `plugin/templates/`. Task titles, bodies and reports ar
 never template text, and stand in fences that they cannot close.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import os
 import re
@@ -13,9 +13,10 @@ from functools import partial
 
 from orchestrator.config import role_file
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import resources
-from orchestrator.model import OUTCOMES, Agent, Config, Role, Task
+from orchestrator.model.config import OUTCOMES, Agent, Config, Role
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import Task
 from orchestrator.system import files
 from orchestrator.text import quoting, templates
 

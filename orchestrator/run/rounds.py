@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.model import Entry, Given, iso, parse_time
+from orchestrator.model.times import iso, parse_time
+from orchestrator.model.work import Entry, Given
 from orchestrator.pulls import verdicts
 
 

@@ -9,10 +9,10 @@ from typing import NoReturn
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
-from orchestrator.model import PullRequest
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import forges, states
 from orchestrator.run import pushing

@@ -20,7 +20,7 @@ from orchestrator.system import disk, files, memory, process
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Client
-    from orchestrator.model import Agent
+    from orchestrator.model.config import Agent
 
 #: Bytes of output above which a run is ended.
 MAX_OUTPUT = 512 * 1024 * 1024

@@ -12,8 +12,8 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import SCHEDULE_LOG, resources
+from orchestrator.model.fields import NamedTuple
 
 #: Characters that a line of text or a property list cannot contain: control characters, and bytes
 #: that are not UTF-8.

@@ -6,7 +6,7 @@ not change.
 
 from __future__ import annotations
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.setup.facts import DEVELOPMENT
 
 #: A choice: the facts that it needs, and the command, with the words of `Facts` in braces.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.setup import facts
 from orchestrator.setup.ecosystem_table import TABLE, Choice
 from orchestrator.setup.facts import Facts

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: Requirements of development, in the order of preference.
 DEVELOPMENT = (

@@ -13,10 +13,10 @@ from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
 from orchestrator.database import this_host
 from orchestrator.errors import OrchestratorError
-from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
-from orchestrator.model import iso
+from orchestrator.model.finding import Finding
+from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, checkout_changed, mark
 from orchestrator.pulls import forges
 from orchestrator.setup import probes, skills, user_files, walkers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.finding import Finding, fail, ok, warn
+from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import worktree_setup
 from orchestrator.run import client_files
 from orchestrator.setup.probes import Subject

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 from orchestrator.config import change, edit, load
 from orchestrator.errors import OrchestratorError, did_you_mean
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, call, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import events
 from orchestrator.pulls import forges
 from orchestrator.system import locks

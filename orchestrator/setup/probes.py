@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
-from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.finding import Finding, fail, ok, warn
+from orchestrator.model.snapshot import Problem
 from orchestrator.pulls import forges
 from orchestrator.setup import ecosystems
 

@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Callable, Iterable
 
 from orchestrator.config import change, edit
-from orchestrator.fields import NamedTuple
 from orchestrator.git import call
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
 from orchestrator.setup.ecosystem_table import TABLE
 from orchestrator.setup.ecosystems import Found, detect, programs
 from orchestrator.setup.facts import READ, unreadable

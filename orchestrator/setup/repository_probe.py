@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import (
     abandoned_locks,
     damage,
@@ -16,6 +15,7 @@ from orchestrator.git import (
     submodules,
     worktree_commands,
 )
+from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, checkout_changed
 from orchestrator.setup.probes import Subject
 from orchestrator.upkeep import clean, leftovers

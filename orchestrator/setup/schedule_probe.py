@@ -15,8 +15,8 @@ from orchestrator import __version__
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client
 from orchestrator.errors import OrchestratorError
-from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import Layout
+from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
 from orchestrator.schedule.entry import Entry

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 from orchestrator.database import access, this_host
-from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository, worktree_commands
+from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
-from orchestrator.finding import Finding, warn
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.finding import Finding, warn
 from orchestrator.project.mark import mark_path
 from orchestrator.system import files
 

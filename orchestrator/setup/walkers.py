@@ -16,8 +16,8 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from orchestrator.fields import NamedTuple
-from orchestrator.finding import Finding, ok, warn
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.finding import Finding, ok, warn
 from orchestrator.setup import skills
 from orchestrator.system import files
 

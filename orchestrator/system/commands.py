@@ -1,6 +1,6 @@
 """Short commands: run to their end within a time limit, in a process group of their own."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system.process import signal_group
 
 

@@ -3,13 +3,13 @@
 A tick asks this first: a tick that cannot write cannot record what it does.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import errno
 import os
 import re
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: With less than this left, a disk counts as full: bytes, and files (inodes).
 LEAST_BYTES = 1 << 20

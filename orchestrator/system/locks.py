@@ -1,6 +1,6 @@
 """Locks on files, held by the kernel, and the processes that hold them."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
 #: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the

@@ -3,7 +3,7 @@
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import re
 

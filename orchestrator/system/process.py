@@ -3,7 +3,7 @@
 Imported by the waiting supervisor, so heavy imports are inside the functions that need them.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import contextlib
 import itertools
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
 #: Seconds between asking a group to end and making it end.

@@ -4,7 +4,7 @@ A process is known by its id *and* an identity, because ids are used again. Impo
 supervisor, so psutil is imported only where it is called.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 import contextlib
 import os

@@ -4,14 +4,14 @@ A state file may be damaged, or written by another version. Unknown keys are ign
 of the wrong type counts as missing. Imported by the waiting supervisor, so it imports little.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 _T = TypeVar("_T")
 _MISSING = object()

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Problem, Task, task_order
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import files, locks
 from orchestrator.tasks import names, rewrite, stored_file, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store, Watched

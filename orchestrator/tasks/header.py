@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import ConfigError, TaskFileError
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 #: Maximum characters of front matter.
 _MAX_YAML = 64 << 10

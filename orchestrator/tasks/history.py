@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from orchestrator.model import Entry, Task, parse_time
+from orchestrator.model.times import parse_time
+from orchestrator.model.work import Entry, Task
 
 MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"

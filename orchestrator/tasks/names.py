@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from orchestrator import idle
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, names_cache, task_file
 from orchestrator.tasks.names_cache import Row

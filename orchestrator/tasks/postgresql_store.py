@@ -16,7 +16,8 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task, task_order
+from orchestrator.model.snapshot import Problem, RunView
+from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
 from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore

@@ -15,8 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from orchestrator.errors import NotFound
-from orchestrator.fields import NamedTuple
-from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem, RunView
+from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile
 

@@ -10,7 +10,7 @@ import stat
 from functools import lru_cache
 
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
-from orchestrator.model import Entry, Task
+from orchestrator.model.work import Entry, Task
 from orchestrator.system import files
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Malformed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from orchestrator.database import access
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Task
+from orchestrator.model.work import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile

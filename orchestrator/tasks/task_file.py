@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable
 
 from orchestrator.errors import TaskFileError
-from orchestrator.fields import NamedTuple
-from orchestrator.model import PRIORITIES, Config, Entry, Task, parse_time
+from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import parse_time
+from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
 

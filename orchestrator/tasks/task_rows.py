@@ -10,8 +10,8 @@ from orchestrator.database.engine import FETCH, HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
-from orchestrator.model import PRIORITIES, Entry, Task
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.task_file import TaskFile
 

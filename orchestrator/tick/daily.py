@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from orchestrator.account import narrative
 from orchestrator.account.narrative import Report, Waiting
 from orchestrator.config.load import Settings
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Notify
+from orchestrator.model.config import Notify
+from orchestrator.model.fields import NamedTuple
 from orchestrator.pulls import states
 from orchestrator.system import files, records
 from orchestrator.tasks import stores

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import FORGES, Problem, RunView, Task
+from orchestrator.model.config import FORGES
+from orchestrator.model.snapshot import Problem, RunView
+from orchestrator.model.work import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import locks, process

@@ -5,7 +5,8 @@ Called only under the scheduler's lock, and repeatable after a crash at any poin
 
 from orchestrator.client import registry
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Hold, Outcome
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Action, Hold, Outcome
 from orchestrator.project import faults
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges

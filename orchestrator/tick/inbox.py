@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, PullRequest, Task, iso
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan
 from orchestrator.project.agent_memory import AgentState

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from orchestrator import idle
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.system import files, locks, process
 from orchestrator.text.words import span
 

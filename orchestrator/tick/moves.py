@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.config.load import Settings
-from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, PullRequest, Task, task_order
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.rules import Verdict
 from orchestrator.plan.stuck import stuck

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
+from orchestrator.model.snapshot import Problem
 from orchestrator.plan.planner import Plan
 from orchestrator.plan.stuck import stuck
 from orchestrator.text.words import count, span

@@ -17,9 +17,11 @@ from collections.abc import Collection, Iterable
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import Notify, Problem, PullRequest
+from orchestrator.model.config import Notify
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
+from orchestrator.model.work import PullRequest
 from orchestrator.project import faults
 from orchestrator.system import commands, files, records
 from orchestrator.tasks import stores

@@ -5,9 +5,10 @@ from functools import partial
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import AgentView, Hold, RunView, Snapshot
+from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals

@@ -8,7 +8,8 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import damage
 from orchestrator.layout import SCHEDULE_LOG, Layout
-from orchestrator.model import FORGES, Hold, Problem
+from orchestrator.model.config import FORGES
+from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
 from orchestrator.tasks import stores

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from orchestrator.model import Outcome, iso
+from orchestrator.model.snapshot import Outcome
+from orchestrator.model.times import iso
 from orchestrator.project.run_record import RunRecord
 
 

@@ -11,7 +11,10 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.git import damage, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Entry, Outcome, Task, iso
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Action, Outcome
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Task
 from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model.config import Config
 from orchestrator.project import mark
 from orchestrator.system import locks, process
 

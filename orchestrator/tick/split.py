@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.model import Action, Entry, Task, iso
+from orchestrator.model.snapshot import Action
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Task
 from orchestrator.plan import dependencies
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store

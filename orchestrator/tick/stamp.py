@@ -6,7 +6,9 @@ from collections.abc import Callable
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Snapshot
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Snapshot
+from orchestrator.model.work import PullRequest
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Watched
 

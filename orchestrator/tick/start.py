@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Agent, Entry, Task, iso
+from orchestrator.model.config import Agent
+from orchestrator.model.snapshot import Action
+from orchestrator.model.times import iso
+from orchestrator.model.work import Entry, Task
 from orchestrator.project import agent_memory, events, mark, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import supervisor

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model.work import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system import files, locks, process
 from orchestrator.system.process import ProcessId

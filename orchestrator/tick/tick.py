@@ -18,7 +18,9 @@ from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.git import base_branch
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, Problem, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Action, Problem
+from orchestrator.model.work import PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, repository, work_branch, worktree_list
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
+from orchestrator.model.config import Config
+from orchestrator.model.work import OPEN_STATES, PullRequest, Task
 from orchestrator.pulls import forges
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import of_branch

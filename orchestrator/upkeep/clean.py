@@ -26,7 +26,8 @@ from orchestrator.git import (
 )
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, PullRequest
+from orchestrator.model.config import Agent, Config
+from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, worktree_setup
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks

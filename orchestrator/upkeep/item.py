@@ -1,6 +1,6 @@
 """What the product made and may no longer need: one entry of the plan of `clean`."""
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 
 class Item(NamedTuple):

@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from orchestrator.config import change, edit
 from orchestrator.database import access, address
 from orchestrator.errors import OrchestratorError, UsageError
-from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
-from orchestrator.model import FORGES, STATES
+from orchestrator.model.config import FORGES
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.work import STATES
 from orchestrator.project import agent_memory
 from orchestrator.pulls import shared_book
 from orchestrator.system import files, locks

@@ -18,7 +18,9 @@ from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, packing, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Config, PullRequest
+from orchestrator.model.config import Config
+from orchestrator.model.snapshot import Action
+from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.pulls import forges
 from orchestrator.system import files, locks

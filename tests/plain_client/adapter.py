@@ -11,8 +11,9 @@ from typing import ClassVar
 from orchestrator.client import outcomes, program
 from orchestrator.client.protocol import Assignment, Ended, Launch, Line
 from orchestrator.errors import OrchestratorError
-from orchestrator.finding import Finding
-from orchestrator.model import Config, Outcome, Role
+from orchestrator.model.config import Config, Role
+from orchestrator.model.finding import Finding
+from orchestrator.model.snapshot import Outcome
 
 
 class Plain:

@@ -10,8 +10,9 @@ from orchestrator.system import files
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Assignment, Ended, Launch, Line
-    from orchestrator.finding import Finding
-    from orchestrator.model import Config, Outcome, Role
+    from orchestrator.model.config import Config, Role
+    from orchestrator.model.finding import Finding
+    from orchestrator.model.snapshot import Outcome
 
 
 class Claude:

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox, sign_in
 from orchestrator.client.protocol import Assignment, Launch
-from orchestrator.model import Role
+from orchestrator.model.config import Role
 
 #: The file in the run's folder that the client's shell reads before each command of the agent.
 _BEFORE_COMMANDS = "before-commands.sh"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from orchestrator.client import program
 from orchestrator.client.claude import command, sandbox, sign_in
 from orchestrator.client.protocol import Client
-from orchestrator.finding import Finding, fail, ok
-from orchestrator.model import Config
+from orchestrator.model.config import Config
+from orchestrator.model.finding import Finding, fail, ok
 
 #: The first version that knows every option of `command.arguments`: older ones end with "unknown
 #: option '--system-prompt-snapshot'". Also `engines` in plugin.json, which only newer ones read.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.client.protocol import Client, command
-from orchestrator.finding import Finding, ok, warn
-from orchestrator.model import Config
+from orchestrator.model.config import Config
+from orchestrator.model.finding import Finding, ok, warn
 from orchestrator.system import files
 
 #: By the variable that selects a cloud's models: the beginnings of the cloud's sign-in variables.

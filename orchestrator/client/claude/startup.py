@@ -7,7 +7,7 @@ not the cause, and a retry alone does not help.
 
 from __future__ import annotations
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 
 class Refusal(NamedTuple):

@@ -13,7 +13,9 @@ from orchestrator.client import outcomes
 from orchestrator.client.claude import limit_text, startup, tokens
 from orchestrator.client.claude.tokens import Tokens, amount
 from orchestrator.client.protocol import Ended
-from orchestrator.model import ModelUse, Outcome, Role, UsageWindow, parse_time
+from orchestrator.model.config import Role
+from orchestrator.model.snapshot import ModelUse, Outcome, UsageWindow
+from orchestrator.model.times import parse_time
 from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.

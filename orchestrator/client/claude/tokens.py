@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.model import ModelUse
+from orchestrator.model.snapshot import ModelUse
 
 #: Input tokens (with those from the cache) and output tokens; None is not known.
 Tokens = tuple[int | None, int | None]

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.client.claude.tokens import amount
 from orchestrator.client.protocol import Line
-from orchestrator.model import iso
+from orchestrator.model.times import iso
 from orchestrator.system import files
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count

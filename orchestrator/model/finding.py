@@ -1,8 +1,8 @@
 """What `doctor` finds: each adapter tries its own program and answers with findings."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+# No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-from orchestrator.fields import NamedTuple
+from orchestrator.model.fields import NamedTuple
 
 
 class Finding(NamedTuple):

@@ -1,0 +1,31 @@
+"""Times: inside the program seconds since the epoch (float, UTC); outside, ISO 8601 with `Z`."""
+
+from datetime import UTC, datetime
+
+
+def iso(seconds: float | None, precision: str = "seconds") -> str | None:
+    """Return a time as `2024-01-15T10:30:00Z`; None for None and for a time outside the calendar.
+
+    `precision` is a `timespec` of datetime.isoformat; finer parts are cut off.
+    """
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> float | None:
+    """Read an ISO 8601 time (no zone means UTC) as seconds since the epoch; None if unreadable."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return moment.timestamp()
+    except (OverflowError, OSError):
+        return None
