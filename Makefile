@@ -28,8 +28,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## lint, types and all tests, with the real client if npm is installed
-	@folder=$$(tests/scratch_folder.sh) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
-	TMPDIR=$$folder $(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
+	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
 	echo "These tests failed in parallel. Running each again alone: a test that passes now is flaky; fix it." >&2; \
 	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }

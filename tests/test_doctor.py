@@ -737,6 +737,7 @@ def test_a_stopped_supervisor_is_continued_once_its_run_is_over_its_time_limit(
 ) -> None:
     child = subprocess.Popen(("sleep", "100"), process_group=0)
     child.send_signal(signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)  # until it has stopped
     supervisor = process.known(child.pid)._asdict()
     runs.lay_out(healthy, "impl-agent-1", "R1", status="running", supervisor=supervisor)
     record = run_record.read(healthy.run("impl-agent-1", "R1"))
