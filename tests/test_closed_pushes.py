@@ -39,6 +39,8 @@ def run(cwd: Path, told: dict[str, str], *words: str) -> subprocess.CompletedPro
 
 def new(path: Path, *options: str) -> Path:
     sh(path.parent, "init", "--quiet", *options, str(path))
+    sh(path, "config", "user.name", "A Person")
+    sh(path, "config", "user.email", "person@example.com")
     return path
 
 

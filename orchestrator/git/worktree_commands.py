@@ -242,9 +242,12 @@ def let_go(worktree: str, commit: str) -> bool:
     """Detach HEAD from its branch, which is at `commit`; return False if git has to do that.
 
     As git does it, with the lock that git takes, but without a look at each file. Where HEAD is no
-    file of its own (git's reftables), git has to do it.
+    file of its own (git's reftables), git has to do it; also where a killed git has left its lock,
+    so that the lock is met, and removed (`call`).
     """
     folder = own_folder(worktree)
+    if folder and os.path.lexists(os.path.join(folder, "index.lock")):
+        return False
     said = place.words(os.path.join(folder, "HEAD")) if folder else ""
     if said == commit:
         return True
