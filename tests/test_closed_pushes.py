@@ -37,10 +37,12 @@ def run(cwd: Path, told: dict[str, str], *words: str) -> subprocess.CompletedPro
     )
 
 
+#: The machine may know no name of its user.
+PERSON = ("-c", "user.name=A Person", "-c", "user.email=person@example.com")
+
+
 def new(path: Path, *options: str) -> Path:
     sh(path.parent, "init", "--quiet", *options, str(path))
-    sh(path, "config", "user.name", "A Person")
-    sh(path, "config", "user.email", "person@example.com")
     return path
 
 
@@ -126,7 +128,7 @@ def test_a_remote_that_is_not_a_bare_repository_is_closed(
         sh(repo, "remote", "add", "origin", str(tmp_path / "link" / "main"))
         told = variables(repo, tmp_path)
     new(main)
-    sh(main, "commit", "--allow-empty", "-qm", "A commit")
+    sh(main, *PERSON, "commit", "--allow-empty", "-qm", "A commit")
     sh(main, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
     address = tmp_path / "linked" if kind == "linked worktree" else main
     if kind != "made later":
@@ -237,7 +239,7 @@ def test_a_repository_of_a_test_pushes_to_its_own_origin(
     told = variables(repo, tmp_path)
     hub, clone = new(tmp_path / "hub.git", "--bare"), tmp_path / "clone"
     sh(tmp_path, "clone", "--quiet", str(hub), str(clone))
-    sh(clone, "commit", "--allow-empty", "-qm", "A commit")
+    sh(clone, *PERSON, "commit", "--allow-empty", "-qm", "A commit")
     assert run(clone, told, "push", "origin", "HEAD").returncode == 0
 
 
