@@ -190,13 +190,12 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
 
 def _load() -> None:
     """Import what each run needs: once, and not in each of the processes that are forked."""
-    # ruff: noqa: F401
-    import ctypes
-    import hashlib
-    import subprocess
+    import ctypes  # noqa: F401
+    import hashlib  # noqa: F401
+    import subprocess  # noqa: F401
 
-    from orchestrator.run import conclude, prepare
-    from orchestrator.upkeep import retention
+    from orchestrator.run import conclude, prepare  # noqa: F401
+    from orchestrator.upkeep import retention  # noqa: F401
 
 
 def _count_fork() -> None:

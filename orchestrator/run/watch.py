@@ -62,7 +62,7 @@ def watch(journal: Journal, most: float | None = None) -> bool:
             process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
         is_child = waiting.finish()
         # End every process that the client left, also those outside its process group. If the
-        # client was a child of this process, and no child is left, there are none: each orphan
+        # client was a child of this process, and no child is left, no process is left: each orphan
         # becomes a child. A look at all processes takes a tenth of a run.
         if not (adopts and is_child and waiting.has_no_child()):
             process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
