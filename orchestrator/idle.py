@@ -50,9 +50,8 @@ def write_stamp(
     """Leave a stamp: nothing is to be done before `wake` unless something in `watched` changes.
 
     `number` is that of a shared queue; empty for a queue of files. `said` is what a session that
-    starts is told. Returns False, without a stamp,
-    if a file changed so recently that a second change might not show: file times advance only with
-    the kernel's clock tick.
+    starts is told. Returns False, without a stamp, if a file changed so recently that a second
+    change might not show: file times advance only with the kernel's clock tick.
     """
     proof = _proof(path)
     marks = {name: mark(name) for name in (proof, *watched)}

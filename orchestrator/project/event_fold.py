@@ -1,9 +1,10 @@
 """The file that keeps what the events came to, up to a place in the history.
 
 A long history changes only at its end, so a command reads what is kept and the events after the
-place. What is kept is a hint: it counts only in the clone that wrote it, and only while the files
-of events show that nothing before the place was changed or removed. `account.fold` says what is
-kept; here are the file, the place, and the proof.
+place. What is kept is a hint: it counts only in the clone that wrote it, while the newer file of
+events is the same file with the same bytes directly before the place, and the older file has not
+changed. An edit in place of earlier lines that changes no length is not seen. `account.fold` says
+what is kept; here are the file, the place, and the proof.
 """
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.

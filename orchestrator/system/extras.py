@@ -17,8 +17,8 @@ def install(extra: str, libraries: Iterable[str], user: str) -> None:
     """Install the libraries of an extra into the launcher's environment, if they are missing.
 
     `libraries` are modules that its packages contain; `user` is the command, or the setting, that
-    needs them. Raises OrchestratorError if they cannot be
-    installed, or if another environment runs this.
+    needs them. Raises OrchestratorError if they cannot be installed, or if another environment runs
+    this.
     """
     if _are_there(libraries):
         return

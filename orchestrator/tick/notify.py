@@ -1,10 +1,10 @@
 """Notifications: the user's own program is told once about each thing that waits for a person.
 
 A tick decides what is new, writes down that it was told, and leaves it in a folder. Of several
-hosts that share the queue, the first that sees a thing tells it. A process of
-its own takes each piece of news from there and runs the program. A crash in between loses the
-news; it never tells the news twice. News that no program could be started for goes back to the
-folder, and is told by a later tick if its thing still waits then.
+hosts that share the queue, the first that sees a thing tells it. A process of its own takes each
+piece of news from there and runs the program. A crash in between loses the news; it never tells
+the news twice. News that no program could be started for goes back to the folder, and is told by a
+later tick if its thing still waits then.
 """
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
@@ -129,7 +129,8 @@ def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
 def _taken(layout: Layout, new: dict[str, News], over: Collection[str]) -> dict[str, News]:
     """Return the news that this host tells: what all hosts see, the first of them takes.
 
-    Problems are those of one host. What is over can be told again. Raises StoreFault.
+    A problem is told by the host that has it. `over` are the keys of news whose cause has ended: if
+    the cause occurs again, it is told again. Raises StoreFault.
     """
     store = stores.of_project(layout)
     if store.host is None:
