@@ -97,7 +97,10 @@ def run_tick(
         work = partial(_tick, layout, now, forced, looked, fresh=fresh, after_run=after_run)
         return _run_tick(layout, now, take, work)
     except StoreFault as error:
-        return _without_store(layout, error)
+        report, loaded = _without_store(layout, error)
+        if not dry_run:
+            _tell_outage(layout, loaded, report)
+        return report
 
 
 def _without_disk(layout: Layout, now: float) -> Report:
@@ -150,11 +153,28 @@ def _run_tick(layout: Layout, now: float, take: Take, work: Work) -> Report:
         return Report(skipped, dict.fromkeys([blocked, *report.problems]), good=False)
 
 
-def _without_store(layout: Layout, error: StoreFault) -> Report:
+def _without_store(layout: Layout, error: StoreFault) -> tuple[Report, Settings]:
     """Return the report of a tick that could not reach the queue: runs go on, nothing starts."""
-    agents = load.settings(layout, write_cache=False).config.agents
-    skips = [Action("skip", agent.name, reason="system_fault") for agent in agents]
-    return Report(skips, [Problem(error.code, error.message, error.hint)])
+    loaded = load.settings(layout, write_cache=False)
+    skips = [Action("skip", agent.name, reason="system_fault") for agent in loaded.config.agents]
+    return Report(skips, [Problem(error.code, error.message, error.hint)]), loaded
+
+
+def _tell_outage(layout: Layout, loaded: Settings, report: Report) -> None:
+    """Start a process that tells a person that the queue is out of reach, once per outage."""
+    from orchestrator.tick import notify
+
+    wanted = loaded.config.notify
+    if not wanted.command or not mark.is_initialised(layout):
+        return
+    try:
+        with lock.exclusive(layout, 0.0):
+            if notify.note_outage(layout, wanted, report.problems[0]):
+                notify.start(layout)
+    except locks.LockHeld:
+        return  # the other tick meets the outage, too
+    except OSError as error:
+        report.problems.append(_problem("notify", error))
 
 
 def _locked(layout: Layout, now: float, take: Take, work: Work) -> Report:
@@ -388,9 +408,7 @@ def _notify(
         news = notify.news(layout, loaded, seen, prs, report.problems)
         is_new = notify.note(layout, wanted, news)
         if daily.note(layout, wanted, now) or is_new:
-            log = os.path.join(layout.cache, "notify.out")
-            words = [*process.own_program(), "_notify", layout.root]
-            process.spawn_detached(words, os.environ, log)
+            notify.start(layout)
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("notify", error))
 
