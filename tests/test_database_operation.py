@@ -189,12 +189,13 @@ def test_a_pool_that_begins_to_lend_connections_stops_a_tick_and_doctor_names_it
     with pgbouncer(own, mode) as address:
         late = store_at(tmp_path, f"{address}&{options}")
         assert late.number()  # the pool lends it a connection for the first time
-        with psycopg.connect(address, autocommit=True) as other:
-            # In the transaction, the other client has the connection that `late` had.
-            with other.transaction() if mode == "transaction" else contextlib.nullcontext():
-                other.execute("SELECT 1")
-                with pytest.raises(StoreFault) as met:
-                    late.attend(())
+        with contextlib.ExitStack() as stack:
+            other = stack.enter_context(psycopg.connect(address, autocommit=True))
+            if mode == "transaction":
+                stack.enter_context(other.transaction())
+            other.execute("SELECT 1")  # in a transaction, it keeps the connection that `late` had
+            with pytest.raises(StoreFault) as met:
+                late.attend(())
         assert met.value.code == code
         with pytest.raises(StoreFault) as named:
             late._session.require_unshared()  # as `doctor` does

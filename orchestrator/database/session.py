@@ -67,7 +67,7 @@ class Session:
         return self._open
 
     def require_unshared(self) -> None:
-        """Raise Pooled behind a pool that lends out the server's connections. Raises Unreachable."""
+        """Raise Pooled behind a pool that lends the server's connections. Raises Unreachable."""
         own = self.connection
         with self.translated(), connection.opened(self.address, self._name, self.schema) as other:
             is_lent = connection.is_lent(own, other)
