@@ -16,7 +16,7 @@ from orchestrator.model.config import Agent, Role
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import Entry
 from orchestrator.project import run_record
-from orchestrator.run import delivery, pushing
+from orchestrator.run import conclude, delivery, pushing
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 
@@ -143,3 +143,17 @@ def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
         world.forge.book.write(other)
     outcome = delivery.deliver(job, Outcome("done", summary="Done."), None)
     assert (outcome.verdict, outcome.pr) == ("done", "2")
+
+
+@pytest.mark.parametrize(("verdict", "is_remembered"), [("done", False), ("system_fault", True)])
+def test_a_push_that_no_delivery_in_the_history_will_name_is_remembered(
+    world: World, tmp_path: Path, verdict: str, is_remembered: bool
+) -> None:
+    job = rework(world, tmp_path)
+    assert job.record.branch
+    steps = job.record.steps._replace(pushed=job.record.tip)
+    job.journal.record = job.record._replace(steps=steps)
+    outcome = conclude._with_memory(job.journal, Outcome(verdict))
+    assert outcome.verdict == verdict
+    known = work_branch.known(str(world.repo), job.record.branch)
+    assert (job.record.tip in known.own) == is_remembered
