@@ -15,8 +15,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.model.config import FORGES
 from orchestrator.model.work import Given, PullRequest
-from orchestrator.pulls import forges
-from orchestrator.pulls.forge import Forge
+from orchestrator.pulls.forge import PROGRAMS, Forge
 
 
 def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
@@ -62,7 +61,7 @@ class ForgeContract:
 
     def test_a_forge_elsewhere_says_what_a_person_does_about_its_faults(self, world: World) -> None:
         assert world.forge.hints.get("forge_failed") or not world.forge.is_elsewhere
-        assert world.forge.program in (None, *forges.PROGRAMS)
+        assert world.forge.program in (None, *PROGRAMS)
 
     def test_it_can_be_used_where_doctor_finds_no_fault(self, world: World) -> None:
         import os
