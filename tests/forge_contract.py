@@ -22,8 +22,9 @@ def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> st
     """Make or continue an agent's branch, and push it; return its tip. The checkout stays."""
     start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
     sh(repo, "checkout", "--quiet", "--detach", start)
-    (repo / f"{name.replace('/', '-')}.txt").write_text(text)
-    sh(repo, "add", "--all")
+    file = f"{name.replace('/', '-')}.txt"
+    (repo / file).write_text(text)
+    sh(repo, "add", file)
     sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
     commit = sh(repo, "rev-parse", "HEAD")
     sh(repo, "checkout", "--quiet", "main")
