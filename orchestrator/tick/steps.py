@@ -1,7 +1,6 @@
 """The steps of one tick, under its lock: settle, follow pull requests, plan, start, tell, stamp."""
 
 import contextlib
-import os
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
@@ -18,7 +17,7 @@ from orchestrator.project import agent_memory, events, faults
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.run import supervisor
-from orchestrator.system import files, process
+from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp
 from orchestrator.tick.problems import find_problems
@@ -197,9 +196,7 @@ class Steps:
             news = notify.news(layout, self.loaded, seen, prs, self.report.problems)
             is_new = notify.note(layout, wanted, news)
             if daily.note(layout, wanted, self.now) or is_new:
-                log = os.path.join(layout.cache, "notify.out")
-                words = [*process.own_program(), "_notify", layout.root]
-                process.spawn_detached(words, os.environ, log)
+                notify.start(layout)
 
     def _leave_stamp(
         self,

@@ -13,6 +13,7 @@ from functools import partial
 
 from orchestrator import idle
 from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
@@ -65,7 +66,10 @@ def run_tick(
         wanted = Wanted(forced, fresh, after_run)
         return _run_tick(layout, now, take, looked, wanted)
     except StoreFault as error:
-        return _without_store(layout, error)
+        report, loaded = _without_store(layout, error)
+        if not dry_run:
+            _tell_outage(layout, loaded, report)
+        return report
 
 
 def _dry_run(layout: Layout, now: float) -> Report:
@@ -129,11 +133,27 @@ def _run_tick(
         return Report(skipped, dict.fromkeys([blocked, *report.problems]), good=False)
 
 
-def _without_store(layout: Layout, error: StoreFault) -> Report:
+def _without_store(layout: Layout, error: StoreFault) -> tuple[Report, Settings]:
     """Return the report of a tick that could not reach the queue: runs go on, nothing starts."""
-    agents = load.settings(layout, write_cache=False).config.agents
-    skips = [Action("skip", agent.name, reason="system_fault") for agent in agents]
-    return Report(skips, [Problem(error.code, error.message, error.hint)])
+    loaded = load.settings(layout, write_cache=False)
+    skips = [Action("skip", agent.name, reason="system_fault") for agent in loaded.config.agents]
+    return Report(skips, [Problem(error.code, error.message, error.hint)]), loaded
+
+
+def _tell_outage(layout: Layout, loaded: Settings, report: Report) -> None:
+    """Start a process that tells a person that the queue is out of reach, once per outage."""
+    from orchestrator.tick import notify
+
+    wanted = loaded.config.notify
+    if not wanted.command or not mark.is_initialised(layout):
+        return
+    with (
+        report.noting("notify"),
+        contextlib.suppress(locks.LockHeld),  # the tick that holds the lock meets the outage, too
+        lock.exclusive(layout, 0.0),
+    ):
+        if notify.note_outage(layout, wanted, report.problems[0]):
+            notify.start(layout)
 
 
 def _locked(
