@@ -253,7 +253,7 @@ def _tick(
         from orchestrator.config import compare
 
         codes = dict.fromkeys(problem.code for problem in report.problems)
-        store.tell(codes, compare.digests(loaded))
+        store.tell(codes, compare.digests(loaded), _takes(loaded, seen, store.host))
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
@@ -269,6 +269,18 @@ def _tick(
 
             stamp.leave(layout, loaded.config, seen.snapshot, sure, now, wake, number, said)
     return report
+
+
+def _takes(loaded: Settings, seen: observe.Observation, host: str) -> list[str]:
+    """Return which task `ROLE` each agent takes that may start on this host."""
+    config = loaded.config
+    if config.paused or not loaded.good or seen.snapshot.hold is not None:
+        return []
+    known = seen.snapshot.agents
+    may = (a for a in config.agents if not a.paused and a.host in (None, host))
+    may = (a for a in may if a.name not in known or known[a.name].suspended is None)
+    roles = (loaded.roles.get(agent.role) for agent in may)
+    return [role.takes for role in roles if role is not None and role.takes]
 
 
 def _is_still(report: Report, planned: Plan) -> bool:
