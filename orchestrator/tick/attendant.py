@@ -8,7 +8,6 @@ If it is killed, the next tick starts it again.
 """
 
 import os
-import random
 import time
 
 from orchestrator import idle
@@ -126,7 +125,10 @@ def _is_for_this_host(store: Store, hosts: int) -> bool:
     Otherwise all hosts would begin a tick for each task, of which one claims it. So each waits for
     its turn, and looks whether the task waits still.
     """
-    time.sleep(random.uniform(0, turn.spread(hosts)))
+    if (spread := turn.spread(hosts)) > 0:
+        import random
+
+        time.sleep(random.uniform(0, spread))
     offer = store.offer()
     wait = turn.wait(offer, store.host or "")
     if wait is None:

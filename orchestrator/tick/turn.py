@@ -9,6 +9,8 @@ is dead or paused therefore costs the time of one step.
 
 import zlib
 
+from orchestrator.config.load import Settings
+from orchestrator.model.snapshot import Snapshot
 from orchestrator.tasks.store import Offer, Peer
 
 #: Seconds from the start of one host's tick to that of the next: more than a tick takes to claim.
@@ -46,3 +48,13 @@ def _key(peer: Peer, offer: Offer) -> tuple[bool, int, int, str]:
     is_full = peer.takes is not None and peer.runs >= len(peer.takes)
     turned = zlib.crc32(f"{offer.tasks[0][0]} {peer.name}".encode())
     return is_full, peer.runs, turned, peer.name
+
+
+def takes(loaded: Settings, seen: Snapshot, host: str) -> list[str]:
+    """Return which task `ROLE` each agent takes that may start on this host now."""
+    if loaded.config.paused or not loaded.good or seen.hold is not None:
+        return []
+    may = [a for a in loaded.config.agents if not a.paused and a.host in (None, host)]
+    suspended = {view.name for view in seen.agents.values() if view.suspended is not None}
+    roles = (loaded.roles.get(agent.role) for agent in may if agent.name not in suspended)
+    return [role.takes for role in roles if role is not None and role.takes]
