@@ -125,9 +125,8 @@ def begin(layout: Layout, load: Load) -> None:
     try:
         os.setsid()
         if os.fork() == 0:  # nobody has to wait for the end of this process
-            os.closerange(
-                3, 4096
-            )  # the connection to the database, and the locks, are the parent's
+            # The connection to the database, and the locks, are the parent's.
+            os.closerange(3, 4096)
             _ticked(layout, command)
     except BaseException:
         import traceback
