@@ -24,6 +24,18 @@ class Fault:
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
+        "orchestrator/account/forecast.py",
+        "if len(known) >= ENOUGH else None",
+        "if len(known) > ENOUGH else None",
+        ("test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartiles",),
+    ),
+    Fault(
+        "orchestrator/account/spans.py",
+        'ERRORS = ("failed", "system_fault", "interrupted")',
+        'ERRORS = ("failed", "system_fault")',
+        ("test_a_run_that_failed_is_an_error_with_its_reason",),
+    ),
+    Fault(
         "orchestrator/bootstrap.py",
         '("PYTHON", "PIP_", "__PYVENV_")',
         '("PYTHON", "__PYVENV_")',
@@ -111,6 +123,24 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/database/address.py",
+        '_SECRET = ("password", "sslpassword")',
+        '_SECRET = ("password",)',
+        ("test_an_address_that_cannot_be_used_is_refused",),
+    ),
+    Fault(
+        "orchestrator/database/address.py",
+        "return given if in_file and given.startswith(SCHEMES) else in_file",
+        "return given if given.startswith(SCHEMES) else in_file",
+        ("test_the_environment_counts_only_if_the_file_names_a_database",),
+    ),
+    Fault(
+        "orchestrator/database/json_text.py",
+        'errors="replace"',
+        'errors="ignore"',
+        ("test_a_text_with_characters_that_the_database_refuses_is_stored_without_them",),
+    ),
+    Fault(
         "orchestrator/demo/play.py",
         ("        finally:\n            self._end_processes()"),
         ("        except OrchestratorError:\n            pass"),
@@ -177,6 +207,30 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/page/gate.py",
+        'return not origins or origins[0].lower() == f"http://{hosts[0]}".lower()',
+        "return True",
+        ("test_only_names_of_this_machine_and_its_own_pages_get_an_answer",),
+    ),
+    Fault(
+        "orchestrator/page/gate.py",
+        "            self._once.discard(token)\n",
+        "",
+        ("test_the_token_for_the_browser_that_is_opened_holds_once",),
+    ),
+    Fault(
+        "orchestrator/page/gate.py",
+        "SameSite=Strict",
+        "SameSite=None",
+        ("test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_never_get",),
+    ),
+    Fault(
+        "orchestrator/page/gate.py",
+        "frame-ancestors 'none'\"",
+        'frame-ancestors *"',
+        ("test_every_answer_forbids_scripts_and_data_from_elsewhere",),
+    ),
+    Fault(
         "orchestrator/page/static/page.js",
         "node.tagName) && node.value !== node.defaultValue;",
         "node.tagName) && false;",
@@ -231,6 +285,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/plan/dependencies.py",
+        'if pr.state == "merged" or landed.delivered:',
+        'if pr.state == "merged" and landed.delivered:',
+        ("test_when_a_dependency_is_met",),
+    ),
+    Fault(
         "orchestrator/plan/draft.py",
         ("        self.may_probe = False\n        if task"),
         "        if task",
@@ -255,6 +315,30 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/plan/due.py",
+        "return min(interval * EARLY_SHARE, EARLY_SECONDS)",
+        "return max(interval * EARLY_SHARE, EARLY_SECONDS)",
+        ("test_an_agent_is_due_an_interval_after_its_last_start",),
+    ),
+    Fault(
+        "orchestrator/plan/pace.py",
+        "elif window.share > limit:",
+        "elif window.share >= limit:",
+        ("test_every_limit_must_allow_a_start",),
+    ),
+    Fault(
+        "orchestrator/plan/pace.py",
+        "if window is None or window.resets <= now:",
+        "if window is None or window.resets >= now:",
+        ("test_every_limit_must_allow_a_start",),
+    ),
+    Fault(
+        "orchestrator/plan/pace.py",
+        "until = max(at for _, at in refused)",
+        "until = min(at for _, at in refused)",
+        ("test_every_limit_must_allow_a_start",),
+    ),
+    Fault(
         "orchestrator/plan/repeats.py",
         'if kind in ("moved", "review") else MAX_FAULTS',
         'if kind in ("review",) else MAX_FAULTS',
@@ -262,6 +346,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end",
             "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end",
         ),
+    ),
+    Fault(
+        "orchestrator/plan/repeats.py",
+        'NEVER_OWN = ("store_unreachable",)',
+        'NEVER_OWN = ("store_gone",)',
+        ("test_a_fault_of_the_database_is_never_taken_for_the_fault_of_a_task",),
     ),
     Fault(
         "orchestrator/plan/rules.py",
@@ -286,6 +376,12 @@ FAULTS: tuple[Fault, ...] = (
         "if cap is None or spent < cap:",
         "if cap is None or spent <= cap:",
         ("test_a_run_starts_while_todays_spending_is_below_the_cap",),
+    ),
+    Fault(
+        "orchestrator/plan/rules.py",
+        'return Judged(before < limit, f"starts of',
+        'return Judged(before <= limit, f"starts of',
+        ("test_each_rule_alone_holds_an_agent_back",),
     ),
     Fault(
         "orchestrator/plan/settlements.py",
@@ -402,6 +498,12 @@ FAULTS: tuple[Fault, ...] = (
         ("test_a_commit_that_is_pushed_after_the_look_is_not_merged",),
     ),
     Fault(
+        "orchestrator/pulls/merge_refusal.py",
+        "    if pr.draft:\n",
+        "    if not pr.draft and pr.url:\n",
+        ("test_what_is_approved_is_merged_and_the_persons_checkout_is_not_touched",),
+    ),
+    Fault(
         "orchestrator/pulls/review.py",
         "if task.review_rounds < config.review.max_rounds:",
         "if task.review_rounds <= config.review.max_rounds:",
@@ -444,6 +546,18 @@ FAULTS: tuple[Fault, ...] = (
         ("test_an_agent_is_overruled_by_the_approval_of_its_commit_if_no_person_objects",),
     ),
     Fault(
+        "orchestrator/pulls/verdicts.py",
+        ("        if review.settles:\n            people ="),
+        ("        if False:\n            people ="),
+        ("test_a_persons_objection_stands_until_it_is_settled",),
+    ),
+    Fault(
+        "orchestrator/pulls/verdicts.py",
+        'if entry.event == "review" and verdict in (APPROVED, CHANGES):',
+        'if entry.event == "review" and verdict in (APPROVED,):',
+        ("test_what_is_not_approved_stays",),
+    ),
+    Fault(
         "orchestrator/run/attribution.py",
         "if record.branch is None or not damage.is_said(error):",
         "if record.branch is None or damage.is_said(error):",
@@ -478,6 +592,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_uncommitted_work_is_seen_and_the_reviewer_is_told",
             "test_with_hold_a_task_waits_for_the_work_on_its_file",
         ),
+    ),
+    Fault(
+        "orchestrator/run/launch.py",
+        '        "ORCHESTRATOR_TASK_ID": record.task or "",\n',
+        "",
+        ("test_a_task_becomes_a_pushed_branch_with_a_pull_request",),
     ),
     Fault(
         "orchestrator/run/pushing.py",
@@ -559,6 +679,27 @@ FAULTS: tuple[Fault, ...] = (
             "test_a_fix_up_of_a_person_between_two_runs_is_built_on",
             "test_which_commits_of_the_branch_give_way",
         ),
+    ),
+    Fault(
+        "orchestrator/run/watch.py",
+        "elif size > MAX_OUTPUT:",
+        "elif size > 2 * MAX_OUTPUT:",
+        ("test_output_up_to_the_limit_is_allowed",),
+    ),
+    Fault(
+        "orchestrator/run/watch.py",
+        "if now - self._result_at > LINGER_SECONDS:",
+        "if now - self._result_at > 2 * LINGER_SECONDS:",
+        ("test_after_its_result_a_client_gets_a_minute_whatever_its_other_limits",),
+    ),
+    Fault(
+        "orchestrator/run/watch.py",
+        (
+            "        files.flush(journal.path(name))  # before the record says that the "
+            "client ended\n"
+        ),
+        "        pass\n",
+        ("test_the_output_is_on_disk_before_the_record_says_that_the_client_ended",),
     ),
     Fault(
         "orchestrator/schedule/cron.py",
@@ -663,6 +804,50 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/system/files.py",
+        ("            if flush:\n                os.fsync(file.fileno())"),
+        ("            if not flush:\n                os.fsync(file.fileno())"),
+        ("test_every_change_that_returned_is_there_after_a_power_cut",),
+    ),
+    Fault(
+        "orchestrator/system/files.py",
+        (
+            "        os.replace(beside, path)\n"
+            "    except BaseException:\n"
+            "        remove(beside)\n"
+            "        raise"
+        ),
+        ("        os.replace(beside, path)\n    except BaseException:\n        raise"),
+        ("test_what_cannot_be_written_leaves_the_old_file_and_no_leftover",),
+    ),
+    Fault(
+        "orchestrator/system/files.py",
+        'torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\\n"',
+        "torn = False",
+        ("test_a_line_after_one_that_a_crash_cut_short_stands_on_its_own",),
+    ),
+    Fault(
+        "orchestrator/system/files.py",
+        "if entry.stat(follow_symlinks=False).st_mtime < before:",
+        "if entry.stat(follow_symlinks=False).st_mtime > before:",
+        ("test_what_killed_processes_left_goes_the_next_day",),
+    ),
+    Fault(
+        "orchestrator/system/locks.py",
+        ("            if self._is_at_path():\n                return"),
+        "            return",
+        ("test_no_line_is_lost_or_torn_however_often_the_file_is_put_aside",),
+    ),
+    Fault(
+        "orchestrator/system/locks.py",
+        (
+            "                    self.close()\n"
+            "                    raise LockHeld(self.path) from None"
+        ),
+        "                    raise LockHeld(self.path) from None",
+        ("test_a_lock_is_held_by_one_process_until_it_lets_go",),
+    ),
+    Fault(
         "orchestrator/system/records.py",
         ("    if not isinstance(found, Mapping):\n        return None"),
         (
@@ -682,6 +867,46 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/tasks/file_store.py",
+        (
+            "            files.write_atomic(path, file.raw)\n"
+            "            files.flush(os.path.dirname(path))\n"
+            "            return path"
+        ),
+        ("            files.write_atomic(path, file.raw)\n            return path"),
+        ("test_every_change_that_returned_is_there_after_a_power_cut",),
+    ),
+    Fault(
+        "orchestrator/tasks/file_store.py",
+        ("        if not self._lock.held:\n            files.remove(self._layout.idle_stamp)"),
+        ("        if self._lock.held:\n            files.remove(self._layout.idle_stamp)"),
+        ("test_every_change_removes_the_idle_ticks_stamp",),
+    ),
+    Fault(
+        "orchestrator/tasks/history.py",
+        '"retried": {**_AFRESH, "reason": None, "error": None, "cost_usd": 0.0}',
+        '"retried": {**_AFRESH, "reason": None, "error": None}',
+        ("test_history_adds_up",),
+    ),
+    Fault(
+        "orchestrator/tasks/history.py",
+        ('        if run is None or entry.event == "claimed":\n            seen.clear()'),
+        ("        if run is None:\n            seen.clear()"),
+        ("test_an_event_that_a_crash_wrote_twice_counts_once",),
+    ),
+    Fault(
+        "orchestrator/tasks/history.py",
+        'repeated = entry.event == "reopened" and',
+        'repeated = entry.event == "review" and',
+        ("test_the_next_prompt_is_told_what_happened_in_order",),
+    ),
+    Fault(
+        "orchestrator/tasks/history.py",
+        "return float(value) if abs(value) < 1e12 else None",
+        "return float(value)",
+        ("test_history_adds_up",),
+    ),
+    Fault(
         "orchestrator/tasks/parts.py",
         'return [part for part in parts if part.state == "failed"]',
         'return [part for part in parts if part.state == "blocked"]',
@@ -692,11 +917,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/tick/attendant.py",
-        ("            return\n    soon.ask(layout)"),
-        ("            return\n    ensure(layout)"),
+        "                soon.begin(layout, load)",
+        "                ensure(layout)",
         (
             "test_a_task_of_one_host_starts_at_once_on_another",
-            "test_a_change_that_may_be_work_asks_for_a_tick_at_once",
+            "test_a_change_that_may_be_work_begins_a_tick_at_once",
         ),
     ),
     Fault(
@@ -821,6 +1046,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_the_brake_ends_five_clients_and_all_their_children_at_once",
             "test_stopping_ends_everything_that_a_run_started_within_five_seconds",
         ),
+    ),
+    Fault(
+        "orchestrator/tick/turn.py",
+        "return is_full, peer.runs, turned, peer.name",
+        "return is_full, -peer.runs, turned, peer.name",
+        ("test_a_host_whose_turn_comes_later_begins_no_tick_for_a_task_that_was_claimed",),
     ),
     Fault(
         "orchestrator/upkeep/branches.py",

@@ -444,7 +444,7 @@ HELD_BY: dict[str, str] = {
         "test_every_control_of_the_page_asks_for_a_change_that_there_is"
     ),
     "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file": (
-        "test_the_file_has_every_region_and_needs_nothing"
+        "test_what_a_person_chooses_above_a_region_is_known"
     ),
     "test_a_task_is_edited_again_and_again_and_only_what_was_changed": (
         "test_words_stay_when_their_item_is_settled_by_somebody_else"
@@ -471,7 +471,7 @@ HELD_BY: dict[str, str] = {
         "test_whose_refusal_it_is_follows_from_githubs_words"
     ),
     "test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone": (
-        "test_a_remote_that_is_gone_or_refuses_sends_nobody_back"
+        "test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again"
     ),
     "test_an_interrupted_demonstration_stops_every_run_that_it_started": (
         "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
