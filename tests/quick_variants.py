@@ -459,7 +459,7 @@ HELD_BY: dict[str, str] = {
         "test_an_agent_runs_only_on_its_host"
     ),
     "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else": (
-        "test_what_a_role_must_not_do_is_refused"
+        "test_inside_a_run_every_other_command_that_changes_something_is_refused"
     ),
     "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks": (
         "test_a_session_is_told_what_waits_and_ticks"
