@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from orchestrator.cli import json_rows
 from orchestrator.cli.json_rows import Row
 from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView, Snapshot
 from orchestrator.model.times import iso

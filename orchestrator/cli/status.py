@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.account import ticks
 from orchestrator.cli import context, output, overview, screen, summary
@@ -12,6 +11,7 @@ from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.project import mark
 from orchestrator.pulls import states
