@@ -8,6 +8,8 @@ from typing import Any
 
 from harness import World, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import server  # noqa: F401  (a fixture)
+from shared_hosts import Behind
+from test_hosts_that_fail import behind, behind_of  # noqa: F401  (fixtures)
 from test_several_machines import Hosts, attendants, hosts  # noqa: F401  (a fixture)
 
 ASKS = {"steps": [], "report": {"outcome": "needs_human", "summary": "?", "question": "Which?"}}
@@ -91,3 +93,27 @@ def test_one_host_sends_the_report_of_a_day(hosts: Hosts, tmp_path: Path) -> Non
     for host in (*several, *several):
         host.ok("tick")
     assert [each["kind"] for each in told(several, notes)] == ["report"]
+
+
+def test_each_host_tells_once_per_outage_that_the_database_is_gone(
+    behind: Behind,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    notify, notes = noting(tmp_path)
+    several = [behind.begin(notify=notify, agents=[])]
+    several.append(behind.another("two", notify=notify, agents=[]))
+    for host in several:
+        host.ok("tick")
+    for outage in (1, 2):
+        behind.proxy.go_away()
+        for host in (*several, *several):
+            assert [problem["code"] for problem in host.tick()["problems"]] == ["store_unreachable"]
+            host.json("tick", "--dry-run")
+        told_now = told(several, notes)
+        assert sorted(each["host"] for each in told_now) == sorted(["one", "two"] * outage)
+        assert {(each["kind"], each["code"]) for each in told_now} == {
+            ("problem", "store_unreachable")
+        }
+        behind.proxy.is_closed = False
+        for host in several:
+            assert host.tick()["problems"] == []
