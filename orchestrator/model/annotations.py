@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import IO as IO
     from typing import Any as Any
     from typing import ClassVar as ClassVar
+    from typing import Generic as Generic
     from typing import Literal as Literal
     from typing import NoReturn as NoReturn
     from typing import Protocol as Protocol
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 else:
     Any = NoReturn = Protocol = object
 
-    class _Generic:
-        """A name that is followed by brackets."""
+    class Generic:
+        """The base of a class whose name is followed by brackets."""
 
         def __class_getitem__(cls, arguments):
             return GenericAlias(cls, arguments)
 
-    class IO(_Generic):
+    class IO(Generic):
         """The type of a file object."""
 
-    class ClassVar(_Generic):
+    class ClassVar(Generic):
         """Marks an attribute of the class."""
 
-    class Literal(_Generic):
+    class Literal(Generic):
         """The type of one of several values."""
 
     def TypeVar(name, **how):
