@@ -57,12 +57,11 @@ def attend(root: str) -> None:
     try:
         with locks.Lock(lock_path(layout)):
             end = time.monotonic() + LIFETIME
-            while is_needed(layout, time.time()):
+            while is_needed(layout, time.time()) and _beat(layout):
                 if time.monotonic() > end:
                     words = [*process.own_program(), "_attend", root]
                     os.execv(words[0], words)
-                if not _beat(layout):
-                    return
+            files.remove(layout.pulse)  # nobody hears of changes any more
     except locks.LockHeld:
         return
 
