@@ -48,9 +48,9 @@ def main(arguments: "list[str] | None" = None) -> int:
         supervisor.carry_on(words, lambda root: main(["_after_run", root]), small=True)
         return 0
     if words and words[0] in ("_after_run", "_land", "_notify"):
-        from orchestrator.tick.tick import own_process
+        from orchestrator.tick import own_process
 
-        own_process(words[0], words[1])
+        own_process.run(words[0], words[1])
         return 0
     if words and words[0] == "_attend":
         from orchestrator.tick import attendant

@@ -37,7 +37,7 @@ from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
 from orchestrator.tasks import stores, task_file
-from orchestrator.tick import tick
+from orchestrator.tick import steps, tick
 
 NOW = 1_800_000_000.0
 #: The codes of the rules that can refuse an agent, in their order (reference 6 repeats it).
@@ -1127,7 +1127,7 @@ def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task
         text = f"# [{name}] Title\n\nROLE: implement\n{line}\n"
         store.add(task_file.parse(text.encode(), f"{name}.md"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tick, "plan", planner.plan)  # the reloaded module's
+        patch.setattr(steps, "plan", planner.plan)  # the reloaded module's
         report = tick.run_tick(project, now)
     assert not report.problems
     ended = {(a.action, a.task, a.reason) for a in report.actions if a.task}

@@ -70,7 +70,7 @@ def seen(project: Layout) -> tuple[Overview, list[Part]]:
     put(project, "TASK-3", "failed", event("failed", reason="stalled", error="stalled: x"))
     loaded = load.settings(project, write_cache=False)
     found = overview.overview(project, loaded, time.time(), states.counted(project, loaded.config))
-    return found, status.picture(found, project, loaded.config)
+    return found, status.picture(found)
 
 
 EFFECTS: list[tuple[str, tuple[str, str] | None, Any]] = [

@@ -130,7 +130,7 @@ def effect(key: str, about: About | None, seen: Overview, parts: Sequence[Part])
 
 
 def _item(key: str, name: str, seen: Overview) -> Effect:
-    item = next((item for item in seen.waiting.items if item.id == name), None)
+    item = next((item for item in seen.looked.waiting.items if item.id == name), None)
     if item is None:
         return f"{name} does not wait any more"
     match key:
@@ -152,7 +152,7 @@ def _item(key: str, name: str, seen: Overview) -> Effect:
 
 
 def _pull_request(key: str, name: str, seen: Overview) -> Effect:
-    task = next((pr.task for pr in seen.prs or () if pr.id == name), None)
+    task = next((pr.task for pr in seen.looked.prs or () if pr.id == name), None)
     match key:
         case "y":
             return Confirm(
@@ -200,7 +200,7 @@ def _run(key: str, name: str) -> Effect:
 
 def _whole(about: About, seen: Overview, parts: Sequence[Part]) -> str:
     """Return the whole text of an entry, and what a person types about it."""
-    texts = {item.id: item.text for item in seen.waiting.items} if about[0] == "item" else {}
+    texts = {item.id: item.text for item in seen.looked.waiting.items} if about[0] == "item" else {}
     entries = [entry for part in parts for entry in part.entries if entry.about == about]
     return "\n\n".join(f"{texts.get(about[1], e.text.strip())}\n\n{e.step}" for e in entries)
 

@@ -132,6 +132,9 @@ class Client(Protocol):
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         """Return folders whose content an update of the client deletes: not for a stored PATH."""
 
+    def load(self) -> None:
+        """Import what each run needs of the client: once, before runs are forked."""
+
     def launch(self, assignment: Assignment) -> Launch:
         """Return how to start the client.
 

@@ -213,7 +213,7 @@ def _must_give_way(job: Job, branch: str, here: str | None, there: str | None) -
     if there is None or there == here:
         return None
     memory = pushing.known(job, branch)
-    if there not in (memory.own, memory.others):
+    if there not in memory.own and there != memory.others:
         work_branch.remember_others(root, branch, there)
     if here is None or memory.may_replace(root, there, here):
         return None

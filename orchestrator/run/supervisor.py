@@ -191,11 +191,19 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
 def _load() -> None:
     """Import what each run needs: once, and not in each of the processes that are forked."""
     import ctypes  # noqa: F401
+    import encodings.ascii  # for `/proc/locks`  # noqa: F401
     import hashlib  # noqa: F401
     import subprocess  # noqa: F401
 
+    from orchestrator.client import registry
+    from orchestrator.git import drivers  # noqa: F401
     from orchestrator.run import conclude, prepare  # noqa: F401
+    from orchestrator.text import templates
     from orchestrator.upkeep import retention  # noqa: F401
+
+    templates.load()
+    for client in registry.CLIENTS.values():
+        client.load()
 
 
 def _count_fork() -> None:

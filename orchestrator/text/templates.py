@@ -51,6 +51,11 @@ def _chunks(template: str, variables: Mapping[str, Any], names: Mapping[str, Any
     return environment().from_string(template, globals={**names}).generate(variables)
 
 
+def load() -> None:
+    """Import the shipped templates: once, before runs are forked."""
+    from orchestrator.text import compiled, shipped_templates  # noqa: F401
+
+
 def syntax_error(template: str, path: str, line: int) -> str | None:
     """Return the problem of a template that begins at `path` and `line`; None if it is valid."""
     from jinja2 import TemplateSyntaxError

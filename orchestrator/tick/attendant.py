@@ -7,7 +7,6 @@ nothing changed need no connection (`idle`). If it is killed, the next tick star
 """
 
 import os
-import random
 import time
 
 from orchestrator import idle
@@ -112,6 +111,8 @@ def _take_turn(layout: Layout, store: Store, hosts: int) -> None:
     finds no work.
     """
     if hosts > 1:
+        import random
+
         time.sleep(random.uniform(0, APART * (hosts - 1)))
         if not store.has_work():
             return

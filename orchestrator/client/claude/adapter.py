@@ -83,6 +83,9 @@ class Claude:
 
         return (os.path.join(sign_in.settings_folder(variables), "plugins"),)
 
+    def load(self) -> None:
+        from orchestrator.client.claude import command, stream  # noqa: F401
+
     def launch(self, assignment: Assignment) -> Launch:
         from orchestrator.client.claude import command
 
