@@ -98,7 +98,7 @@ def test_an_agent_that_was_paused_after_failures_is_resumed_from_another_host(
     assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == ["pm"]
     assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == []
     assert two.json("agent", "show", "pm")["suspended"] is not None
-    two.tick_until(lambda: len(two.starts()) == 2, "the next run")
+    two.tick_until(lambda: len(two.starts()) > 1, "the next run")
     assert two.json("agent", "show", "pm")["suspended"] is None
 
 
