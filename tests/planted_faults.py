@@ -117,6 +117,18 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/client/claude/stream.py",
+        '    402: "billing_error",\n',
+        "",
+        ("test_a_status_says_whether_the_account_the_service_or_the_work_failed",),
+    ),
+    Fault(
+        "orchestrator/client/claude/stream.py",
+        'self.limited = info.get("status") == "rejected"',
+        'self.limited = info.get("status") != "allowed"',
+        ("test_only_a_limit_that_is_reached_ends_a_run",),
+    ),
+    Fault(
         "orchestrator/client/outcomes.py",
         'return Outcome("system_fault", f"client_missing: {ended.start_error}")',
         'return Outcome("failed", f"client_missing: {ended.start_error}")',
@@ -133,6 +145,18 @@ FAULTS: tuple[Fault, ...] = (
             "test_commits_speak_for_a_run_that_ends_well_and_reports_nothing",
             "test_without_a_report_the_commits_decide",
         ),
+    ),
+    Fault(
+        "orchestrator/client/outcomes.py",
+        "_OF_SIGNALS = range(129, 160)",
+        "_OF_SIGNALS = range(130, 160)",
+        ("test_lines_and_the_processs_end_make_the_outcome",),
+    ),
+    Fault(
+        "orchestrator/client/outcomes.py",
+        "return value[:TEXT_LIMIT] if",
+        "return value[: 2 * TEXT_LIMIT] if",
+        ("test_texts_without_end_are_cut",),
     ),
     Fault(
         "orchestrator/client/registry.py",
@@ -505,6 +529,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/project/faults.py",
+        '    "git_lfs_missing",\n',
+        "",
+        ("test_a_fault_with_a_name_of_its_own_is_a_problem_of_that_name",),
+    ),
+    Fault(
         "orchestrator/project/run_record.py",
         'if "push_remote" not in found:',
         'if "push_remote" in found:',
@@ -574,6 +604,12 @@ FAULTS: tuple[Fault, ...] = (
         ("test_a_commit_that_is_pushed_after_the_look_is_not_merged",),
     ),
     Fault(
+        "orchestrator/pulls/landing.py",
+        "if tries >= UNMERGED:",
+        "if tries > UNMERGED:",
+        ("test_a_merge_that_the_forge_accepts_and_never_makes_is_delayed_and_one_problem",),
+    ),
+    Fault(
         "orchestrator/pulls/merge_refusal.py",
         "    if pr.draft:\n",
         "    if not pr.draft and pr.url:\n",
@@ -598,21 +634,18 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/pulls/rework.py",
+        'if task.state == "claimed" or "cancelled" in told or "merged" in told:',
+        'if task.state == "claimed" or "cancelled" in told:',
+        ("test_without_a_fact_nothing_follows",),
+    ),
+    Fault(
         "orchestrator/pulls/states.py",
         "gone = pr.id in may_close and tip is None and not",
         "gone = pr.id not in may_close and tip is None and not",
         (
             "test_a_pull_request_merged_by_hand_is_merged_and_one_whose_branch_is_gone_is_closed",
             "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again",
-        ),
-    ),
-    Fault(
-        "orchestrator/pulls/states.py",
-        ("        answers = contents(layout, ask=False)\n        find"),
-        ("        answers = contents(layout, ask=True)\n        find"),
-        (
-            "test_read_commands_change_nothing_on_disk",
-            "test_failure_13_read_commands_change_nothing_on_disk",
         ),
     ),
     Fault(
@@ -668,11 +701,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/run/instructions.py",
-        "*_overlaps(job, review))",
-        "*())",
+        "if review.id in (each.one.pr, each.other.pr):",
+        "if review.id not in (each.one.pr, each.other.pr):",
         (
             "test_uncommitted_work_is_seen_and_the_reviewer_is_told",
-            "test_with_hold_a_task_waits_for_the_work_on_its_file",
+            "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only",
         ),
     ),
     Fault(
@@ -767,12 +800,18 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/run/start_point.py",
-        "    if here is None or memory.may_replace(root, there, here):",
-        "    if here is None or not memory.may_replace(root, there, here):",
+        ("        start,\n        here,\n        there,\n        rescue,"),
+        ("        start,\n        here,\n        None,\n        rescue,"),
         (
             "test_a_fix_up_of_a_person_between_two_runs_is_built_on",
             "test_which_commits_of_the_branch_give_way",
         ),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "    if here is None or memory.may_replace(root, there, here):",
+        "    if here is None or not memory.may_replace(root, there, here):",
+        ("test_which_commits_of_the_branch_give_way",),
     ),
     Fault(
         "orchestrator/run/watch.py",
@@ -814,6 +853,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/schedule/program_copy.py",
+        "    os.sync()  # a power cut",
+        "    pass  # a power cut",
+        ("test_a_copy_is_on_disk_whole_before_anything_starts_it",),
+    ),
+    Fault(
         "orchestrator/schedule/schedule.py",
         "bare = {name: variables[name] for name in names if name in variables}",
         "bare = dict(variables)",
@@ -824,6 +869,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_doctor_says_what_the_schedule_lacks_that_this_shell_has",
             "test_doctor_finds_an_identity_that_only_this_shell_has",
         ),
+    ),
+    Fault(
+        "orchestrator/setup/probes.py",
+        "if (int(found[1]), int(found[2])) < OLDEST_GIT:",
+        "if (int(found[1]), int(found[2])) <= OLDEST_GIT:",
+        ("test_gits_version_is_compared_with_what_our_calls_need",),
     ),
     Fault(
         "orchestrator/setup/schedule_probe.py",
@@ -949,6 +1000,22 @@ FAULTS: tuple[Fault, ...] = (
         ),
         "                    raise LockHeld(self.path) from None",
         ("test_a_lock_is_held_by_one_process_until_it_lets_go",),
+    ),
+    Fault(
+        "orchestrator/system/locks.py",
+        (
+            "        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK\n"
+            "        descriptor = os.open(path, flags)"
+        ),
+        (
+            "        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | "
+            "os.O_NONBLOCK\n"
+            "        descriptor = os.open(path, flags, 0o600)"
+        ),
+        (
+            "test_read_commands_change_nothing_on_disk",
+            "test_failure_13_read_commands_change_nothing_on_disk",
+        ),
     ),
     Fault(
         "orchestrator/system/records.py",
