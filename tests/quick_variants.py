@@ -498,7 +498,7 @@ HELD_BY: dict[str, str] = {
         "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children"
     ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
-        "test_with_hold_a_task_waits_for_the_work_on_its_file"
+        "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),
 }
 
