@@ -408,12 +408,12 @@ def test_an_attendant_that_ends_vouches_no_longer(
     answers = iter([True, False])
     monkeypatch.setattr(attendant, "is_needed", lambda *_: next(answers))
 
-    def beat(layout: Layout) -> bool:
+    def beat(layout: Layout, _load: object) -> bool:
         files.write_atomic(layout.pulse, b"7")
         return True
 
     monkeypatch.setattr(attendant, "_beat", beat)
-    attendant.attend(project.root)
+    attendant.attend(project.root, lambda: None)
     assert not os.path.exists(project.pulse)
 
 
