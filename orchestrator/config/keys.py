@@ -45,6 +45,7 @@ from orchestrator.model.config import (
     Submodules,
     ports,
 )
+from orchestrator.tasks import stores
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
 
 #: How problems name the file.
@@ -113,11 +114,12 @@ def _effort(reading: Reading, node: Node, where: str) -> Any:
 
 
 def _store(reading: Reading, node: Node, where: str) -> Any:
-    value = text(what="files, or postgresql://HOST/DATABASE")(reading, node, where)
-    if value is BAD or value == "files":
+    allowed = f"{', '.join(stores.KINDS)}, or postgresql://HOST/DATABASE"
+    value = text(what=allowed)(reading, node, where)
+    if value is BAD or value in stores.KINDS:
         return value
     if (why := address.wrong(value)) is not None:
-        hint = "use files, or postgresql://HOST/DATABASE"
+        hint = f"use {allowed}"
         if why == address.HAS_PASSWORD:
             return reading.wrong(
                 node, where, f"the address has a password; {address.PASSWORD_HINT}"
@@ -312,8 +314,8 @@ def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Confi
         if label is not None and label is not BAD:
             why = "only GitHub has issues: it needs `forge: github`, and the forge is local"
             reading.wrong(reading.lines["issues.label"], "issues.label", why)
-    store = values.get("store", "files")
-    if store not in (BAD, address.in_text(source.encode(errors="replace")) or "files"):
+    store = values.get("store", address.FILES)
+    if store not in (BAD, address.in_text(source.encode(errors="replace"))):
         # Processes without a YAML reader look for it.
         why = "write it as a line of its own: store: postgresql://HOST/DATABASE"
         reading.wrong(reading.lines.get("store", 1), "store", why)
