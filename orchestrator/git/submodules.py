@@ -131,11 +131,11 @@ def check_out(main: str, tree: str, which: str = "none", store: str | None = Non
     """Bring the submodules of a worktree to the commits in its index, without leftovers.
 
     `main` is the person's checkout. `which` says what is filled: `same` the submodules that `main`
-    has, was told to have, or does not know; `all` every submodule; `none` no further submodule. `store`
-    is the repository that keeps commits of submodules that `main` does not have (default: `main`).
-    The content was preserved before. Returns the paths of submodules whose commits can be found
-    nowhere. Raises SystemFault when a submodule cannot be cloned, GitError when another repository
-    is in its place.
+    has, was told to have, or does not know; `all` every submodule; `none` no further submodule.
+    `store` is the repository that keeps commits of submodules that `main` does not have (default:
+    `main`). The content was preserved before. Returns the paths of submodules whose commits can be
+    found nowhere. Raises SystemFault when a submodule cannot be cloned, GitError when another
+    repository is in its place.
     """
     if not are_used(tree):
         return []
