@@ -10,12 +10,13 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
+from orchestrator.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.git import work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import Entry
 from orchestrator.project import run_record
-from orchestrator.run import conclude, delivery
+from orchestrator.run import conclude, delivery, pushing
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 
@@ -77,6 +78,59 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     assert outcome.reason == f"stopped: pull request 1 was {state} during the run"
     assert heads(world) == before, "nothing was pushed"
     assert [pr.id for pr in world.forge.book.list()] == ["1"]
+
+
+#: What the remote's hook refuses, whether the branch exists there, and whose refusal that is.
+_EVERY_NAME = "case $1 in refs/heads/feature/*) ;; *) exit 1;; esac"
+_THIS_BRANCH = "[ $1 != refs/heads/agent/T1 ] || exit 1"
+_THESE_COMMITS = "! git cat-file -e $3:b.txt 2>/dev/null || exit 1"
+
+
+@pytest.mark.parametrize(
+    ("hook", "exists", "said", "refusal"),
+    [
+        (_EVERY_NAME, False, "Name it feature/", SystemFault),
+        (_EVERY_NAME, True, "Name it feature/", SystemFault),
+        (_THIS_BRANCH, False, "Not this name", pushing.NameRefused),
+        (_THIS_BRANCH, True, "GH006: Protected branch update failed", SystemFault),
+        (_THESE_COMMITS, False, "No such file here", Rejected),
+        (_THESE_COMMITS, True, "No such file here", Rejected),
+    ],
+    ids=[
+        *("every new name", "every update", "a new name", "a protected branch"),
+        *("new commits", "more commits"),
+    ],
+)
+def test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits(
+    world: World,
+    tmp_path: Path,
+    hook: str,
+    exists: bool,
+    said: str,
+    refusal: type[OrchestratorError],
+) -> None:
+    job = rework(world, tmp_path)
+    assert world.remote
+    remote, world.remote = world.remote, None
+    head = world.branch("T1", {"b.txt": "two\n"})
+    job.journal.record = job.record._replace(base_commit=sh(world.repo, "rev-parse", "main"))
+    if not exists:
+        sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+        job.journal.record = job.record._replace(there=None)
+    before = sh(remote, "show-ref", "--heads")
+    path = remote / "hooks" / "update"
+    path.write_text(f"#!/bin/sh\necho '{said}' >&2\n{hook}\n")
+    path.chmod(0o755)
+    with pytest.raises(refusal) as raised:
+        pushing.push(job, "agent/T1", head)
+    assert said in raised.value.message
+    if refusal is SystemFault:
+        assert raised.value.code == "remote_refuses"
+        assert "branch_prefix" in (raised.value.hint or "")
+    after = sh(remote, "show-ref", "--heads")
+    assert "push-test" not in after
+    assert head not in after
+    assert after.startswith(before) or not exists
 
 
 def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
