@@ -181,8 +181,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/database/address.py",
-        "return given if in_file and given.startswith(SCHEMES) else in_file",
-        "return given if given.startswith(SCHEMES) else in_file",
+        "return given if is_address(in_file) and is_address(given) else in_file",
+        "return given if is_address(given) else in_file",
         ("test_the_environment_counts_only_if_the_file_names_a_database",),
     ),
     Fault(

@@ -523,7 +523,7 @@ REQUEUED: Event = (
             [CLAIMED, REQUEUED],
             {"claimed_by": None, "run": "r1", "attempts": 1, "reason": "checks_failed"}
             | {"error": "red", "backoff": 10.0, "not_before": 1795338010.0}
-            | {"session": "s", "session_agent": "impl-1", "interruptions": 0},
+            | {"session": "s", "interruptions": 0},
         ),
         (
             [CLAIMED, REQUEUED, ("claimed", {"agent": "b", "run": "r2", "branch": "other"})],
