@@ -57,6 +57,20 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/cli/context.py",
+        "    return loaded, observe.observe(where, loaded, now(), prs)",
+        (
+            "    from orchestrator.project import events\n"
+            "\n"
+            '    events.append(where, now(), "looked")\n'
+            "    return loaded, observe.observe(where, loaded, now(), prs)"
+        ),
+        (
+            "test_read_commands_change_nothing_on_disk",
+            "test_failure_13_read_commands_change_nothing_on_disk",
+        ),
+    ),
+    Fault(
         "orchestrator/cli/demo.py",
         "for number in (signal.SIGTERM, signal.SIGHUP):",
         "for number in (signal.SIGHUP,):",
@@ -186,6 +200,12 @@ FAULTS: tuple[Fault, ...] = (
         ("test_the_environment_counts_only_if_the_file_names_a_database",),
     ),
     Fault(
+        "orchestrator/database/address.py",
+        "return given if in_file and given.startswith(SCHEMES) else in_file",
+        "return given if given.startswith(SCHEMES) else in_file",
+        ("test_the_environment_counts_only_if_the_file_names_a_database",),
+    ),
+    Fault(
         "orchestrator/database/json_text.py",
         'errors="replace"',
         'errors="ignore"',
@@ -257,6 +277,24 @@ FAULTS: tuple[Fault, ...] = (
         '"https://", "http://", "ssh://",',
         '"https://", "ssh://",',
         ("test_without_a_remote_the_network_is_closed_and_this_disk_is_open",),
+    ),
+    Fault(
+        "orchestrator/git/irregular.py",
+        '        ".lfsconfig",\n',
+        "",
+        ("test_no_pipe_is_left_under_a_name_that_git_or_the_product_reads",),
+    ),
+    Fault(
+        "orchestrator/git/irregular.py",
+        "            os.chmod(folder, mode | 0o700)",
+        "            os.chmod(folder, mode | 0o500)",
+        ("test_a_closed_folder_is_opened_for_its_owner_and_nobody_else",),
+    ),
+    Fault(
+        "orchestrator/git/irregular.py",
+        '_SHARED_TREES = ("refs", "logs/refs")',
+        '_SHARED_TREES = ("refs",)',
+        ("test_the_folders_that_all_worktrees_share_are_cleared_with_all_below_refs",),
     ),
     Fault(
         "orchestrator/git/start.py",
@@ -528,6 +566,7 @@ FAULTS: tuple[Fault, ...] = (
         'case "moved":',
         (
             "test_storms_of_fixed_seeds_break_nothing",
+            "test_a_storm_with_a_disk_that_fills_breaks_nothing",
             "test_a_small_storm_breaks_nothing",
         ),
     ),
@@ -539,6 +578,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_a_client_that_ends_without_doing_anything_is_a_fault_after_three_tasks",
             "test_only_the_newest_runs_of_three_tasks_that_did_nothing_are_alike",
         ),
+    ),
+    Fault(
+        "orchestrator/project/events.py",
+        'MEASURED = ("cost_usd", "seconds")',
+        'MEASURED = ("cost_usd",)',
+        ("test_a_line_says_its_version_and_fits_the_page",),
     ),
     Fault(
         "orchestrator/project/faults.py",
@@ -926,39 +971,27 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/system/disk.py",
+        "no space left on device|",
+        "no space left on this device|",
+        (
+            "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for",
+            "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known",
+        ),
+    ),
+    Fault(
+        "orchestrator/system/disk.py",
         "ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)",
         "ERRORS = (errno.EDQUOT, errno.EROFS)",
         (
             "test_a_disk_that_fills_while_clients_work_costs_no_attempt",
-            "test_a_disk_that_fills_under_the_client_costs_no_attempt",
+            "test_what_the_machine_lacks_is_no_failure_of_the_work",
         ),
     ),
     Fault(
         "orchestrator/system/disk.py",
         "blocks * found.f_frsize < LEAST_BYTES:",
-        "blocks * found.f_frsize < 0:",
-        (
-            "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for",
-            "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed",
-        ),
-    ),
-    Fault(
-        "orchestrator/system/disk.py",
-        ("    if found.f_flag & os.ST_RDONLY:\n        hint"),
-        ("    if found.f_flag & 0:\n        hint"),
-        (
-            "test_a_disk_that_becomes_read_only_is_waited_for",
-            "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed",
-        ),
-    ),
-    Fault(
-        "orchestrator/system/disk.py",
-        "ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)",
-        "ERRORS = (errno.EDQUOT, errno.EROFS)",
-        (
-            "test_a_storm_with_a_disk_that_fills_breaks_nothing",
-            "test_a_disk_that_fills_under_the_client_costs_no_attempt",
-        ),
+        "blocks * found.f_frsize <= LEAST_BYTES:",
+        ("test_a_disk_is_full_without_space_or_without_files",),
     ),
     Fault(
         "orchestrator/system/files.py",
@@ -1005,22 +1038,6 @@ FAULTS: tuple[Fault, ...] = (
         ("test_a_lock_is_held_by_one_process_until_it_lets_go",),
     ),
     Fault(
-        "orchestrator/system/locks.py",
-        (
-            "        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK\n"
-            "        descriptor = os.open(path, flags)"
-        ),
-        (
-            "        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | "
-            "os.O_NONBLOCK\n"
-            "        descriptor = os.open(path, flags, 0o600)"
-        ),
-        (
-            "test_read_commands_change_nothing_on_disk",
-            "test_failure_13_read_commands_change_nothing_on_disk",
-        ),
-    ),
-    Fault(
         "orchestrator/system/records.py",
         ("    if not isinstance(found, Mapping):\n        return None"),
         (
@@ -1056,6 +1073,18 @@ FAULTS: tuple[Fault, ...] = (
         ("test_every_change_removes_the_idle_ticks_stamp",),
     ),
     Fault(
+        "orchestrator/tasks/header.py",
+        ("else visible(value)\n        for key, value in reversed(fields)"),
+        ("else visible(value)\n        for key, value in fields"),
+        ("test_the_header_ends_where_the_contract_says",),
+    ),
+    Fault(
+        "orchestrator/tasks/header.py",
+        '_BRACKET = re.compile(r"\\[([^\\]]*)\\](?!\\()(.*)", re.DOTALL)',
+        '_BRACKET = re.compile(r"\\[([^\\]]*)\\](.*)", re.DOTALL)',
+        ("test_a_title_is_cleaned_for_display",),
+    ),
+    Fault(
         "orchestrator/tasks/history.py",
         '"retried": {**_AFRESH, "reason": None, "error": None, "cost_usd": 0.0}',
         '"retried": {**_AFRESH, "reason": None, "error": None}',
@@ -1087,6 +1116,18 @@ FAULTS: tuple[Fault, ...] = (
             "test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task",
             "test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones",
         ),
+    ),
+    Fault(
+        "orchestrator/tasks/task_file.py",
+        "if end > MAX_TASK_BYTES or len(data) > MAX_BYTES:",
+        "if end >= MAX_TASK_BYTES or len(data) > MAX_BYTES:",
+        ("test_the_tools_own_history_never_makes_a_task_too_large",),
+    ),
+    Fault(
+        "orchestrator/tasks/task_file.py",
+        "MAX_DEPENDENCIES = 100",
+        "MAX_DEPENDENCIES = 1000",
+        ("test_what_cannot_be_a_task_is_refused_with_the_reason",),
     ),
     Fault(
         "orchestrator/tick/attendant.py",
@@ -1135,6 +1176,40 @@ FAULTS: tuple[Fault, ...] = (
             "test_the_budget_of_a_day_is_one_for_all_hosts",
             "test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts",
         ),
+    ),
+    Fault(
+        "orchestrator/tick/observe.py",
+        ("    if short is not None:\n        hold ="),
+        ("    if False:\n        hold ="),
+        (
+            "test_a_disk_that_becomes_read_only_is_waited_for",
+            "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed",
+            "test_a_disk_that_cannot_be_written_is_a_fault_that_no_run_tests",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/observe.py",
+        "now >= hold.until:",
+        "now > hold.until:",
+        ("test_a_usage_limit_holds_until_it_resets",),
+    ),
+    Fault(
+        "orchestrator/tick/observe.py",
+        "if hold is not None and hold.until is not None and now >= hold.until:",
+        "if hold is not None and hold.until is not None and now < hold.until:",
+        ("test_a_usage_limit_holds_until_it_resets",),
+    ),
+    Fault(
+        "orchestrator/tick/problems.py",
+        "since = max(last_tick(layout) or 0.0, mark.set_up(layout) or 0.0)",
+        "since = last_tick(layout) or 0.0",
+        ("test_the_age_of_the_last_tick_is_told",),
+    ),
+    Fault(
+        "orchestrator/tick/problems.py",
+        "    return now - since > STALE_AFTER",
+        "    return since - now > STALE_AFTER",
+        ("test_a_scheduler_that_stopped_is_reported",),
     ),
     Fault(
         "orchestrator/tick/settle.py",
