@@ -200,12 +200,6 @@ FAULTS: tuple[Fault, ...] = (
         ("test_the_environment_counts_only_if_the_file_names_a_database",),
     ),
     Fault(
-        "orchestrator/database/address.py",
-        "return given if in_file and given.startswith(SCHEMES) else in_file",
-        "return given if given.startswith(SCHEMES) else in_file",
-        ("test_the_environment_counts_only_if_the_file_names_a_database",),
-    ),
-    Fault(
         "orchestrator/database/json_text.py",
         'errors="replace"',
         'errors="ignore"',
