@@ -237,7 +237,7 @@ HELD_BY: dict[str, str] = {
         "test_a_disk_that_fills_under_the_client_costs_no_attempt"
     ),
     "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
-        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+        "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known"
     ),
     "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only": (
         "test_after_a_fault_each_plan_tries_again_with_one_run"
@@ -450,7 +450,7 @@ HELD_BY: dict[str, str] = {
         "test_words_stay_when_their_item_is_settled_by_somebody_else"
     ),
     "test_a_task_of_one_host_starts_at_once_on_another": (
-        "test_a_task_travels_to_done_over_the_database"
+        "test_a_change_that_may_be_work_begins_a_tick_at_once"
     ),
     "test_the_budget_of_a_day_is_one_for_all_hosts": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
