@@ -11,6 +11,8 @@ MODEL_SECONDS ?= 600
 # `make chaos`: no storm begins after these seconds; the seed replays the same storms.
 SECONDS ?= 600
 SEED ?=
+# `make faults`: parts of names of files or tests; all faults without them.
+NAMES ?=
 # One or more files, as in `make test TESTS=tests/test_planner.py`.
 TESTS ?=
 
@@ -22,7 +24,7 @@ CLIENT_READY = $(CLIENT)/installed-$(CLIENT_VERSION)
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test slow lint templates format pictures bench crash chaos client client-oldest client-latest clean
+.PHONY: help test slow lint templates format pictures bench crash chaos faults client client-oldest client-latest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +65,9 @@ crash: .venv/.made ## kill at every call that changes something, a storm, random
 
 chaos: .venv/.made ## storms of faults and people's deeds, with a checker (SECONDS=600 SEED=...)
 	@cd tests && ../$(BIN)/python -m chaos --seconds '$(SECONDS)' --seed '$(SEED)'
+
+faults: .venv/.made client ## play faults of the product, which the tests named beside them must find; slow
+	@$(BIN)/python tests/play_faults.py $(NAMES)
 
 client-oldest: .venv/.made ## the contract of a client, with the oldest supported client
 	@$(MAKE) --no-print-directory client CLIENT=.client-oldest CLIENT_VERSION=$(CLIENT_OLDEST)

@@ -25,6 +25,8 @@ class Layout:
         self.shared = join(self.home, "shared")
         self.queue = join(self.shared, "queue")
         self.prs = join(self.shared, "prs")
+        #: There while `queue migrate` fills the queue of files, which is not whole until then.
+        self.moving_here = join(self.shared, "moving-here")
         #: The name of this host among those that share the queue, and which clone has it.
         self.host = join(self.home, "host.json")
         self.events = join(self.home, "events.jsonl")

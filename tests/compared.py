@@ -18,7 +18,7 @@ from orchestrator import idle
 from orchestrator.project import agent_memory, faults
 from orchestrator.pulls.local import Local
 from orchestrator.tasks.history import MARKER
-from orchestrator.tick.tick import Report
+from orchestrator.tick.report import Report
 
 
 class Compared:

@@ -90,6 +90,8 @@ class Proxy:
         self.delay = 0.0
         #: The names of connections of which nothing is passed on any more; "*" is all of them.
         self.mute: set[str] = set()
+        #: Whether new connections are closed at once, as if no server listened.
+        self.is_closed = False
         self._deed: tuple[int, Callable[[Link], None]] | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -99,8 +101,10 @@ class Proxy:
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = self._reached()
+                    far = None if self.is_closed else self._reached()
                 except OSError:
+                    far = None
+                if far is None:
                     near.close()
                     continue
                 self.links.add(Link(self, near, far))
@@ -150,6 +154,11 @@ class Proxy:
         for link in [*self.links]:
             if name in ("", link.name):
                 link.close()
+
+    def go_away(self) -> None:
+        """Cut all connections, and accept no other, until `is_closed` is false again."""
+        self.is_closed = True
+        self.cut()
 
     def close(self) -> None:
         self._listener.close()

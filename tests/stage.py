@@ -35,7 +35,8 @@ from orchestrator.system import files, locks, records
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
 from orchestrator.tick import start, stop
-from orchestrator.tick.tick import Report, run_tick
+from orchestrator.tick.report import Report
+from orchestrator.tick.tick import run_tick
 
 #: Central Europe, without need of a zone file: the clocks change at 01:00 UTC (POSIX TZ).
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"

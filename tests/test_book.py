@@ -17,7 +17,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book
-from orchestrator.system import locks
+from orchestrator.system import locks, remembered
 from orchestrator.tick.tick import run_tick
 
 world = harness.world
@@ -148,7 +148,7 @@ def test_a_new_number_needs_no_look_at_what_was_put_away_but_never_repeats_one_o
 def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
     records: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book, "CLEAR", -1.0)  # remember also what was written a moment ago
+    monkeypatch.setattr(remembered, "CLEAR", -1.0)  # remember also what was written a moment ago
     parsed: list[object] = []
     whole = book.from_record
 
@@ -177,7 +177,7 @@ def test_a_record_that_was_written_a_moment_ago_is_read_again(records: Book) -> 
     """A second change within one tick of the kernel's clock leaves the time as it was."""
     add(records, 1, "open")
     assert records.find("1").state == "open"
-    assert records.path("1") not in book._SEEN
+    assert records.path("1") not in book._look
 
 
 def test_a_tick_of_a_project_in_which_nothing_runs_puts_old_records_away(

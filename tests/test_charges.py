@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.project import alike, events, faults, run_record
 from orchestrator.system import memory
-from orchestrator.tick import tick
+from orchestrator.tick.report import Report
 
 world = harness.world
 
@@ -241,8 +241,8 @@ def test_a_tick_and_a_command_without_memory_are_no_bug(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    report = tick.Report()
-    tick._apply(report, Action("start", "impl-agent-1", "T"), fail)  # type: ignore[arg-type]
+    report = Report()
+    report.apply(Action("start", "impl-agent-1", "T"), fail)
     assert report.bug is None
     assert [problem.code for problem in report.problems] == [memory.WORD]
     monkeypatch.setenv("TMPDIR", str(tmp_path))

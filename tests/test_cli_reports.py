@@ -403,7 +403,7 @@ def test_status_and_watch_do_not_ask_a_forge_elsewhere(
     assert (found["open_prs"], found["open_prs_age_seconds"] // 10) == (1, 9)
     seconds = range(0, 120, 20)
     views = watch.views(project, 0.0, clock=map(float, seconds).__next__)
-    for _, (seen, _) in zip(seconds, views, strict=False):
+    for _, seen in zip(seconds, views, strict=False):
         assert seen.status["open_prs"] == 1
     assert [call for call in calls() if call.startswith("gh ")] == []
 

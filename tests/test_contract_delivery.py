@@ -347,7 +347,7 @@ def test_after_max_rounds_a_person_is_asked_once(world: World) -> None:
     items = [item for item in world.json("inbox") if item["task"] == task]
     assert len(items) == 1
     assert items[0]["kind"] in ("escalation", "approval")
-    assert 1 <= len(world.starts(task)) <= 2
+    assert len(world.starts(task)) == 1
     assert [pr["state"] for pr in world.prs()] == ["open"]
 
 
@@ -359,10 +359,6 @@ def test_auto_merge_merges_the_reviewed_commit(world: World) -> None:
         lambda: sorted(pr["state"] for pr in world.prs()) == ["merged", "merged"], "both merged"
     )
     for pr in world.prs():
-        contained = world.git(
-            "merge-base", "--is-ancestor", pr["head"], "main", cwd=world.remote, good=False
-        )
-        assert contained == ""
         assert world.git("branch", "--contains", pr["head"], cwd=world.remote).find("main") >= 0
     for task in tasks:
         assert world.git("show", f"main:{task}.txt", cwd=world.remote)

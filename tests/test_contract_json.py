@@ -8,6 +8,7 @@ from typing import Any
 
 import harness
 import pytest
+from conftest import CHECKOUT
 from harness import World, wait_until
 
 world = harness.world
@@ -43,6 +44,15 @@ def check(value: Any, shape: dict[str, Any], where: str) -> None:
                 assert not isinstance(item, bool), place
 
 
+def described(command: str) -> dict[str, Any]:
+    """Return the keys of a command's JSON in section 6 of the reference: lists, or anything."""
+    text = (CHECKOUT / "docs" / "reference.md").read_text()
+    row = rf"^\| {re.escape(command)} \| (?:list of )?`{{(.+?)}}`"
+    [value] = re.findall(row, text, re.MULTILINE)
+    keys = re.sub(r"\{[^}]*\}", "", re.sub(r"\[[^]]*\]", "[]", value))
+    return {name: LIST if more else object for name, more in re.findall(r'"(\w+)"(: \[)?', keys)}
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One project for commands that change nothing in it."""
@@ -72,6 +82,7 @@ TASK = {
 }
 PROBLEM = {"code": TEXT, "message": TEXT, "hint": maybe(TEXT)}
 AGENT = {
+    **described("`status`, `agents`"),
     "name": TEXT,
     "role": TEXT,
     "state": TEXT,
@@ -82,6 +93,7 @@ AGENT = {
     "last_outcome": maybe(TEXT),
 }
 RUNNING = {
+    **described("`status`, `running`"),
     "run": TEXT,
     "agent": TEXT,
     "task": maybe(TEXT),
@@ -93,15 +105,12 @@ RUNNING = {
     "cost_usd": maybe(NUMBER),
 }
 STATUS = {
+    **described("`status`"),
     "queue": dict.fromkeys(harness.STATES, WHOLE),
     "limits": MAP,
     "open_prs": maybe(WHOLE),
     "open_prs_age_seconds": maybe(WHOLE),
     "waiting_for_you": WHOLE,
-    "agents": LIST,
-    "running": LIST,
-    "retrying": LIST,
-    "blocked": LIST,
     "totals": {
         "runs": WHOLE,
         "input_tokens": maybe(WHOLE),
@@ -110,11 +119,7 @@ STATUS = {
         "seconds_running": NUMBER,
     },
     "scheduler": {"last_tick": maybe(TIME), "age_seconds": maybe(NUMBER), "stale": maybe(FLAG)},
-    "problems": LIST,
     "fault": maybe(MAP),
-    "notes": LIST,
-    "cannot_start": LIST,
-    "overlaps": LIST,
 }
 ACTION = {
     "action": TEXT,

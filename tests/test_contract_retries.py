@@ -434,6 +434,7 @@ def test_an_unreachable_remote_charges_nobody_and_delivery_resumes(world: World)
     [pr] = world.prs()
     assert pr["head"] == world.remote_sha(pr["branch"])
     assert len(world.commits_about(task)) == 1
+    assert len(world.starts(task)) == 1, "the work was done, and paid for, once"
     assert [p for p in world.status()["problems"] if p["code"] == "system_fault"] == []
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,8 +123,7 @@ def test_tls_is_verified_against_the_authority_and_the_name_of_the_server(
 def pgbouncer(own: Cluster, mode: str) -> Iterator[str]:
     """Yield the address of a PgBouncer before a cluster."""
     program = needs.program("pgbouncer", "pgbouncer")
-    place = Path(own.folder) / mode
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(dir=own.folder))
     place.chmod(0o777)
     settings = place / "settings.ini"
     settings.write_text(
@@ -158,10 +159,11 @@ def test_behind_a_pool_of_sessions_the_lock_and_the_notifications_work(
             store._session.close()
 
 
-def test_a_pool_of_transactions_is_refused_before_anything_is_written(
-    own: Cluster, tmp_path: Path
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_pool_that_lends_connections_is_refused_before_anything_is_written(
+    own: Cluster, tmp_path: Path, mode: str
 ) -> None:
-    with pgbouncer(own, "transaction") as address:
+    with pgbouncer(own, mode) as address:
         named = f"{address}&options={quote('-csearch_path=pooled')}"
         store = store_at(tmp_path, named)
         with pytest.raises(StoreFault) as refused:
@@ -171,6 +173,34 @@ def test_a_pool_of_transactions_is_refused_before_anything_is_written(
         with psycopg.connect(own.base) as admin:
             found = admin.execute("SELECT to_regnamespace('pooled') IS NULL").fetchone()
         assert found == (True,)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"), [("transaction", "store_pooled"), ("statement", "store_unreachable")]
+)
+def test_a_pool_that_begins_to_lend_connections_stops_a_tick_and_doctor_names_it(
+    own: Cluster, tmp_path: Path, mode: str, code: str
+) -> None:
+    options = f"options={quote(f'-csearch_path=later_{mode}')}"
+    store = store_at(tmp_path, f"{own.base}&{options}")
+    store.prepare()
+    store.attend(())
+    store._session.close()
+    with pgbouncer(own, mode) as address:
+        late = store_at(tmp_path, f"{address}&{options}")
+        assert late.number()  # the pool lends it a connection for the first time
+        with contextlib.ExitStack() as stack:
+            other = stack.enter_context(psycopg.connect(address, autocommit=True))
+            if mode == "transaction":
+                stack.enter_context(other.transaction())
+            other.execute("SELECT 1")  # in a transaction, it keeps the connection that `late` had
+            with pytest.raises(StoreFault) as met:
+                late.attend(())
+        assert met.value.code == code
+        with pytest.raises(StoreFault) as named:
+            late._session.require_unshared()  # as `doctor` does
+        assert named.value.code == "store_pooled"
+        late._session.close()
 
 
 # --- backup and restore --------------------------------------------------------------------------

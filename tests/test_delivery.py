@@ -10,12 +10,13 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
+from orchestrator.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.git import work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import Entry
 from orchestrator.project import run_record
-from orchestrator.run import delivery
+from orchestrator.run import conclude, delivery, pushing
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 
@@ -79,6 +80,59 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     assert [pr.id for pr in world.forge.book.list()] == ["1"]
 
 
+#: What the remote's hook refuses, whether the branch exists there, and whose refusal that is.
+_EVERY_NAME = "case $1 in refs/heads/feature/*) ;; *) exit 1;; esac"
+_THIS_BRANCH = "[ $1 != refs/heads/agent/T1 ] || exit 1"
+_THESE_COMMITS = "! git cat-file -e $3:b.txt 2>/dev/null || exit 1"
+
+
+@pytest.mark.parametrize(
+    ("hook", "exists", "said", "refusal"),
+    [
+        (_EVERY_NAME, False, "Name it feature/", SystemFault),
+        (_EVERY_NAME, True, "Name it feature/", SystemFault),
+        (_THIS_BRANCH, False, "Not this name", pushing.NameRefused),
+        (_THIS_BRANCH, True, "GH006: Protected branch update failed", SystemFault),
+        (_THESE_COMMITS, False, "No such file here", Rejected),
+        (_THESE_COMMITS, True, "No such file here", Rejected),
+    ],
+    ids=[
+        *("every new name", "every update", "a new name", "a protected branch"),
+        *("new commits", "more commits"),
+    ],
+)
+def test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits(
+    world: World,
+    tmp_path: Path,
+    hook: str,
+    exists: bool,
+    said: str,
+    refusal: type[OrchestratorError],
+) -> None:
+    job = rework(world, tmp_path)
+    assert world.remote
+    remote, world.remote = world.remote, None
+    head = world.branch("T1", {"b.txt": "two\n"})
+    job.journal.record = job.record._replace(base_commit=sh(world.repo, "rev-parse", "main"))
+    if not exists:
+        sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+        job.journal.record = job.record._replace(there=None)
+    before = sh(remote, "show-ref", "--heads")
+    path = remote / "hooks" / "update"
+    path.write_text(f"#!/bin/sh\necho '{said}' >&2\n{hook}\n")
+    path.chmod(0o755)
+    with pytest.raises(refusal) as raised:
+        pushing.push(job, "agent/T1", head)
+    assert said in raised.value.message
+    if refusal is SystemFault:
+        assert raised.value.code == "remote_refuses"
+        assert "branch_prefix" in (raised.value.hint or "")
+    after = sh(remote, "show-ref", "--heads")
+    assert "push-test" not in after
+    assert head not in after
+    assert after.startswith(before) or not exists
+
+
 def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
     world: World, tmp_path: Path
 ) -> None:
@@ -89,3 +143,17 @@ def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
         world.forge.book.write(other)
     outcome = delivery.deliver(job, Outcome("done", summary="Done."), None)
     assert (outcome.verdict, outcome.pr) == ("done", "2")
+
+
+@pytest.mark.parametrize(("verdict", "is_remembered"), [("done", False), ("system_fault", True)])
+def test_a_push_that_no_delivery_in_the_history_will_name_is_remembered(
+    world: World, tmp_path: Path, verdict: str, is_remembered: bool
+) -> None:
+    job = rework(world, tmp_path)
+    assert job.record.branch
+    steps = job.record.steps._replace(pushed=job.record.tip)
+    job.journal.record = job.record._replace(steps=steps)
+    outcome = conclude._with_memory(job.journal, Outcome(verdict))
+    assert outcome.verdict == verdict
+    known = work_branch.known(str(world.repo), job.record.branch)
+    assert (job.record.tip in known.own) == is_remembered

@@ -43,16 +43,6 @@ PATH_KINDS = [
 ]
 
 
-@pytest.fixture
-def remote(repo: Path, tmp_path: Path) -> Path:
-    """A bare remote that has what the repository has."""
-    bare = tmp_path / "remote.git"
-    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    sh(repo, "remote", "add", "origin", str(bare))
-    sh(repo, "push", "--quiet", "origin", "main")
-    return bare
-
-
 def commit(folder: Path, name: str = "file.txt", text: str = "text\n", message: str = "c") -> str:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
@@ -671,7 +661,7 @@ def test_what_the_product_remembers_of_a_branch_moves_no_branch(repo: Path) -> N
     sh(repo, "symbolic-ref", f"{work_branch.OWN}agent/x", "refs/heads/main")
     other = sh(repo, "commit-tree", "-m", "x", "HEAD^{tree}")
     work_branch.remember(str(repo), "agent/x", other)
-    assert (head(repo), work_branch.known(str(repo), "agent/x").own) == (before, other)
+    assert (head(repo), work_branch.known(str(repo), "agent/x").own) == (before, {other})
 
 
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
@@ -871,3 +861,16 @@ def test_a_failed_call_names_gits_command_and_not_its_options(tmp_path: Path) ->
     options = ("-c", "a.b=c", "-C", ".", "--git-dir", "nowhere", "--no-pager")
     with pytest.raises(GitError, match="git rev-parse failed: "):
         call.ask(str(tmp_path), *options, "rev-parse", "HEAD")
+
+
+def test_a_common_commit_is_asked_for_once_but_not_of_a_branch_that_may_move(repo: Path) -> None:
+    root, first = str(repo), head(repo)
+    second = commit(repo, text="2")
+    assert repository.merge_base(root, second, first) == first
+    assert (root, second, first) in repository._BASES
+    assert repository.merge_base(root, "HEAD", second) == second
+    sh(repo, "reset", "--quiet", "--hard", first)
+    assert repository.merge_base(root, "HEAD", second) == first
+    unknown = "f" * 40
+    assert repository.merge_base(root, unknown, first) is None
+    assert (root, unknown, first) not in repository._BASES, "it may be fetched later"

@@ -24,16 +24,18 @@ from orchestrator.pulls import (
     forges,
     github_alone,
     github_feedback,
+    github_refusals,
     github_repo,
     github_rows,
     states,
 )
-from orchestrator.pulls.gh import is_signed_in
+from orchestrator.pulls.gh import Gh, Refusal, is_signed_in
 from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 
-hub, remote, layout = test_forge.hub, test_forge.remote, test_forge.layout
+hub, layout = test_forge.hub, test_forge.layout
 
 
 def opened(hub: Hub, name: str = "agent/T1", text: str = "work\n") -> PullRequest:
@@ -497,6 +499,42 @@ OF_EVERYBODY = [
     ("Repository was archived so is read-only.", "remote_refuses"),
     ("was submitted too quickly", "forge_failed"),
 ]  # fmt: skip
+
+
+def test_whose_refusal_it_is_follows_from_githubs_words(tmp_path: Path) -> None:
+    """Without a question to GitHub, which an unknown text needs."""
+    where, asked = (
+        Repository("github.com", "owner", "repo"),
+        PullRequest("", "T1", "agent/T1", "main", "1" * 40, "Title of T1", "open"),
+    )
+    known = {
+        **dict(OF_EVERYBODY),
+        **dict.fromkeys(OF_THE_TASK[:2], "pr_rejected"),
+        "Body contains a forbidden word": "pr_rejected",
+        "No commits between main and agent/T1": "no_commits",
+        "Base ref must be a branch": "base_gone",
+        "Head sha can't be blank": "forge_failed",
+        "HTTP 404: Not Found": "remote_refuses",
+        "must be a collaborator": "remote_refuses",
+        "Resource protected by organization SAML enforcement": "remote_refuses",
+        "Could not resolve to a Repository with the name 'owner/repo'": "remote_refuses",
+    }
+    found = {
+        said: github_refusals.judged(
+            Gh(str(tmp_path), str(tmp_path), "github.com"),
+            where,
+            str(tmp_path / "said.json"),
+            asked,
+            Refusal("gh failed", "", said),
+            may_only_read=False,
+        )
+        for said in known
+    }
+    assert {said: each.code for said, each in found.items()} == known
+    assert {said for said, each in found.items() if isinstance(each, Rejected)} == {
+        said for said, code in known.items() if code in ("pr_rejected", "no_commits")
+    }
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("said", OF_THE_TASK)

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness import World, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import server  # noqa: F401  (a fixture)
+from shared_hosts import Behind
+from test_hosts_that_fail import behind, behind_of  # noqa: F401  (fixtures)
 from test_several_machines import Hosts, attendants, hosts  # noqa: F401  (a fixture)
 
 ASKS = {"steps": [], "report": {"outcome": "needs_human", "summary": "?", "question": "Which?"}}
@@ -74,13 +76,30 @@ def test_the_question_of_an_agent_is_in_the_inbox_of_every_host(
     assert (here["id"], here["host"], here["text"]) == ("agent:pm@two", "two", "Which?")
     assert (there["id"], there["host"]) == ("agent:pm", "two")
     assert here["since"] is not None
-    assert "on the host two: orchestrator agent resume pm" in one.ok("inbox").out
     assert one.status()["waiting_for_you"] == 1
-    refused = one.refused("inbox", "dismiss", "agent:pm@two", "--json").json["error"]
-    assert (refused["code"], "on the host two" in refused["message"]) == ("other_host", True)
+    assert "orchestrator agent resume pm" in one.ok("inbox").out
     assert [each["text"] for each in told([one, two], notes)] == ["Which?"]
-    two.ok("inbox", "dismiss", "agent:pm")
-    assert (one.json("inbox"), two.json("inbox")) == ([], [])
+    assert "the host two follows" in one.ok("inbox", "dismiss", "agent:pm@two", "--no-tick").out
+    assert one.json("inbox") == []
+    two.ok("tick")
+    assert two.json("inbox") == []
+
+
+def test_an_agent_that_was_paused_after_failures_is_resumed_from_another_host(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    agents = [World.agent("pm", "product_manager", host="two")]
+    settings: dict[str, Any] = {"agents": agents, "retry": {"max_attempts": 1}}
+    one, two = hosts.begin(**settings), hosts.another("two", **settings)
+    two.script("pm", {"steps": [], "report": {"outcome": "failed", "summary": "No."}}, {})
+    two.tick_until(lambda: two.json("inbox"), "the pause")
+    [item] = one.json("inbox")
+    assert (item["id"], item["kind"]) == ("agent:pm@two", "escalation")
+    assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == ["pm"]
+    assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == []
+    assert two.json("agent", "show", "pm")["suspended"] is not None
+    two.tick_until(lambda: len(two.starts()) > 1, "the next run")
+    assert two.json("agent", "show", "pm")["suspended"] is None
 
 
 def test_one_host_sends_the_report_of_a_day(hosts: Hosts, tmp_path: Path) -> None:  # noqa: F811
@@ -91,3 +110,27 @@ def test_one_host_sends_the_report_of_a_day(hosts: Hosts, tmp_path: Path) -> Non
     for host in (*several, *several):
         host.ok("tick")
     assert [each["kind"] for each in told(several, notes)] == ["report"]
+
+
+def test_each_host_tells_once_per_outage_that_the_database_is_gone(
+    behind: Behind,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    notify, notes = noting(tmp_path)
+    several = [behind.begin(notify=notify, agents=[])]
+    several.append(behind.another("two", notify=notify, agents=[]))
+    for host in several:
+        host.ok("tick")
+    for outage in (1, 2):
+        behind.proxy.go_away()
+        for host in (*several, *several):
+            assert [problem["code"] for problem in host.tick()["problems"]] == ["store_unreachable"]
+            host.json("tick", "--dry-run")
+        told_now = told(several, notes)
+        assert sorted(each["host"] for each in told_now) == sorted(["one", "two"] * outage)
+        assert {(each["kind"], each["code"]) for each in told_now} == {
+            ("problem", "store_unreachable")
+        }
+        behind.proxy.is_closed = False
+        for host in several:
+            assert host.tick()["problems"] == []

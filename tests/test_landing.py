@@ -405,6 +405,18 @@ def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
     assert world.store.find("T1").state == "done"
 
 
+def test_a_commit_that_is_pushed_after_the_look_is_not_merged(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    before = world.main()
+    world.branch("T1", {"sneaked.txt": "in\n"})
+    lander = landing.Lander(world.layout, world.config, NOW)
+    said = lander.try_one(pr)
+    lander.keep_fault()
+    assert said == "did not merge 1: pull request 1 has commits that were not reviewed"
+    assert world.main() == before
+    assert system_faults.read(world.layout.landing_fault) is None, "the next tick sees the push"
+
+
 def test_work_that_is_delivered_again_needs_its_approval_again(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     again = pr._replace(head=world.branch("T1", {"more.txt": "m\n"}))
@@ -483,9 +495,8 @@ def test_checks_run_in_the_merged_result_and_leave_nothing(world: World) -> None
 def test_after_too_many_rounds_a_person_is_asked(world: World) -> None:
     pr = world.deliver("T1", {"README.md": "one\n"})
     world.push_to_main({"README.md": "two\n"})
-    task = world.store.find("T1")
-    for number in range(2):
-        world.store.note(task, entry("review", f"E{number}", verdict="changes_requested"))
+    # This is the second of at most two rounds.
+    world.store.note(world.store.find("T1"), entry("review", "E0", verdict="changes_requested"))
     world.land()
     task = world.store.find("T1")
     assert task.state == "blocked"
@@ -800,6 +811,19 @@ def test_a_remote_that_is_gone_or_refuses_sends_nobody_back(world: World) -> Non
     world.remote.rename(world.remote.with_name("gone.git"))
     assert "cannot be reached" in world.land(later=11)[0]
     assert world.state(pr) == ("open", "approved")
+    assert world.store.find("T1").state == "done"
+
+
+def test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again(world: World) -> None:
+    world.deliver("T1", {"a.txt": "a\n"})
+    assert world.remote
+    sh(world.remote, "branch", "--move", "main", "trunk")
+    sh(world.remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    assert "the remote 'origin' has no branch 'main'" in world.land()[0]
+    kept = system_faults.read(world.layout.landing_fault)
+    assert kept is not None
+    assert (kept.code, "orchestrator init --base trunk" in kept.hint) == ("base_gone", True)
+    assert "refs/heads/main" not in sh(world.remote, "show-ref")
     assert world.store.find("T1").state == "done"
 
 

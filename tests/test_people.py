@@ -455,6 +455,9 @@ def test_each_thing_is_told_once_and_again_after_it_was_gone() -> None:
     counting = PROBLEM._replace(message="no answer for 70 s")
     new, told = notify.unsaid(news(QUESTION, problems=(counting,)), told, everything)
     assert new == {}
+    of_run = Problem("system_fault", f"{PROBLEM.code}: no answer for 10 s", "wait")
+    new, told = notify.unsaid(news(QUESTION, problems=(of_run,)), told, everything)
+    assert new == {}, "the same fault, met by a run"
     new, told = notify.unsaid(news(), told, everything)
     assert (new, told) == ({}, [])
     new, told = notify.unsaid(news(QUESTION), told, everything)

@@ -37,7 +37,7 @@ from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
 from orchestrator.tasks import stores, task_file
-from orchestrator.tick import tick
+from orchestrator.tick import steps, tick
 
 NOW = 1_800_000_000.0
 #: The codes of the rules that can refuse an agent, in their order (reference 6 repeats it).
@@ -578,8 +578,8 @@ def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
     assert seen == ["T1", "T2", "", "T3", "T1", ""]
 
 
-@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (1, "T4")])
-def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id: str) -> None:
+@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (0.9, "T1"), (1, "T4")])
+def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: float, task_id: str) -> None:
     world = World(waiting=[task(f"T{number}") for number in range(1, 6)])
     hold = FAULT._replace(since=NOW - hours * 3600)
     for number in range(1, 4):
@@ -1127,7 +1127,7 @@ def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task
         text = f"# [{name}] Title\n\nROLE: implement\n{line}\n"
         store.add(task_file.parse(text.encode(), f"{name}.md"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tick, "plan", planner.plan)  # the reloaded module's
+        patch.setattr(steps, "plan", planner.plan)  # the reloaded module's
         report = tick.run_tick(project, now)
     assert not report.problems
     ended = {(a.action, a.task, a.reason) for a in report.actions if a.task}

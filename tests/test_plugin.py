@@ -743,8 +743,19 @@ def test_the_hook_is_of_the_main_worktree_wherever_a_session_is(hook: Hook, fold
         assert hook(word, folder, ORCHESTRATOR_RUN_ID="r-1") == "", "the session of an agent"
     assert not (folder / ".orchestrator" / "scheduler.lock").exists()
     assert hook("tick", below) == ""
-    assert (folder / ".orchestrator" / "scheduler.lock").exists()
+    lock = folder / ".orchestrator" / "scheduler.lock"
+    ticked = lock.stat().st_mtime_ns
     assert hook("news", folder) == ""
+    assert hook("tick", folder, ORCHESTRATOR_RUN_ID="r-1") == ""
+    assert lock.stat().st_mtime_ns == ticked, "the session of an agent ticked"
+
+
+def test_the_hook_tells_once_of_a_clone_that_nobody_set_up(hook: Hook, folder: Path) -> None:
+    (folder / ".git" / "orchestrator.json").unlink()
+    assert hook("tick", folder) == ""
+    assert "they are not set up in this clone" in hook("news", folder)
+    assert hook("news", folder) == ""
+    assert not (folder / ".orchestrator" / "scheduler.lock").exists()
 
 
 def test_the_hook_counts_what_waits_and_quotes_nobody(hook: Hook, folder: Path) -> None:

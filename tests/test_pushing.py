@@ -78,7 +78,7 @@ def test_no_commit_of_others_is_dropped_with_a_commit_of_the_product(repo: Path)
     assert not known.may_replace(root, mine, drops)
 
 
-def test_a_delivery_in_the_history_counts_where_nothing_is_remembered(repo: Path) -> None:
+def test_a_delivery_in_the_history_counts_beside_what_is_remembered(repo: Path) -> None:
     root, head = str(repo), commit(repo, "mine")
     entries = [
         Entry("2024-01-01T00:00:00Z", "done", {"head": "a" * 40, "branch": BRANCH}),
@@ -87,9 +87,10 @@ def test_a_delivery_in_the_history_counts_where_nothing_is_remembered(repo: Path
         Entry("2024-01-04T00:00:00Z", "review", {"head": "c" * 40, "verdict": "approved"}),
     ]
     assert history.delivered(entries, BRANCH) == head
-    assert work_branch.known(root, BRANCH, head).own == head
-    work_branch.remember(root, BRANCH, sh(repo, "rev-parse", "HEAD~1"))
-    assert work_branch.known(root, BRANCH, head).own != head
+    assert work_branch.known(root, BRANCH, head).own == {head}
+    before = sh(repo, "rev-parse", "HEAD~1")
+    work_branch.remember(root, BRANCH, before)
+    assert work_branch.known(root, BRANCH, head).own == {head, before}
 
 
 def test_a_branch_is_forgotten_alone_or_with_all_others(repo: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_branch_is_forgotten_alone_or_with_all_others(repo: Path) -> None:
         work_branch.remember(root, name, head)
         work_branch.remember_others(root, name, head)
     work_branch.forget(root, [BRANCH])
-    assert work_branch.known(root, BRANCH) == (None, None)
+    assert work_branch.known(root, BRANCH) == (set(), None)
     assert sorted(work_branch.pushed(root)) == [f"{BRANCH}-2", "bots/T2"]
     work_branch.forget(root)
     assert repository.refs(root, "refs/orchestrator/") == {}

@@ -154,7 +154,7 @@ def test_a_move_to_a_database_that_was_killed_goes_on(
         (migrate, "_require_same", 1),
         (schema, "move_away", 1),
         (change, "apply", 1),
-        (migrate, "_copying", 2),
+        (migrate, "_arrived", 1),
     ],
 )
 def test_a_move_back_to_files_that_was_killed_goes_on(
@@ -166,8 +166,12 @@ def test_a_move_back_to_files_that_was_killed_goes_on(
     if step == "apply":  # the database is closed, and agents.yaml still names it
         with pytest.raises(StoreFault, match="was moved"):
             schema.require(session.of(address))
-    if step == "_copying":  # only the mark of the move is left
+    if step == "_arrived":  # only the mark of the move is left
         assert shown(project) == before
+        assert os.path.exists(project.moving_here)
+        assert project.moving_here in cli("clean", "--dry-run").out
+        assert cli("queue", "migrate", "--to", address).code == 0
+        assert not os.path.exists(project.moving_here)
         return
     assert cli("queue", "migrate", "--to", "files").code == 0
     assert access.of_project(project) is None

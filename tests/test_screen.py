@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from test_cli_reports import event, open_pull_requests, put, running, ticked
 
 from orchestrator import idle
 from orchestrator.account.ticks import Gap, Ticks
-from orchestrator.cli import overview, screen, status, summary
+from orchestrator.cli import overview, screen, shown, shown_work, status, summary
 from orchestrator.cli.screen import Entry, Line, Part
 from orchestrator.config import load
 from orchestrator.layout import Layout
@@ -145,7 +147,7 @@ def drawn(layout: Layout, width: int, height: int) -> list[str]:
     loaded = load.settings(layout, write_cache=False)
     prs = states.counted(layout, loaded.config)
     seen = overview.overview(layout, loaded, time.time(), prs)
-    return texts(screen.fit(status.picture(seen, layout, loaded.config), width, height))
+    return texts(screen.fit(status.picture(seen), width, height))
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 23), (200, 49)])
@@ -165,12 +167,11 @@ def test_the_picture_of_a_busy_project_fits_with_everything_that_matters(
     for command in ("inbox", "doctor", "task list", "pr list"):
         assert re.search(f"… (and )?[0-9]+( more)?: orchestrator {command}", shown), command
     assert ("more: orchestrator agent list" in shown) == (agents > 4 or height < 30)
-    assert lines[-4:-2] == [
-        "queue  28 incoming, 1 claimed, 14 blocked, 14 done, 14 failed",
-        "limits incoming + claimed 29 of 20 (full), claimed 1 of 5, pull requests 6 of 10",
-    ]
-    assert lines[-2].startswith("cost   today 0.00 of 50 USD; total: ")
-    assert lines[-1].startswith("ticks  last tick: ")
+    figures = lines[lines.index("queue  28 incoming, 1 claimed, 14 blocked, 14 done, 14 failed") :]
+    used = "incoming + claimed 29 of 20 (full), claimed 1 of 5, pull requests 6 of 10"
+    assert f"limits {used}" in figures
+    assert any(line.startswith("cost   today 0.00 of 50 USD; total: ") for line in figures)
+    assert figures[-1].startswith("ticks  last tick: ")
 
 
 def test_agents_say_in_words_why_they_do_not_start_and_when_they_are_due(
@@ -195,6 +196,21 @@ def test_open_pull_requests_are_shown_with_verdict_and_next_move(project: Layout
     assert "\n  1  no verdict: x; " in out
     assert re.search("  1  no verdict: x; .*no agent reviews", out)
     assert "\n1 approval\n" in out
+
+
+def test_every_thing_that_status_shows_has_its_place_in_the_picture(project: Layout) -> None:
+    loaded = load.settings(project, write_cache=False)
+    seen = overview.overview(project, loaded, time.time(), None)
+    titles = {part.title for part in status.picture(seen)} | {"figures"}
+    assert {each.part for each in overview.SHOWN if each.part} <= titles
+    assert len({each.key for each in overview.SHOWN}) == len(overview.SHOWN)
+
+
+@pytest.mark.parametrize("module", [shown, shown_work])
+def test_the_examples_in_docstrings_say_how_a_value_is_shown(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert not found.failed
+    assert found.attempted
 
 
 # --- the ticks ---------------------------------------------------------------------------------

@@ -32,12 +32,8 @@ i               open the inbox
 t               open the list of tasks
 ?               this help
 q               leave a text; leave `watch`
-
 In a text: ↑ ↓, Page Up and Page Down (or b and space), g to its start,
-G to its end; there it follows what is added.
-
-Each key that changes something is the command of the same name. What it
-says, or why it is refused, is shown at the bottom."""
+G to its end, where it follows. What a key's command says is at the bottom."""
 #: Entries of a transcript that are opened.
 ENTRIES = 1000
 
@@ -130,7 +126,7 @@ def effect(key: str, about: About | None, seen: Overview, parts: Sequence[Part])
 
 
 def _item(key: str, name: str, seen: Overview) -> Effect:
-    item = next((item for item in seen.waiting.items if item.id == name), None)
+    item = next((item for item in seen.looked.waiting.items if item.id == name), None)
     if item is None:
         return f"{name} does not wait any more"
     match key:
@@ -152,7 +148,7 @@ def _item(key: str, name: str, seen: Overview) -> Effect:
 
 
 def _pull_request(key: str, name: str, seen: Overview) -> Effect:
-    task = next((pr.task for pr in seen.prs or () if pr.id == name), None)
+    task = next((pr.task for pr in seen.looked.prs or () if pr.id == name), None)
     match key:
         case "y":
             return Confirm(
@@ -200,24 +196,28 @@ def _run(key: str, name: str) -> Effect:
 
 def _whole(about: About, seen: Overview, parts: Sequence[Part]) -> str:
     """Return the whole text of an entry, and what a person types about it."""
-    texts = {item.id: item.text for item in seen.waiting.items} if about[0] == "item" else {}
+    texts = {item.id: item.text for item in seen.looked.waiting.items} if about[0] == "item" else {}
     entries = [entry for part in parts for entry in part.entries if entry.about == about]
     return "\n\n".join(f"{texts.get(about[1], e.text.strip())}\n\n{e.step}" for e in entries)
 
 
 #: The keys that are named at the bottom, by what is selected.
 _KEYS = {
-    "item": "a answer  r retry  x remove  l transcript  e explain",
+    "question": "a answer  x remove  l transcript  e explain",
+    "escalation": "r retry  x remove  l transcript  e explain",
     "agent": "p pause/resume  l transcript  f follow  e explain",
     "pr": "d changes  y approve  n request changes  l transcript",
     "task": "r retry  l transcript  f follow  e explain",
 }
 
 
-def keys_line(about: About | None) -> str:
+def keys_line(about: About | None, seen: Overview) -> str:
     """Return the line at the bottom with the most useful keys; the help has the others."""
     kind, name = about or ("", "")
-    middle = _KEYS.get("pr" if name.startswith("pr:") else kind, "")
+    if kind == "item":
+        kinds = {item.id: item.kind for item in seen.looked.waiting.items}
+        kind = "pr" if name.startswith("pr:") else kinds.get(name, "")
+    middle = _KEYS.get(kind, "")
     return "  ".join(filter(None, ("↑↓  Enter", middle, "? help  q quit")))
 
 

@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from orchestrator.cli import board, output, screen, status
 from orchestrator.cli.board import Act, Ask, Confirm, Effect, Open, Quit, Show
@@ -22,8 +21,8 @@ from orchestrator.cli.overview import Overview
 from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Line, Mood, Part
 from orchestrator.cli.terminal import Terminal
-from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.system import process
 
 #: Seconds between two looks at what commands and the thread have new.
@@ -31,20 +30,20 @@ POLL = 0.2
 #: Lines of a command's answer that are shown at the bottom.
 MOST_SAID = 4
 
-Looks = Iterator[tuple[Overview, Settings]]
+Looks = Iterator[Overview]
 
 
 class Looker(threading.Thread):
     """Looks at the project; `newest` is the newest picture, or the error that ended the thread."""
 
-    def __init__(self, layout: Layout, looks: Looks) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__(daemon=True)
-        self._layout, self._looks = layout, looks
+        self._looks = looks
         self.newest: tuple[Overview, list[Part]] | BaseException = self._next()
 
     def _next(self) -> tuple[Overview, list[Part]]:
-        seen, loaded = next(self._looks)
-        return seen, status.picture(seen, self._layout, loaded.config)
+        seen = next(self._looks)
+        return seen, status.picture(seen)
 
     def run(self) -> None:
         try:
@@ -98,7 +97,7 @@ class Live:
 
     def __init__(self, layout: Layout, looks: Looks, look_now: Callable[[], None]) -> None:
         self._layout, self._look_now = layout, look_now
-        self._looker = Looker(layout, looks)
+        self._looker = Looker(looks)
         self._about: board.About | None = None
         #: A text on the whole screen, and the command that writes it.
         self._page: Page | None = None
@@ -168,7 +167,7 @@ class Live:
         elif self._at_work:
             yield Line(f"at work: orchestrator {' '.join(self._at_work.words)}", "quiet")
         else:
-            yield Line(board.keys_line(self._about), "quiet")
+            yield Line(board.keys_line(self._about, self._seen), "quiet")
 
     def _press(self, key: str) -> bool:
         """Act on a key; return whether it ends `watch`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.account import ticks
 from orchestrator.cli import context, output, overview, screen, summary
@@ -11,8 +10,7 @@ from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
-from orchestrator.layout import Layout
-from orchestrator.model.config import Config
+from orchestrator.model.annotations import Any
 from orchestrator.project import mark
 from orchestrator.pulls import states
 from orchestrator.tick.inbox import next_step
@@ -50,20 +48,20 @@ def status(arguments: Namespace) -> None:
     if arguments.json:
         output.show_json(seen.status)
     else:
-        show(picture(seen, layout, loaded.config))
+        show(picture(seen))
 
 
-def picture(seen: Overview, layout: Layout, config: Config) -> list[Part]:
+def picture(seen: Overview) -> list[Part]:
     """Return what `status --json` shows, and more, for people."""
-    now = context.now()
+    layout, now = seen.looked.layout, context.now()
     ran = ticks.look(layout, now - TICKS_OF, now)
     scheduler = seen.status["scheduler"]
     age = scheduler["age_seconds"]
     is_new = age is None and not scheduler["stale"]
     never = mark.first_tick(layout) if is_new else "last tick: never"
-    steps = {item.id: next_step(layout, item) for item in seen.waiting.items}
+    steps = {item.id: next_step(layout, item) for item in seen.looked.waiting.items}
     said = summary.ticked(age, never, ran)
-    return summary.parts(seen, config, steps, said, layout.root)
+    return summary.parts(seen, steps, said)
 
 
 def show(parts: Iterable[Part]) -> None:

@@ -18,7 +18,8 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 from orchestrator.tick import soon
-from orchestrator.tick.tick import Report, run_tick
+from orchestrator.tick.report import Report
+from orchestrator.tick.tick import run_tick
 
 #: Seconds to wait for the rest of a tick that settled the last run.
 SETTLING = 10.0

@@ -8,17 +8,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from orchestrator import idle
 from orchestrator.cli import context, output, overview, status
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, argument, command
-from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.pulls import states
 
 #: Seconds between two looks: the default, the least and the most.
@@ -53,7 +52,7 @@ def watch(arguments: Namespace) -> None:
 
             live.Live(layout, found, look_now.set).run()
         else:
-            _print_changes(layout, found, as_json=arguments.json)
+            _print_changes(found, as_json=arguments.json)
 
 
 def views(
@@ -61,8 +60,8 @@ def views(
     interval: float,
     clock: Callable[[], float] = time.monotonic,
     look_now: threading.Event | None = None,
-) -> Iterator[tuple[Overview, Settings]]:
-    """Look at the project forever; yield what people see, and the settings.
+) -> Iterator[Overview]:
+    """Look at the project forever; yield what people see.
 
     Of failed looks, only the first raises. The pull requests are those of the last `ASK_AGAIN`
     seconds of `clock`, unless the local records changed. `look_now` ends the pause between two
@@ -78,7 +77,7 @@ def views(
             if records != before or at - asked >= ASK_AGAIN:
                 prs = states.counted(layout, loaded.config)
                 asked, before = at, records
-            yield overview.overview(layout, loaded, context.now(), prs), loaded
+            yield overview.overview(layout, loaded, context.now(), prs)
         except (OrchestratorError, OSError):
             if first:
                 raise
@@ -86,11 +85,9 @@ def views(
         look_now.wait(interval)
 
 
-def _print_changes(
-    layout: Layout, seen: Iterator[tuple[Overview, Settings]], *, as_json: bool
-) -> None:
+def _print_changes(seen: Iterator[Overview], *, as_json: bool) -> None:
     before = None
-    for found, loaded in seen:
+    for found in seen:
         if lasting(found.status) == before:
             continue
         before = lasting(found.status)
@@ -98,7 +95,7 @@ def _print_changes(
             output.out(json.dumps(found.status))
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            status.show(status.picture(found, layout, loaded.config))
+            status.show(status.picture(found))
 
 
 def _without_seconds(part: Any) -> Any:

@@ -6,8 +6,8 @@ To add a client, see CONTRIBUTING.md. `tests/client_contract.py` states what eve
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Protocol
 
+from orchestrator.model.annotations import ClassVar, Protocol
 from orchestrator.model.config import Agent, Config, Role
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.finding import Finding
@@ -131,6 +131,9 @@ class Client(Protocol):
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         """Return folders whose content an update of the client deletes: not for a stored PATH."""
+
+    def load(self) -> None:
+        """Import what each run needs of the client: once, before runs are forked."""
 
     def launch(self, assignment: Assignment) -> Launch:
         """Return how to start the client.

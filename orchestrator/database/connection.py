@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -13,6 +12,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from orchestrator.errors import OrchestratorError, StoreFault
+from orchestrator.model.annotations import Any, TypeVar
 from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 _T = TypeVar("_T")
@@ -54,8 +54,25 @@ class HeldElsewhere(LockHeld):
         OrchestratorError.__init__(self, message, "try again in a moment")
 
 
+class Pooled(StoreFault):
+    """The address is that of a pool that lends out the server's connections.
+
+    There, the settings, the lock and the notifications of a connection are those of others.
+    """
+
+    code = "store_pooled"
+
+    def __init__(self, shown: str) -> None:
+        message = f"{shown} is a pool that lends connections per transaction or statement"
+        hint = "set pool_mode = session in PgBouncer, or name the server itself in `store`"
+        super().__init__(message, hint)
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed if the server gives no sign for `MOST_MUTE` seconds."""
+
+    #: The process of the server that has the settings of this connection.
+    backend: int | None = None
 
     def wait(self, gen: PQGen[_T], *arguments: Any, **named: Any) -> _T:
         return super().wait(self._limited(gen), *arguments, **named)
@@ -92,7 +109,10 @@ def opened(address: str, name: str, schema: str) -> Connection:
     }
     each = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
     each.append("set_config('search_path', quote_ident(%s), false)")
-    found.execute(f"SELECT {', '.join(each)}".encode(), (schema,))
+    each.append("pg_backend_pid()")
+    found.backend = (
+        found.execute(f"SELECT {', '.join(each)}".encode(), (schema,)).fetchone() or ()
+    )[-1]
     return found
 
 
@@ -122,6 +142,8 @@ def translated(shown: str, close: Callable[[], None]) -> Iterator[None]:
 def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
     reason = " ".join(str(error).split())
     match error:
+        case errors.ProtocolViolation() if "pooling mode" in reason:
+            return Pooled(shown)
         case errors.LockNotAvailable():
             return HeldElsewhere(shown, "another process")
         case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():

@@ -165,12 +165,18 @@ def _upgrade(session: Session) -> None:
 
 
 def require(session: Session) -> None:
-    """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue."""
-    found = session.rows("SELECT version, copying, moved_to FROM orchestrator_schema")
+    """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue.
+
+    Raises Pooled if a pool lends the connection by now: other tables, or the tables of no queue,
+    may be found there.
+    """
+    query = "SELECT version, copying, moved_to, pg_backend_pid() FROM orchestrator_schema"
+    found = session.rows(query)
+    session.require_backend(found[0][3] if found else None)
     if not found:
         raise NotSetUp(f"{session.shown} has no queue yet", NOT_SET_UP)
     _require_version(session)
-    _, copying, moved_to = found[0]
+    _, copying, moved_to, _ = found[0]
     if copying:
         message = f"a queue is being moved to {session.shown}, and is not complete"
         raise NotSetUp(message, f"finish it: orchestrator queue migrate --to '{session.shown}'")

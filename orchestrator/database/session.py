@@ -10,15 +10,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
 from orchestrator.database import address as addresses
 from orchestrator.database import connection
-from orchestrator.database.connection import HINT, MOST_SILENT, HeldElsewhere, Unreachable
-from orchestrator.errors import StoreFault
+from orchestrator.database.connection import HINT, MOST_SILENT, HeldElsewhere, Pooled, Unreachable
+from orchestrator.model.annotations import Any
 from orchestrator.system.locks import LockHeld
 
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.
@@ -40,7 +39,7 @@ class Session:
         self.shown = addresses.shown(address)
         self._name = name
         self._process = os.getpid()
-        self._open: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._open: connection.Connection | None = None
         #: When the schema was last found to be in use (`schema.require_open`; monotonic seconds).
         self.open_at = -math.inf
         #: How often `lock` was entered.
@@ -50,7 +49,7 @@ class Session:
         #: What `later` has not sent yet.
         self._later: list[tuple[Any, Any]] = []
         #: The connection that was told to listen.
-        self._listens: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._listens: connection.Connection | None = None
 
     def __del__(self) -> None:
         # A thread ended. A forked process must not close the connection of its parent.
@@ -58,7 +57,7 @@ class Session:
             self._open.close()
 
     @property
-    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def connection(self) -> connection.Connection:
         """Return the open connection, for the engine. Raises Unreachable."""
         if self._open is None or self._open.closed:
             if self._locked or self._is_begun:
@@ -68,19 +67,24 @@ class Session:
         return self._open
 
     def require_unshared(self) -> None:
-        """Raise StoreFault behind a pool that lends out the server's connections per transaction.
-
-        There, the settings, the lock and the notifications of a connection are those of others.
-        Raises Unreachable.
-        """
+        """Raise Pooled behind a pool that lends the server's connections. Raises Unreachable."""
         own = self.connection
         with self.translated(), connection.opened(self.address, self._name, self.schema) as other:
             is_lent = connection.is_lent(own, other)
         if is_lent:
             self.close()
-            message = f"{self.shown} is a pool that lends connections per transaction"
-            hint = "set pool_mode = session in PgBouncer, or name the server itself in `store`"
-            raise StoreFault(message, hint, code="store_pooled")
+            raise Pooled(self.shown)
+
+    def require_backend(self, found: int | None = None) -> None:
+        """Raise Pooled if another process of the server answers than the one that was asked first.
+
+        A pool may have changed its mode since `require_unshared`. `found` is the process that
+        answered last, if it is known (`pg_backend_pid`). Raises Unreachable.
+        """
+        found = self.rows("SELECT pg_backend_pid()")[0][0] if found is None else found
+        if found != self.connection.backend:
+            self.close()
+            raise Pooled(self.shown)
 
     def rows(self, query: str, *values: object) -> Sequence[Any]:
         """Return the rows of a query; in the transaction, if there is one.
@@ -277,14 +281,16 @@ class Session:
         """Return the quoted name of the schema, for statements that define."""
         return sql.Identifier(self.schema).as_string(None)
 
-    def listen(self, channel: str) -> None:
+    def listen(self, channel: str) -> bool:
         """Have the server tell this connection what is notified on a channel. Raises Unreachable.
 
-        A connection that does so already is asked nothing.
+        Returns False, and asks nothing, if it does so already.
         """
-        if self._listens is None or self._listens is not self._open or self._open.closed:
-            self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
-            self._listens = self._open
+        if self._listens is not None and self._listens is self._open and not self._open.closed:
+            return False
+        self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
+        self._listens = self._open
+        return True
 
     def notices(self, seconds: float) -> set[str]:
         """Wait for notifications; return what the first ones said, nothing after `seconds`."""

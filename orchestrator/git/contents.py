@@ -191,7 +191,7 @@ def _has_landed(root: str, head: str, base: str) -> bool:
 
     Commits that together change no file are in no base: nothing shows that they were merged.
     """
-    start = run(root, "merge-base", base, head).out.strip()
+    start = repository.merge_base(root, head, base)
     if not start or start == base or tree_of(root, start) == tree_of(root, head):
         return False
     tree = merged_tree(root, base, head)

@@ -11,12 +11,15 @@ import os
 from orchestrator import layout
 from orchestrator.errors import GitError
 from orchestrator.system import files
+from orchestrator.system.remembered import Remembered
+
+_small = Remembered(lambda path: files.read_regular(path, 4096))
 
 
 def words(path: str) -> str:
     """Return the content of a small file of git; empty if it is missing or damaged."""
     try:
-        text = files.read_regular(path, 4096).decode(errors="replace").strip()
+        text = _small(path).decode(errors="replace").strip()
     except OSError:
         return ""
     return "" if "\0" in text else text
@@ -65,6 +68,8 @@ def own_folder(root: str, top: str) -> str | None:
 
 
 def _is_same(one: str, other: str) -> bool:
+    if one == other:  # both are there: files in them were read
+        return True
     try:
         return os.path.samefile(one, other)
     except OSError:

@@ -10,8 +10,9 @@ from orchestrator.errors import SystemFault
 from orchestrator.git import repository
 from orchestrator.model.fields import NamedTuple
 
-#: Below these names, by branch: the last commit that the product pushed, and the last commit at the
-#: remote that others pushed and that an attempt started from.
+#: Below these names, by branch: the last commit that the product pushed and that no delivery in the
+#: task's history names, and the last commit at the remote that others pushed and that an attempt
+#: started from.
 OWN = "refs/orchestrator/pushed/"
 OTHERS = "refs/orchestrator/others/"
 
@@ -19,27 +20,28 @@ OTHERS = "refs/orchestrator/others/"
 class Known(NamedTuple):
     """The memory of one branch."""
 
-    own: str | None = None
+    #: The last commits that the product pushed.
+    own: frozenset[str] = frozenset()
     others: str | None = None
 
     def may_replace(self, root: str, there: str, head: str) -> bool:
         """Return whether `head` may replace the remote's commit: it drops no commit of others."""
-        mine = there == self.own
+        mine = there in self.own
         return mine and (not self.others or repository.is_ancestor(root, self.others, head))
 
 
 def known(root: str, branch: str, delivered: str | None = None) -> Known:
     """Return the memory of a branch.
 
-    `delivered` is the commit that the task's history names; it counts where there is no memory (an
-    earlier version of the product, or another clone, pushed it).
+    `delivered` is the commit that the task's history names: whichever clone has pushed it.
     """
     seen = repository.refs(root, OWN + branch, OTHERS + branch)
-    return Known(seen.get(OWN + branch, delivered), seen.get(OTHERS + branch))
+    own = {seen.get(OWN + branch), delivered}
+    return Known(frozenset(commit for commit in own if commit), seen.get(OTHERS + branch))
 
 
 def remember(root: str, branch: str, commit: str) -> None:
-    """Remember a commit that the product has pushed."""
+    """Remember a commit that the product has pushed, if the task's history will not name it."""
     repository.update_ref(root, OWN + branch, commit)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
+from orchestrator.system.remembered import Remembered
 
 STATES = ("open", "merged", "closed")
 #: What git accepts as a branch, and never as an option; and the name of a commit.
@@ -29,10 +29,6 @@ ASIDE = ".damaged-"
 #: there may be before records are put away: not one at each merge.
 KEPT = 50
 SLACK = 10
-#: Records that one process remembers, and the seconds after which a second change of a file gives
-#: it another time (file times advance with the kernel's clock tick).
-REMEMBERED = 1_000
-CLEAR = 0.1
 #: The key of a record that says that a person called the pull request merged.
 _SAID = "said_merged"
 
@@ -77,24 +73,15 @@ def _damage(path: str, pr_id: str) -> str | None:
 #: A record, which nobody may change, and the pull request that it describes, if it is sound.
 Seen = tuple[Mapping[str, object], PullRequest | None]
 _NOTHING: Seen = ({}, None)
-#: What this process read, by path, each with what changes when the file does. A tick and a run look
-#: at each record several times.
-_SEEN: dict[str, tuple[tuple[int, ...], Seen | None]] = {}
 
 
-def _look(path: str) -> Seen | None:
+def _read(path: str) -> Seen | None:
     """Return what a file says; None if it is not a JSON object. Raises OSError, ValueError."""
-    found = os.lstat(path)
-    mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    known = _SEEN.get(path)
-    if known is not None and known[0] == mark:
-        return known[1]
     record = files.json_object(files.read_regular(path))
-    result = None if record is None else (record, from_record(record))
-    is_room = path in _SEEN or len(_SEEN) < REMEMBERED
-    if is_room and time.time() - found.st_ctime > CLEAR:
-        _SEEN[path] = (mark, result)
-    return result
+    return None if record is None else (record, from_record(record))
+
+
+_look = Remembered(_read)
 
 
 def _seen_or_none(path: str) -> Seen | None:
@@ -162,7 +149,7 @@ class Book:
         return self._all(sorted({*self._numbers(), *self._away_numbers()}))
 
     def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
-        found = (self.get(str(number)) for number in numbers)
+        found = (self._shown(pr_id, *self._seen(pr_id)) for pr_id in map(str, numbers))
         return [pr for pr in found if pr is not None]
 
     def put_away(self, most: int) -> None:
@@ -198,7 +185,7 @@ class Book:
     ) -> PullRequest | None:
         if record.get("id") != pr_id:
             return None
-        if pr and pr.url == self.path(pr_id):
+        if pr and pr.state == "merged" and pr.url == self.path(pr_id):
             pr = pr._replace(url=self._where(pr_id))
         # The word of a person outranks the state that a forge shows (reference 9.3).
         return pr._replace(state="merged", said=True) if pr and record.get(_SAID) is True else pr
@@ -260,7 +247,7 @@ class Book:
 
     def path(self, pr_id: str) -> str:
         """Return the path of a record that is not put away."""
-        return os.path.join(self.folder, f"{pr_id}.json")
+        return f"{self.folder}/{pr_id}.json"
 
     def _where(self, pr_id: str) -> str:
         away = self._away(pr_id)
@@ -281,9 +268,10 @@ class Book:
 
     def _seen(self, pr_id: str) -> Seen:
         # The last: it was put away, and brought back, between the two looks before.
-        places = (self.path(pr_id), self._away(pr_id), self.path(pr_id))
-        found = (each for each in map(_seen_or_none, places) if each and each[0])
-        return next(found, _NOTHING)
+        for place in (self.path, self._away, self.path):
+            if (seen := _seen_or_none(place(pr_id))) and seen[0]:
+                return seen
+        return _NOTHING
 
     def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
         files.make_folder(self.folder)

@@ -9,12 +9,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest
@@ -40,8 +40,9 @@ TRIES = 3
 REMEMBERED = 100
 #: After so many tries a person is told of a merge that the forge accepts and never makes.
 UNMERGED = 3
-#: The codes of `merge_refusal.not_ready`.
-_CHANGED = ("not_open", "draft")
+#: What somebody did to a pull request since the last tick: the codes of `merge_refusal.not_ready`,
+#: and a push to its branch.
+_CHANGED = ("not_open", "draft", "not_reviewed")
 
 
 class _Moved(Exception):
@@ -140,7 +141,7 @@ class Lander:
             return f"sent {pr.id} back: {error.message.splitlines()[0]}"
         except OrchestratorError as error:
             if error.code in _CHANGED:
-                # A person changed it since the last tick: the next tick sees that.
+                # The next tick sees that.
                 self._forget(pr)
                 return f"did not merge {pr.id}: {error.message}"
             return self._refused(pr, error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import IO
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
@@ -18,11 +17,13 @@ from orchestrator.git import (
     settings,
     submodule_changes,
     submodules,
+    work_branch,
     worktree,
     worktree_commands,
 )
 from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO
 from orchestrator.model.config import Role
 from orchestrator.model.snapshot import Outcome
 from orchestrator.project import alike, checkout_changed, run_record
@@ -66,7 +67,19 @@ def conclude(journal: Journal) -> None:
     if outcome.verdict in _BAD and run_record.stop_reason(journal.folder):
         # A person wanted the run to end; what hung was ended for that (`tick.stop`).
         outcome = outcome._replace(verdict="stopped", reason=run_record.STOPPED)
-    journal.finish(outcome)
+    journal.finish(_with_memory(journal, outcome))
+
+
+def _with_memory(journal: Journal, outcome: Outcome) -> Outcome:
+    """Remember what the run pushed, if the task's history will not name it as delivered."""
+    branch, pushed = journal.record.branch, journal.record.steps.pushed
+    if outcome.verdict == "done" or branch is None or pushed is None:
+        return outcome
+    try:
+        work_branch.remember(Layout(journal.record.project).root, branch, pushed)
+    except (OrchestratorError, OSError) as error:
+        return attribution.outcome(journal.record, error, outcome)
+    return outcome
 
 
 def _blamed_on_the_machine(journal: Journal, outcome: Outcome, kills_before: int | None) -> Outcome:

@@ -35,7 +35,7 @@ class NameRefused(OrchestratorError):
 
 
 def push(job: Job, branch: str, head: str) -> None:
-    """Make `head` the branch's commit at the remote, and remember it.
+    """Make `head` the branch's commit at the remote.
 
     Raises Moved, Rejected, NameRefused, and SystemFault for a refusal of every task.
     """
@@ -53,7 +53,6 @@ def push(job: Job, branch: str, head: str) -> None:
             now = head if refusal is None else _tip(job, branch)
         if refusal is not None and now != head:
             _judge(job, branch, head, refusal, there, now)
-    work_branch.remember(job.layout.root, branch, head)
 
 
 def _pushed(job: Job, branch: str, head: str, there: str | None) -> str | None:
@@ -94,7 +93,7 @@ def _protect(job: Job, branch: str, there: str, head: str) -> None:
     if memory.may_replace(root, there, head):
         repository.keep(root, f"{repository.RESCUE}{job.record.id}-replaced", there)
         return
-    if there in (memory.own, job.record.there):
+    if there in memory.own or there == job.record.there:
         message = "the branch lacks commits that others pushed to it: do not amend or rebase them"
         raise Rejected(f"{message} ({branch} is at {there} at the remote)")
     raise _moved(job, branch, there)

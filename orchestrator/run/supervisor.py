@@ -22,8 +22,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
+from orchestrator.model.annotations import NoReturn
 from orchestrator.project import run_record
 from orchestrator.run import watch
 from orchestrator.run.journal import Journal
@@ -162,7 +162,7 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
     called with the project's folder. The child has a session of its own and no inherited
     descriptor, so the end of the tick's pipes cannot break it. It begins when `gate` is open.
     """
-    _load()
+    load()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -188,14 +188,22 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
         os._exit(1)
 
 
-def _load() -> None:
+def load() -> None:
     """Import what each run needs: once, and not in each of the processes that are forked."""
     import ctypes  # noqa: F401
+    import encodings.ascii  # for `/proc/locks`  # noqa: F401
     import hashlib  # noqa: F401
     import subprocess  # noqa: F401
 
+    from orchestrator.client import registry
+    from orchestrator.git import drivers  # noqa: F401
     from orchestrator.run import conclude, prepare  # noqa: F401
+    from orchestrator.text import templates
     from orchestrator.upkeep import retention  # noqa: F401
+
+    templates.load()
+    for client in registry.CLIENTS.values():
+        client.load()
 
 
 def _count_fork() -> None:

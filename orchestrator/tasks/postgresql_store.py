@@ -8,7 +8,6 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.connection import NotSetUp
@@ -16,12 +15,22 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
 from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store, Watched
+from orchestrator.tasks.store import (
+    Elsewhere,
+    Listing,
+    Malformed,
+    Offer,
+    Peer,
+    Pulse,
+    Store,
+    Watched,
+)
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tasks.task_rows import NotFetched, TaskRows
 
@@ -225,6 +234,9 @@ class PostgresqlStore(Store):
         with self._session.transaction():
             hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
 
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        return hosts.wake(self._session, agents, self.host, host)
+
     def holds(self, task_id: str, run: str) -> bool:
         with self._session.transaction():
             # The heartbeat first: from now on, no other host may take the task for a while.
@@ -238,8 +250,10 @@ class PostgresqlStore(Store):
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
 
-    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
-        facts = {"problems": [*problems], "settings": settings}
+    def tell(
+        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+    ) -> None:
+        facts = {"problems": [*problems], "settings": settings, "takes": [*takes]}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
 
@@ -270,15 +284,17 @@ class PostgresqlStore(Store):
                 self._worker()
         return None if found is None else Pulse(*found)
 
-    def listen(self) -> None:
-        self._session.listen(hosts.channel(self._session))
+    def listen(self) -> bool:
+        return self._session.listen(hosts.channel(self._session))
 
     def wait(self, seconds: float) -> bool | None:
         news = self._session.notices(seconds)
         return schema.TASK in news if news else None
 
-    def has_work(self) -> bool:
-        return hosts.has_work(self._session)
+    def offer(self) -> Offer:
+        tasks, peers = hosts.offer(self._session)
+        known = ((name, runs, None if t is None else tuple(t)) for name, runs, t in peers)
+        return Offer(tuple((i, role) for i, role in tasks), tuple(Peer(*each) for each in known))
 
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)
@@ -286,7 +302,10 @@ class PostgresqlStore(Store):
             RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
             for each in others
         )
-        return Elsewhere(tuple(runs), tuple(hosts.memories(self._session, self.host)))
+        known = hosts.memories(self._session)
+        memories = tuple(each for each in known if each[0] != self.host)
+        own = {agent: memory for host, agent, memory in known if host == self.host}
+        return Elsewhere(tuple(runs), memories, own)
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         with self._changing():

@@ -12,9 +12,9 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 from orchestrator.errors import NotFound
+from orchestrator.model.annotations import Protocol
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
@@ -54,6 +54,8 @@ class Elsewhere(NamedTuple):
     runs: tuple[RunView, ...] = ()
     #: Host, agent, and the agent's memory there (`project.agent_memory`), as JSON values.
     memories: tuple[tuple[str, str, Mapping[str, object]], ...] = ()
+    #: What is known there of this host's agents: the memory of each, as JSON values.
+    own: Mapping[str, Mapping[str, object]] = {}
 
 
 class Pulse(NamedTuple):
@@ -63,6 +65,24 @@ class Pulse(NamedTuple):
     number: str
     #: How many hosts are alive.
     hosts: int
+
+
+class Peer(NamedTuple):
+    """A host that is alive, as the others that share the queue know it."""
+
+    name: str
+    #: How many runs it has.
+    runs: int
+    #: Which task `ROLE` each of its agents takes (`Store.tell`); None if it has not told that.
+    takes: tuple[str, ...] | None
+
+
+class Offer(NamedTuple):
+    """The first tasks of a shared queue that may be claimed now, and the hosts that are alive."""
+
+    #: The id and `ROLE` of each.
+    tasks: tuple[tuple[str, str], ...] = ()
+    hosts: tuple[Peer, ...] = ()
 
 
 class Store(Protocol):
@@ -172,6 +192,13 @@ class Store(Protocol):
         """Tell the other hosts that a run ended, and what its agent remembers now (JSON values)."""
         return None
 
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        """End what these agents ask, or why they are paused, on another host, or on all others.
+
+        The next tick there follows. Returns each agent for which this was so, with its host.
+        """
+        return ()
+
     def holds(self, task_id: str, run: str) -> bool:
         """Return whether a run still has its task. Other hosts then leave it the task for now."""
         try:
@@ -184,10 +211,13 @@ class Store(Protocol):
         """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
         return None
 
-    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
+    def tell(
+        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+    ) -> None:
         """Show the other hosts the codes of this host's problems, and digests of its settings.
 
-        A tick calls it at its end.
+        `takes` is which task `ROLE` each agent takes that may start here. A tick calls it at its
+        end.
         """
         return None
 
@@ -225,17 +255,17 @@ class Store(Protocol):
         """
         return None
 
-    def listen(self) -> None:
-        """Have changes from now on told to `wait`."""
-        return None
+    def listen(self) -> bool:
+        """Have changes from now on told to `wait`; return False if they are told already."""
+        return False
 
     def wait(self, seconds: float) -> bool | None:
         """Wait for a change by any host; return whether it may be work, None after `seconds`."""
         return None
 
-    def has_work(self) -> bool:
-        """Return whether a task of a shared queue waits that may be claimed now."""
-        return False
+    def offer(self) -> Offer:
+        """Return the tasks of a shared queue that may be claimed now, and who may claim them."""
+        return Offer()
 
     def elsewhere(self) -> Elsewhere:
         """Return what is known of the other hosts."""

@@ -1,7 +1,7 @@
 """The file of a task on this disk: how it is read, and how an event is added and the file moved.
 
-A process reads the same files again and again, and the processes that it forks do. What a content
-says is remembered by the content, so a change of the file is always seen.
+A process reads the same files again and again, and the processes that it forks do. So it remembers
+the content of an unchanged file, and what each content says.
 """
 
 import errno
@@ -12,6 +12,7 @@ from functools import lru_cache
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.model.work import Entry, Task
 from orchestrator.system import files
+from orchestrator.system.remembered import Remembered
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Malformed
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
@@ -55,12 +56,16 @@ def content(path: str) -> tuple[bytes, float] | None:
     Raises TaskFileError if it is not a regular file, or cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _known(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         link = os.path.islink(path)
         raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
+
+
+def _read(path: str) -> tuple[bytes, float]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
@@ -68,6 +73,9 @@ def content(path: str) -> tuple[bytes, float] | None:
         return os.read(descriptor, min(found.st_size, MAX_BYTES) + 1), found.st_mtime
     finally:
         os.close(descriptor)
+
+
+_known = Remembered(_read)
 
 
 def _unshare(path: str) -> None:

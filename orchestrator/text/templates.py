@@ -7,9 +7,9 @@ quoting of `quoting`. Jinja2 is imported when it is used: for a template that wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.text.quoting import clipped, fenced, inline
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def _chunks(template: str, variables: Mapping[str, Any], names: Mapping[str, Any
     if function is not None:
         return function(compiled.Context(variables, names))
     return environment().from_string(template, globals={**names}).generate(variables)
+
+
+def load() -> None:
+    """Import the shipped templates: once, before runs are forked."""
+    from orchestrator.text import compiled, shipped_templates  # noqa: F401
 
 
 def syntax_error(template: str, path: str, line: int) -> str | None:

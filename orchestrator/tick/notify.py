@@ -23,7 +23,7 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest
 from orchestrator.project import faults
-from orchestrator.system import commands, files, records
+from orchestrator.system import commands, files, process, records
 from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick import inbox
@@ -92,7 +92,8 @@ def of_problems(problems: Iterable[Problem], items: Collection[str]) -> dict[str
         fault = message.partition(":")[0] if code == "system_fault" else code
         in_inbox = code == "agent_suspended" and f"agent:{message.partition(':')[0]}" in items
         if code != FAILED and not in_inbox and f"fault:{fault}" not in items:
-            key = f"problem {code} {message if code in _NAMED else fault}"
+            # A run that met the fault, and the tick that meets it, have different codes for it.
+            key = f"problem {fault} {message if code in _NAMED else fault}"
             found.setdefault(key, News("problem", code, None, code, message[:KEPT], hint))
     return found
 
@@ -110,20 +111,51 @@ def unsaid(
 
 def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
     """Leave what is new for `tell`; return whether something is left there. Raises OSError."""
-    memory = os.path.join(layout.cache, "told.json")
-    told = (files.read_json(memory) or {}).get("keys")
-    before = told if isinstance(told, list) else ()
-    new, keys = unsaid(found, before, wanted.on)
+    told = _told(layout)
+    new, keys = unsaid(found, told or (), wanted.on)
+    new = _taken(layout, new, set(told or ()) - set(keys))
+    return _leave(layout, new, told, keys)
+
+
+def note_outage(layout: Layout, wanted: Notify, problem: Problem) -> bool:
+    """Leave the problem that the shared queue cannot be used for `tell`, as `note` does.
+
+    Whether the other news still waits cannot be known: it stays told. The next tick that reaches
+    the queue looks at everything, so that this problem can be told again. Raises OSError.
+    """
+    told = _told(layout)
+    new, keys = unsaid(of_problems([problem], ()), told or (), wanted.on)
+    files.remove(layout.idle_stamp)
+    return _leave(layout, new, told, sorted({*(told or ()), *keys}))
+
+
+def _memory(layout: Layout) -> str:
+    return os.path.join(layout.cache, "told.json")
+
+
+def _told(layout: Layout) -> list[str] | None:
+    """Return the keys of the news that was told; None if nothing is known."""
+    found = (files.read_json(_memory(layout)) or {}).get("keys")
+    return found if isinstance(found, list) else None
+
+
+def _leave(layout: Layout, new: dict[str, News], told: list[str] | None, keys: list[str]) -> bool:
+    """Remember the keys instead of those that were told, and leave what is new for `tell`."""
     folder = _folder(layout)
     files.make_folder(folder)
-    new = _taken(layout, new, set(before) - set(keys))
     if keys != told:
-        files.write_json(memory, {"keys": keys})
+        files.write_json(_memory(layout), {"keys": keys})
     for key, each in new.items():
         files.write_json(os.path.join(folder, _name(key)), each._asdict())
     for name in set(_left(folder)) - {_name(key) for key in keys}:
         files.remove(os.path.join(folder, name))
     return bool(_left(folder))
+
+
+def start(layout: Layout) -> None:
+    """Start the process that tells what was left (`tell`). Raises OSError."""
+    log = os.path.join(layout.cache, "notify.out")
+    process.spawn_detached([*process.own_program(), "_notify", layout.root], os.environ, log)
 
 
 def _taken(layout: Layout, new: dict[str, News], over: Collection[str]) -> dict[str, News]:

@@ -75,7 +75,10 @@ def _beside(layout: Layout, before: float) -> list[str]:
     for name in agent_memory.names(layout):
         places += [layout.agent(name), *folders(layout.runs(name), "")]
     paths = [path for folder in places for path in files.left_beside(folder, before)]
-    return [*stores.of_project(layout).leftovers(before), *paths]
+    store = stores.of_project(layout)
+    if store.host is None and os.path.exists(layout.moving_here):
+        paths.append(layout.moving_here)  # the move was killed after its last step
+    return [*store.leftovers(before), *paths]
 
 
 def folders(where: str, prefix: str) -> list[str]:

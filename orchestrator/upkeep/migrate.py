@@ -60,6 +60,8 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
         return _counted(layout, source, target)
     with ExitStack() as held:
         held.enter_context(locks.Lock(layout.scheduler_lock, wait=locks.LONGEST_WAIT))
+        if source == FILES:
+            _arrived(layout)  # a move to files was killed after its last step
         before = _store(layout, source)
         held.enter_context(before.change())
         _require_quiet(layout, source, target)
@@ -126,17 +128,12 @@ def _begun(layout: Layout, target: str) -> Store:
         schema.begin_copy(session)
         return store
     store.prepare()
-    mark = _copying(layout)
-    if sum(store.counts().values()) and not os.path.exists(mark):
+    if sum(store.counts().values()) and not os.path.exists(layout.moving_here):
         message = f"{layout.shared} has a queue with tasks already"
         hint = "move the folder `queue` in it aside"
         raise OrchestratorError(message, hint, code="not_empty")
-    files.write_atomic(mark, b"")
+    files.write_atomic(layout.moving_here, b"")
     return store
-
-
-def _copying(layout: Layout) -> str:
-    return os.path.join(layout.shared, "moving-here")
 
 
 def _records(layout: Layout, place: str) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -215,8 +212,13 @@ def _end(layout: Layout, source: str, target: str) -> str | None:
     change.apply(layout, lambda text: edit.set_values(text, (), {"store": target}))
     if target != FILES:
         return _finish(layout, target)
-    files.remove(_copying(layout))
+    _arrived(layout)
     return None
+
+
+def _arrived(layout: Layout) -> None:
+    """Note that the queue of files is whole."""
+    files.remove(layout.moving_here)
 
 
 def _finish(layout: Layout, target: str) -> str | None:

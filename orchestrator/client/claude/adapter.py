@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
 
+from orchestrator.model.annotations import TYPE_CHECKING, ClassVar
 from orchestrator.system import files
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ class Claude:
         from orchestrator.client.claude import sign_in
 
         return (os.path.join(sign_in.settings_folder(variables), "plugins"),)
+
+    def load(self) -> None:
+        from orchestrator.client.claude import command, stream  # noqa: F401
 
     def launch(self, assignment: Assignment) -> Launch:
         from orchestrator.client.claude import command

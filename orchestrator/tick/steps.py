@@ -1,0 +1,240 @@
+"""The steps of one tick, under its lock: settle, follow pull requests, plan, start, tell, stamp."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Action, Problem
+from orchestrator.model.work import PullRequest
+from orchestrator.plan import dependencies
+from orchestrator.plan.planner import Plan, plan
+from orchestrator.plan.settlements import settlements
+from orchestrator.project import agent_memory, events, faults
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.pulls import states
+from orchestrator.run import supervisor
+from orchestrator.system import files
+from orchestrator.tasks import stores
+from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp, turn
+from orchestrator.tick.problems import find_problems
+from orchestrator.tick.report import Report
+from orchestrator.tick.settle import Settler
+from orchestrator.tick.start import Starter
+
+#: Problems that only a changed file can solve, or that an idle tick itself solves.
+_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
+
+
+class Wanted(NamedTuple):
+    """What the caller of a tick asks for."""
+
+    #: Agents to start regardless of their interval, each with the task to take or None; then only
+    #: these agents start.
+    forced: dict[str, str | None] | None = None
+    #: Whether the runs start in new worktrees.
+    fresh: bool = False
+    #: Whether the end of a run calls the tick, and not the schedule.
+    after_run: bool = False
+
+
+class Steps:
+    """One tick in one project; the caller holds the tick's lock."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        loaded: Settings,
+        now: float,
+        wanted: Wanted,
+        gate: supervisor.Gate,
+        after: Callable[[str], object],
+    ) -> None:
+        self.layout = layout
+        self.loaded = loaded
+        self.now = now
+        self.wanted = wanted
+        self.store = stores.of_project(layout)
+        self.starter = Starter(layout, loaded, now, after, gate, fresh=wanted.fresh)
+        self.settler = Settler(layout, loaded, now)
+        self.report = Report(good=loaded.good)
+
+    def take(self, looked: states.Look | None, problems: Iterable[Problem]) -> Report:
+        """Take all steps. `looked` is what forge and remotes said before the lock was taken.
+
+        `problems` are those of the lock.
+        """
+        report, loaded = self.report, self.loaded
+        report.problems += problems
+        # First: what changes while this tick looks makes the next one look again.
+        number = self.store.number()
+        self._settle_runs()
+        settled = list(report.actions)
+        prs = states.record(self.layout, loaded.config, looked, report.problems)
+        self._follow(prs)
+        seen, planned = self._act(prs)
+        if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
+            # The next tick looks for these ids again.
+            self.store.tidy()
+        if settled:
+            # After the starts, so that no start waits for the pruning.
+            self._prune(settled)
+        pull_requests.put_away(self.layout, loaded, prs or (), report)
+        found = find_problems(self.layout, loaded, seen, self.now, in_tick=True)
+        report.problems += found
+        self._tell(seen, prs)
+        if self.wanted.forced is None and loaded.good:
+            files.remove(self.layout.idle_stamp)
+            if _is_still(report, planned):
+                sure = prs if looked and looked.has_seen(prs or ()) else None
+                self._leave_stamp(seen, planned, sure, number, found)
+        return report
+
+    def _settle_runs(self) -> None:
+        """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
+        layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
+        memory, claimed, runs, records = observe.observe_runs(layout)
+        store.attend(run.id for run in runs)
+        if store.host is not None:
+            if not after_run:
+                faults.end_hold(layout, StoreFault.code)  # the database has just answered
+            others = store.elsewhere()
+            for name in agent_memory.follow_wakes(layout, others.own):
+                events.append(layout, now, "resumed", agents=[name])
+            for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
+                events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
+        for record in held.continue_overdue(records, now):
+            events.append(layout, now, "continued", agent=record.agent, run=record.id)
+        for action in settlements(runs, claimed.tasks, self.loaded.config):
+            is_restart = action.action == "deliver"
+            self.report.apply(action, self.starter.restart if is_restart else self.settler.settle)
+        _repair_clocks(layout, memory, now)
+
+    def _follow(self, prs: list[PullRequest] | None) -> None:
+        """Move tasks where pull requests, split tasks and issues say; land what is approved."""
+        layout, loaded, now, report = self.layout, self.loaded, self.now, self.report
+        if prs and loaded.good:
+            pull_requests.follow(layout, loaded, prs, now, report)
+        with report.noting("split tasks"):
+            for action in split.finish(self.store, now):
+                report.actions.append(action)
+                events.append(layout, now, action.action, task=action.task, reason=action.reason)
+        if prs is not None and loaded.good and loaded.config.issues.label is not None:
+            pull_requests.follow_issues(layout, loaded, now, report)
+        pull_requests.land(layout, loaded, prs or (), now, report)
+
+    def _act(self, prs: list[PullRequest] | None) -> tuple[observe.Observation, Plan]:
+        """Observe, plan, and apply the plan."""
+        seen, planned = self._plan(prs)
+        with contextlib.ExitStack() as stack:
+            if self.store.host is not None and any(a.action == "start" for a in planned.actions):
+                # Limits are global: under the lock, no other host starts a run beside these.
+                stack.enter_context(self.store.change())
+                seen, planned = self._plan(prs)
+            self.starter.cuts = seen.cuts
+            self._carry_out(seen, planned)
+        return seen, planned
+
+    def _plan(self, prs: list[PullRequest] | None) -> tuple[observe.Observation, Plan]:
+        forced, after_run = self.wanted.forced, self.wanted.after_run
+        config = self.loaded.config
+        if forced is not None:
+            config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
+        seen = observe.observe(
+            self.layout, self.loaded, self.now, prs, forced, ask=True, after_run=after_run
+        )
+        # A run that met a fault must not start the next probe: probes would follow without a pause.
+        return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, self.now)
+
+    def _carry_out(self, seen: observe.Observation, planned: Plan) -> None:
+        """Apply the actions of the plan: starts, and ends of waiting tasks."""
+        report, starter = self.report, self.starter
+        before = len(report.actions)
+        waiting = {task.id: task for task in seen.incoming.tasks}
+        for action in planned.actions:
+            task = waiting.get(action.task or "")
+            if action.action == "start":
+                report.apply(action, partial(starter.claim, task))
+            elif action.run is None and task is not None:
+                refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
+                report.apply(action, partial(self.settler.end_waiting, task, refusal))
+            elif action.action == "skip":
+                report.actions.append(action)
+        for action in starter.claimed:
+            report.apply(action, starter.start)
+        order = {action.agent or action.task: n for n, action in enumerate(planned.actions)}
+        applied = sorted(report.actions[before:], key=lambda done: order[done.agent or done.task])
+        report.actions[before:] = applied
+
+    def _prune(self, settled: Iterable[Action]) -> None:
+        """Remove old finished runs of the agents whose runs were settled."""
+        from orchestrator.upkeep import retention
+
+        with self.report.noting("retention"):
+            agents = {agent for agent, _ in retention.settled(settled)}
+            for error in retention.prune(self.layout, self.loaded.config, agents):
+                self.report.note("retention", error)
+
+    def _tell(self, seen: observe.Observation, prs: list[PullRequest] | None) -> None:
+        """Tell a person what is new, and other hosts what this host has seen."""
+        if self.loaded.config.notify.command:
+            self._notify(seen, prs)
+        if self.store.host is not None:
+            from orchestrator.config import compare
+
+            codes = dict.fromkeys(problem.code for problem in self.report.problems)
+            takes = turn.takes(self.loaded, seen.snapshot, self.store.host)
+            self.store.tell(codes, compare.digests(self.loaded), takes)
+            self.store.publish()
+            attendant.ensure(self.layout)
+
+    def _notify(self, seen: observe.Observation, prs: list[PullRequest] | None) -> None:
+        """If there is news, or the report is due, start the process that tells a person."""
+        from orchestrator.tick import daily, notify
+
+        layout, wanted = self.layout, self.loaded.config.notify
+        with self.report.noting("notify"):
+            news = notify.news(layout, self.loaded, seen, prs, self.report.problems)
+            is_new = notify.note(layout, wanted, news)
+            if daily.note(layout, wanted, self.now) or is_new:
+                notify.start(layout)
+
+    def _leave_stamp(
+        self,
+        seen: observe.Observation,
+        planned: Plan,
+        sure: list[PullRequest] | None,
+        number: str,
+        found: Collection[Problem],
+    ) -> None:
+        """Leave the stamp by which the next tick sees that there is nothing to do."""
+
+        def said() -> str:
+            from orchestrator.tick import news
+
+            return news.text(self.layout, self.loaded, seen, planned, found)
+
+        config, snapshot, wake = self.loaded.config, seen.snapshot, planned.wake
+        stamp.leave(self.layout, config, snapshot, sure, self.now, wake, number, said)
+
+
+def _is_still(report: Report, planned: Plan) -> bool:
+    """Return whether the tick did nothing, and met nothing that the next tick must look at.
+
+    A start that another process, or the clock of the database, prevented is tried again.
+    """
+    if any(action.action == "start" for action in planned.actions):
+        return False
+    idle_actions = all(action.action == "skip" for action in report.actions)
+    return idle_actions and all(problem.code in _STILL for problem in report.problems)
+
+
+def _repair_clocks(layout: Layout, memory: dict[str, AgentState], now: float) -> None:
+    """Set recorded starts that are ahead of the clock to `now` (reference 8.7)."""
+    for name, state in memory.items():
+        if state.last_started is not None and state.last_started > now + 1:
+            fresh = agent_memory.read(layout, name)
+            agent_memory.write(layout, name, fresh._replace(last_started=now))

@@ -1,0 +1,985 @@
+"""Small faults of the product, each with the tests that must find it: `make faults` plays them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import quick_variants
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A small change of a file that breaks a promise."""
+
+    #: The file, relative to the checkout.
+    file: str
+    #: A text that is in the file exactly once.
+    old: str
+    #: What replaces this text.
+    new: str
+    #: The names of the tests that find the fault.
+    found_by: tuple[str, ...]
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "orchestrator/bootstrap.py",
+        '("PYTHON", "PIP_", "__PYVENV_")',
+        '("PYTHON", "__PYVENV_")',
+        (
+            "test_the_real_environment_is_made_whatever_the_users_python_settings",
+            "test_only_the_settings_that_a_mirror_needs_reach_pip",
+        ),
+    ),
+    Fault(
+        "orchestrator/cli/run.py",
+        "layout = context.changing(arguments)",
+        "layout = context.reading(arguments)",
+        (
+            "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else",
+            "test_inside_a_run_every_other_command_that_changes_something_is_refused",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/claude/startup.py",
+        "if not isinstance(reason, str) or not reason:",
+        "if isinstance(reason, str):",
+        (
+            "test_a_client_that_does_not_start_is_a_fault_of_the_system",
+            "test_a_missing_client_charges_nobody_and_the_queue_resumes",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/claude/stream.py",
+        "self.error = (_error_word(error, None) or str(error)) if error else None",
+        "self.error = (_error_word(error, None) or str(error)) if error else self.error",
+        (
+            "test_a_fault_that_passed_does_not_excuse_what_fails_later",
+            "test_lines_and_the_processs_end_make_the_outcome",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/claude/stream.py",
+        '_CAPS = ("error_max_budget_usd", "error_max_turns")',
+        '_CAPS = ("error_max_turns",)',
+        (
+            "test_a_report_that_passes_the_budget_is_delivered",
+            "test_lines_and_the_processs_end_make_the_outcome",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/claude/stream.py",
+        '    529: "overloaded",\n',
+        "",
+        ("test_lines_and_the_processs_end_make_the_outcome",),
+    ),
+    Fault(
+        "orchestrator/client/claude/stream.py",
+        '    "overloaded": "the service is overloaded",\n',
+        "",
+        (
+            "test_a_service_that_fails_for_a_while_costs_no_attempt",
+            "test_lines_and_the_processs_end_make_the_outcome",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/outcomes.py",
+        'return Outcome("system_fault", f"client_missing: {ended.start_error}")',
+        'return Outcome("failed", f"client_missing: {ended.start_error}")',
+        (
+            "test_a_client_that_is_being_replaced_is_missed_and_found_again",
+            "test_a_missing_client_charges_nobody_and_the_queue_resumes",
+        ),
+    ),
+    Fault(
+        "orchestrator/client/outcomes.py",
+        ('    if commits:\n        return Outcome("done", summary=said)'),
+        ('    if commits > 1:\n        return Outcome("done", summary=said)'),
+        (
+            "test_commits_speak_for_a_run_that_ends_well_and_reports_nothing",
+            "test_without_a_report_the_commits_decide",
+        ),
+    ),
+    Fault(
+        "orchestrator/demo/play.py",
+        ('while not self.settled and json.loads(self._project.orchestrator(*stop))["stopped"]:'),
+        "while False:",
+        (
+            "test_an_interrupted_demonstration_stops_every_run_that_it_started",
+            "test_closing_a_demonstration_stops_runs_until_there_are_none",
+        ),
+    ),
+    Fault(
+        "orchestrator/demo/play.py",
+        ("        finally:\n            self._end_processes()"),
+        ("        except OrchestratorError:\n            pass"),
+        ("test_closing_a_demonstration_stops_runs_until_there_are_none",),
+    ),
+    Fault(
+        "orchestrator/git/base_branch.py",
+        ("    if now is not None:\n        import shlex"),
+        ("    if now is None:\n        import shlex"),
+        (
+            "test_a_renamed_base_branch_is_one_problem_that_names_the_new_one",
+            "test_a_base_branch_that_is_gone_is_a_fault_with_the_way_out",
+        ),
+    ),
+    Fault(
+        "orchestrator/git/closed_pushes.py",
+        '_REFUSAL = f"[receive]\\n\\thideRefs = refs/\\n\\tunpackLimit = {NOWHERE}\\n"',
+        '_REFUSAL = ""',
+        (
+            "test_an_agent_cannot_push",
+            "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own",
+        ),
+    ),
+    Fault(
+        "orchestrator/git/start.py",
+        'code="git_missing"',
+        'code="git_failed"',
+        (
+            "test_git_that_goes_missing_under_a_run_is_waited_for",
+            "test_without_git_the_machine_is_at_fault",
+        ),
+    ),
+    Fault(
+        "orchestrator/layout.py",
+        'return os.path.join(package, "_resources")',
+        "return package",
+        (
+            "test_what_pip_installed_is_copied_whole_as_well",
+            "test_what_pip_installed_is_found_in_its_package_and_only_that_is_copied",
+        ),
+    ),
+    Fault(
+        "orchestrator/model/config.py",
+        "doublings = min(max(attempt - 1, 0), 60)",
+        "doublings = min(max(attempt, 0), 60)",
+        (
+            "test_backoff_doubles_up_to_its_maximum",
+            "test_the_delay_doubles_with_each_attempt_up_to_the_longest",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/board.py",
+        '"limit": most + 1,',
+        '"limit": most,',
+        (
+            "test_ten_thousand_finished_tasks_are_pages",
+            "test_a_column_of_finished_tasks_is_one_page",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/static/page.js",
+        "node.tagName) && node.value !== node.defaultValue;",
+        "node.tagName) && false;",
+        (
+            "test_a_task_is_edited_again_and_again_and_only_what_was_changed",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/static/page.js",
+        ("  hear(heard);\n  tabs.postMessage(heard);"),
+        "  hear(heard);",
+        (
+            "test_more_tabs_than_a_browser_has_connections_stay_in_step",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/templates/region_agents.html",
+        'data-post="/api/limits/set"',
+        'data-post="/api/limits/put"',
+        (
+            "test_agents_are_paused_run_stopped_and_set",
+            "test_every_control_of_the_page_asks_for_a_change_that_there_is",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/templates/region_board.html",
+        '{% if not read_only and task.state != "claimed" %} draggable',
+        '{% if task.state != "claimed" %} draggable',
+        (
+            "test_a_page_that_only_reads_has_no_control_that_changes",
+            "test_a_page_that_only_reads_shows_no_control_that_changes",
+        ),
+    ),
+    Fault(
+        "orchestrator/page/templates/tools_history.html",
+        '<option value="week">',
+        '<option value="weeks">',
+        (
+            "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file",
+            "test_what_a_person_chooses_above_a_region_is_known",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/dependencies.py",
+        'for part in task.parts if own == "met" else ():',
+        "for part in ():",
+        (
+            "test_a_dependent_of_a_split_task_waits_for_the_merge_of_every_part",
+            "test_a_split_task_is_a_met_dependency_when_all_its_parts_are",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/draft.py",
+        ("        self.may_probe = False\n        if task"),
+        "        if task",
+        (
+            "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only",
+            "test_after_a_fault_each_plan_tries_again_with_one_run",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/draft.py",
+        "// 3600",
+        "// 60",
+        ("test_only_a_few_paid_runs_of_other_tasks_test_one_fault",),
+    ),
+    Fault(
+        "orchestrator/plan/due.py",
+        "last = min(last_started, now)",
+        "last = last_started",
+        (
+            "test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved",
+            "test_a_last_start_in_the_future_counts_as_now",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/repeats.py",
+        'if kind in ("moved", "review") else MAX_FAULTS',
+        'if kind in ("review",) else MAX_FAULTS',
+        (
+            "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end",
+            "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/rules.py",
+        "return Judged(known or not draft.will_open(task), detail)",
+        "return Judged(True, detail)",
+        (
+            "test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick",
+            "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/rules.py",
+        "full = count is not None and count >= limit",
+        "full = count is not None and count > limit",
+        (
+            "test_an_open_pull_request_holds_new_work_until_it_is_closed_or_merged",
+            "test_what_drains_is_never_held_by_what_is_full",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/rules.py",
+        "if cap is None or spent < cap:",
+        "if cap is None or spent <= cap:",
+        ("test_a_run_starts_while_todays_spending_is_below_the_cap",),
+    ),
+    Fault(
+        "orchestrator/plan/settlements.py",
+        'case "system_fault" | "moved":',
+        'case "moved":',
+        (
+            "test_a_fault_of_the_system_charges_nobody_and_passes",
+            "test_a_service_that_refuses_is_one_problem_until_it_answers",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/settlements.py",
+        "    if task.ended in _ENDS:",
+        "    if task.ended not in _ENDS:",
+        (
+            "test_ticks_killed_at_random_instants_lose_and_double_nothing",
+            "test_a_kill_loses_doubles_and_sticks_nothing",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/settlements.py",
+        ("        if run.alive:\n            return None"),
+        ("        if not run.alive:\n            return None"),
+        (
+            "test_failure_01_anything_killed_at_random_instants_still_ends_with_each_commit_there_once",
+            "test_a_kill_loses_doubles_and_sticks_nothing",
+        ),
+    ),
+    Fault(
+        "orchestrator/plan/settlements.py",
+        "    if task.ended in _ENDS:",
+        "    if task.ended not in _ENDS:",
+        (
+            "test_storms_of_fixed_seeds_break_nothing",
+            "test_a_small_storm_breaks_nothing",
+        ),
+    ),
+    Fault(
+        "orchestrator/project/alike.py",
+        "TASKS = 3\n",
+        "TASKS = 5\n",
+        (
+            "test_a_client_that_ends_without_doing_anything_is_a_fault_after_three_tasks",
+            "test_only_the_newest_runs_of_three_tasks_that_did_nothing_are_alike",
+        ),
+    ),
+    Fault(
+        "orchestrator/project/run_record.py",
+        'if "push_remote" not in found:',
+        'if "push_remote" in found:',
+        ("test_runs_of_the_released_version_are_finished_by_this_one",),
+    ),
+    Fault(
+        "orchestrator/pulls/github_refusals.py",
+        "not accessible by|correct",
+        "not allowed by|correct",
+        (
+            "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all",
+            "test_whose_refusal_it_is_follows_from_githubs_words",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/github_refusals.py",
+        '"\\b(Title|Body) (is|can\'t|contains)"',
+        '"\\b(Title) (is|can\'t|contains)"',
+        ("test_whose_refusal_it_is_follows_from_githubs_words",),
+    ),
+    Fault(
+        "orchestrator/pulls/landing.py",
+        "failure = self._workshop.check(merged, pr.id)",
+        "failure = self._workshop.check(head, pr.id)",
+        (
+            "test_failure_11_two_branches_that_fail_together_are_not_both_merged",
+            "test_two_branches_that_pass_alone_and_fail_together_do_not_both_land",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/landing.py",
+        (
+            '        if error.code != "merge_refused" or not landing_queue.awaited(pr):\n'
+            "            self._fault"
+        ),
+        ("        if False:\n            self._fault"),
+        (
+            "test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can",
+            "test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/landing.py",
+        "            return allowed[0]\n",
+        "            return allowed[-1]\n",
+        (
+            "test_auto_merge_merges_the_reviewed_commit",
+            "test_a_branch_that_is_ahead_of_its_base_lands_as_a_merge_commit",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/landing.py",
+        (
+            "        if ask and pair.base and pr.base not in there:\n"
+            "            raise base_branch.gone(root, pair.base, pr.base)\n"
+        ),
+        "",
+        (
+            "test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone",
+            "test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/landing.py",
+        "merged = self.land(pr, only=pr.head)",
+        "merged = self.land(pr)",
+        ("test_a_commit_that_is_pushed_after_the_look_is_not_merged",),
+    ),
+    Fault(
+        "orchestrator/pulls/review.py",
+        "if task.review_rounds < config.review.max_rounds:",
+        "if task.review_rounds <= config.review.max_rounds:",
+        (
+            "test_after_max_rounds_a_person_is_asked_once",
+            "test_after_too_many_rounds_a_person_is_asked",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/review.py",
+        '[("REVIEWS", task.id), ("PR", pr), *',
+        '[("REVIEWS", task.id), *',
+        (
+            "test_a_delivered_task_gets_a_review_whose_verdict_is_on_its_pull_request",
+            "test_failure_12_changes_requested_moves_the_original_back_with_the_feedback_first",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/states.py",
+        "gone = pr.id in may_close and tip is None and not",
+        "gone = pr.id not in may_close and tip is None and not",
+        (
+            "test_a_pull_request_merged_by_hand_is_merged_and_one_whose_branch_is_gone_is_closed",
+            "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again",
+        ),
+    ),
+    Fault(
+        "orchestrator/pulls/states.py",
+        ("        answers = contents(layout, ask=False)\n        find"),
+        ("        answers = contents(layout, ask=True)\n        find"),
+        (
+            "test_read_commands_change_nothing_on_disk",
+            "test_failure_13_read_commands_change_nothing_on_disk",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/attribution.py",
+        "if record.branch is None or not damage.is_said(error):",
+        "if record.branch is None or damage.is_said(error):",
+        (
+            "test_failure_29_one_damaged_branch_stops_only_its_own_task",
+            "test_damage_elsewhere_in_the_repository_stops_nobody",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/delivery.py",
+        'return None if pr.state == "open" else f"pull',
+        'return None if pr.state != "merged" else f"pull',
+        (
+            "test_what_a_person_closes_during_its_rework_is_cancelled_and_not_opened_again",
+            "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/delivery.py",
+        "    if job.record.client is None:\n",
+        "    if job.record.client is not None:\n",
+        (
+            "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done",
+            "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/instructions.py",
+        "*_overlaps(job, review))",
+        "*())",
+        (
+            "test_uncommitted_work_is_seen_and_the_reviewer_is_told",
+            "test_with_hold_a_task_waits_for_the_work_on_its_file",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/pushing.py",
+        "        raise Rejected(repeated)",
+        "        raise _refuses(job, branch, repeated)",
+        (
+            "test_a_rejected_push_costs_an_attempt_and_ends_in_failed",
+            "test_the_reason_of_a_rejected_push_leads_the_next_attempt",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/pushing.py",
+        "if not re.search(_PROTECTED, refusal) and not _refuses_updates(job, other, old):",
+        "if not re.search(_PROTECTED, refusal):",
+        (
+            "test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix",
+            "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/pushing.py",
+        "return bool(is_protected) or _refuses_updates(job, branch + PROBE, old, there)",
+        "return False",
+        (
+            "test_a_protected_branch_is_a_fault_and_not_the_works",
+            "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/pushing.py",
+        "(?i)GH006|protected branch|permission",
+        "(?i)permission",
+        ("test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits",),
+    ),
+    Fault(
+        "orchestrator/run/pushing.py",
+        "        raise Rejected(repeated)\n",
+        "        return\n",
+        ("test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits",),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "if base not in places and base == job.config.base_branch:",
+        "if base not in places:",
+        (
+            "test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone",
+            "test_a_branch_that_does_not_exist_fails_that_task_only",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "if base not in places and base == job.config.base_branch:",
+        "if base not in places and base != job.config.base_branch:",
+        (
+            "test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task",
+            "test_the_projects_base_must_be_where_work_is_delivered",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "    if here is None or memory.may_replace(root, there, here):",
+        "    if here is None or there != memory.own:",
+        (
+            "test_a_branch_that_a_person_rebased_is_taken_up",
+            "test_which_commits_of_the_branch_give_way",
+        ),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "if base not in places and base == job.config.base_branch:",
+        "if base not in found.there and base not in found.here:",
+        ("test_the_projects_base_must_be_where_work_is_delivered",),
+    ),
+    Fault(
+        "orchestrator/run/start_point.py",
+        "    if here is None or memory.may_replace(root, there, here):",
+        "    if here is None or not memory.may_replace(root, there, here):",
+        (
+            "test_a_fix_up_of_a_person_between_two_runs_is_built_on",
+            "test_which_commits_of_the_branch_give_way",
+        ),
+    ),
+    Fault(
+        "orchestrator/schedule/cron.py",
+        '"%": "\'\\\\%\'"',
+        '"%": "%"',
+        (
+            "test_a_real_cron_daemon_gets_a_task_done",
+            "test_failure_19_the_line_really_ticks_from_crons_environment_whatever_the_folder_is_called",
+        ),
+    ),
+    Fault(
+        "orchestrator/schedule/program_copy.py",
+        ('    if is_newer(version() or "", __version__):\n        return []\n'),
+        "",
+        (
+            "test_a_newer_version_moves_every_schedule_along_and_an_older_one_none",
+            "test_a_newer_version_that_schedules_start_is_left_in_place",
+        ),
+    ),
+    Fault(
+        "orchestrator/schedule/schedule.py",
+        "bare = {name: variables[name] for name in names if name in variables}",
+        "bare = dict(variables)",
+        (
+            "test_doctor_finds_a_folder_that_git_trusts_only_from_this_shell",
+            "test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has",
+            "test_doctor_finds_a_time_zone_that_only_this_shell_has",
+            "test_doctor_says_what_the_schedule_lacks_that_this_shell_has",
+            "test_doctor_finds_an_identity_that_only_this_shell_has",
+        ),
+    ),
+    Fault(
+        "orchestrator/setup/schedule_probe.py",
+        "if path and shutil.which(name, path=entry.path) is None:",
+        "if path and shutil.which(name) is None:",
+        (
+            "test_doctor_asks_from_the_path_that_was_recorded",
+            "test_a_program_that_the_schedules_path_lacks_is_said",
+        ),
+    ),
+    Fault(
+        "orchestrator/setup/schedule_probe.py",
+        'hint = f"run `{make}`, then: {place}" if each.code == "sign_in" else each.hint',
+        "hint = each.hint",
+        (
+            "test_doctor_says_what_the_schedule_lacks_that_this_shell_has",
+            "test_a_missing_sign_in_says_where_the_token_goes",
+        ),
+    ),
+    Fault(
+        "orchestrator/setup/schedule_probe.py",
+        "    if here != there:",
+        "    if here > there:",
+        (
+            "test_doctor_finds_a_time_zone_that_only_this_shell_has",
+            "test_another_time_zone_of_the_schedule_is_said",
+        ),
+    ),
+    Fault(
+        "orchestrator/setup/schedule_probe.py",
+        "if _LEVELS.index(each.level) > known:",
+        "if _LEVELS.index(each.level) > known + 1:",
+        (
+            "test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has",
+            "test_only_what_is_worse_under_the_schedule_is_said",
+        ),
+    ),
+    Fault(
+        "orchestrator/setup/skills.py",
+        ('return launcher if os.access(os.path.join(root, launcher), os.X_OK) else "orchestrator"'),
+        'return "orchestrator"',
+        (
+            "test_as_a_submodule_its_skills_are_commands_of_the_project",
+            "test_in_a_submodule_the_copies_call_its_launcher",
+        ),
+    ),
+    Fault(
+        "orchestrator/system/disk.py",
+        "ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)",
+        "ERRORS = (errno.EDQUOT, errno.EROFS)",
+        (
+            "test_a_disk_that_fills_while_clients_work_costs_no_attempt",
+            "test_a_disk_that_fills_under_the_client_costs_no_attempt",
+        ),
+    ),
+    Fault(
+        "orchestrator/system/disk.py",
+        "blocks * found.f_frsize < LEAST_BYTES:",
+        "blocks * found.f_frsize < 0:",
+        (
+            "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for",
+            "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed",
+        ),
+    ),
+    Fault(
+        "orchestrator/system/disk.py",
+        ("    if found.f_flag & os.ST_RDONLY:\n        hint"),
+        ("    if found.f_flag & 0:\n        hint"),
+        (
+            "test_a_disk_that_becomes_read_only_is_waited_for",
+            "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed",
+        ),
+    ),
+    Fault(
+        "orchestrator/system/records.py",
+        ("    if not isinstance(found, Mapping):\n        return None"),
+        (
+            "    if not isinstance(found, Mapping) or not set(found) <= "
+            "set(kind.__annotations__):\n"
+            "        return None"
+        ),
+        ("test_what_was_stored_is_built_again",),
+    ),
+    Fault(
+        "orchestrator/tasks/file_store.py",
+        'if is_many and len(self.list("claimed").tasks) >= max_claimed:',
+        'if is_many and len(self.list("claimed").tasks) > max_claimed:',
+        (
+            "test_a_small_storm_of_ticks_executes_each_task_as_often_as_it_asks",
+            "test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once",
+        ),
+    ),
+    Fault(
+        "orchestrator/tasks/parts.py",
+        'return [part for part in parts if part.state == "failed"]',
+        'return [part for part in parts if part.state == "blocked"]',
+        (
+            "test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task",
+            "test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/attendant.py",
+        "                soon.begin(layout, load)",
+        "                ensure(layout)",
+        (
+            "test_a_task_of_one_host_starts_at_once_on_another",
+            "test_a_change_that_may_be_work_begins_a_tick_at_once",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/hold.py",
+        "(began >= known.since or known.since > now)",
+        "began >= known.since",
+        ("test_a_fault_dated_ahead_of_the_clock_is_ended_by_a_good_run",),
+    ),
+    Fault(
+        "orchestrator/tick/hold.py",
+        "        until=outcome.until,\n",
+        "        until=None,\n",
+        (
+            "test_a_usage_limit_ends_at_its_reset_by_the_clock_of_that_moment",
+            "test_a_used_up_subscription_waits_for_its_reset",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/observe.py",
+        "starts = filter(None, (view.last_started, memory.last_started))",
+        "starts = filter(None, (view.last_started,))",
+        (
+            "test_an_agent_without_tasks_runs_on_one_host_and_at_its_interval",
+            "test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/observe.py",
+        ("spent_today_usd=agent_memory.spent((*states.values(), *(m for *_, m in others)), now)"),
+        "spent_today_usd=agent_memory.spent(states.values(), now)",
+        (
+            "test_the_budget_of_a_day_is_one_for_all_hosts",
+            "test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        (
+            'interrupted=outcome.verdict == "interrupted"\n'
+            '                    or (outcome.verdict == "stopped" and task.interruptions > 0),'
+        ),
+        "interrupted=False,",
+        (
+            "test_clients_that_are_killed_early_are_not_started_for_ever",
+            "test_a_second_interruption_in_a_row_costs_an_attempt",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        ("                    error=outcome.reason,\n                    delay=delay,"),
+        ("                    error=None,\n                    delay=delay,"),
+        (
+            "test_failed_work_is_tried_again_with_its_error_first_and_then_given_up",
+            "test_the_error_of_an_attempt_leads_the_next_and_its_commits_are_kept",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "question = outcome.question or outcome.summary or",
+        "question = outcome.summary or",
+        (
+            "test_a_question_waits_for_a_person_whose_answer_leads_the_next_prompt",
+            "test_a_question_parks_the_task_until_it_is_answered",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "undelivered=run if keeps and record and record.undelivered else None",
+        "undelivered=None",
+        (
+            "test_a_remote_that_goes_away_under_a_run_is_waited_for",
+            "test_an_unreachable_remote_charges_nobody_and_delivery_resumes",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "spend={**dict(sorted(state.spend.items())[-7:]), **spend},",
+        "spend=spend,",
+        (
+            "test_a_day_there_and_back_makes_no_day_cheaper",
+            "test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "usage.keep(self.layout, outcome.usage)",
+        "usage.keep(self.layout, {})",
+        (
+            "test_a_used_share_of_the_subscription_paces_the_work",
+            "test_the_windows_of_the_last_run_are_kept",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "spend = {today: state.spend.get(today, 0.0) + cost}",
+        "spend = {today: cost}",
+        (
+            "test_todays_spend_holds_new_runs_once_it_reaches_daily_usd",
+            "test_the_cost_of_a_days_runs_adds_up",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        "            if asked is not None:\n",
+        "            if asked is None:\n",
+        ("test_a_review_sends_the_work_back_and_the_next_one_approves_it",),
+    ),
+    Fault(
+        "orchestrator/tick/split.py",
+        'return all(part.state == "done" for',
+        'return any(part.state == "done" for',
+        (
+            "test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task",
+            "test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones",
+        ),
+    ),
+    Fault(
+        "orchestrator/tick/stop.py",
+        "            process.signal_process(known.pid, signal.SIGTERM)\n",
+        "            pass\n",
+        (
+            "test_the_brake_ends_five_clients_and_all_their_children_at_once",
+            "test_stopping_ends_everything_that_a_run_started_within_five_seconds",
+        ),
+    ),
+    Fault(
+        "orchestrator/upkeep/branches.py",
+        'elif pr is not None and pr.state == "open":',
+        'elif pr is not None and pr.state == "closed":',
+        (
+            "test_clean_drops_what_is_safe_and_its_dry_run_says_the_same",
+            "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable",
+        ),
+    ),
+    Fault(
+        "hooks/session-start",
+        '[ -z "${ORCHESTRATOR_RUN_ID-}" ] && find_root',
+        "find_root",
+        (
+            "test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing",
+            "test_the_hook_is_of_the_main_worktree_wherever_a_session_is",
+        ),
+    ),
+    Fault(
+        "hooks/session-start",
+        '[ "$line" != "$root" ] || return',
+        '[ "$line" = "$root" ] || return',
+        (
+            "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks",
+            "test_the_hook_tells_once_of_a_clone_that_nobody_set_up",
+        ),
+    ),
+    Fault(
+        "plugin/roles/reviewer.md",
+        "allow: [Read, Glob, Grep]",
+        "allow: [Bash, Read, Glob, Grep]",
+        (
+            "test_a_reviewer_is_not_confined_and_still_writes_nothing",
+            "test_a_review_sends_the_work_back_and_the_next_one_approves_it",
+            "test_roles_that_only_read_have_no_way_to_write",
+        ),
+    ),
+    Fault(
+        "plugin/roles/tester.md",
+        "tools: [Bash, Edit, Read, Write, Glob, Grep]",
+        "tools: [Bash, Edit, Read, Glob, Grep]",
+        (
+            "test_a_testers_tests_are_checked_and_become_a_pull_request",
+            "test_four_roles_are_shipped",
+        ),
+    ),
+    Fault(
+        "skills/add-agent/SKILL.md",
+        "Bash(orchestrator agent add *)",
+        "Bash(orchestrator agents add *)",
+        (
+            "test_add_agent_adds_one_and_takes_it_away",
+            "test_permissions_cover_exactly_the_commands",
+        ),
+    ),
+    Fault(
+        "skills/implementing/SKILL.md",
+        "user-invocable: false\n",
+        "",
+        (
+            "test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu",
+            "test_front_matter_has_known_keys_and_says_when_to_use_the_skill",
+        ),
+    ),
+    Fault(
+        "skills/inbox/SKILL.md",
+        " The user's request: $ARGUMENTS",
+        "",
+        (
+            "test_inbox_does_what_the_person_decided",
+            "test_arguments_are_hinted_at_exactly_where_they_are_used",
+        ),
+    ),
+    Fault(
+        "skills/pause-agent/SKILL.md",
+        " Bash(orchestrator agent resume *)",
+        "",
+        (
+            "test_pause_agent_pauses_and_resumes",
+            "test_permissions_cover_exactly_the_commands",
+        ),
+    ),
+    Fault(
+        "skills/queue-status/SKILL.md",
+        " Bash(orchestrator pr list *)",
+        "",
+        (
+            "test_skills_that_look_have_all_they_need_and_change_nothing",
+            "test_permissions_cover_exactly_the_commands",
+        ),
+    ),
+    Fault(
+        "skills/retry-failed/SKILL.md",
+        " Bash(orchestrator task cancel *)",
+        "",
+        (
+            "test_retry_failed_looks_at_why_and_puts_tasks_back",
+            "test_permissions_cover_exactly_the_commands",
+        ),
+    ),
+    Fault(
+        "skills/tune-backpressure/SKILL.md",
+        "!`orchestrator _history 2>&1 || true`",
+        "!`orchestrator history_ 2>&1 || true`",
+        (
+            "test_tuning_reads_the_history_and_sets_what_was_decided",
+            "test_every_command_in_a_skill_is_one",
+        ),
+    ),
+    Fault(
+        "tests/messages_api.py",
+        "self._struck[key] < turn.times:",
+        "self._struck[key] <= turn.times:",
+        (
+            "test_an_overload_that_passes_does_not_hurt_the_run",
+            "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on",
+        ),
+    ),
+    Fault(
+        "tests/messages_api.py",
+        '"partial_json": json.dumps(block["input"])',
+        '"partial_json": ""',
+        (
+            "test_a_bash_call_writes_a_file_and_its_output_reaches_the_model",
+            "test_a_json_schema_gives_structured_output_and_ends_the_run",
+            "test_an_implementers_commits_become_a_pull_request",
+        ),
+    ),
+    Fault(
+        "tests/messages_api.py",
+        "script for fits, script in self._scripts if fits(request)",
+        "script for fits, script in self._scripts",
+        (
+            "test_agents_at_once_each_follow_their_own_script",
+            "test_a_marker_is_not_looked_for_in_the_clients_own_reminders",
+        ),
+    ),
+    Fault(
+        "tests/messages_api.py",
+        ("enumerate(_calls(turn))\n        ]"),
+        ("enumerate(_calls(turn)[:1])\n        ]"),
+        (
+            "test_several_calls_in_one_turn_are_each_answered",
+            "test_a_script_is_taken_up_where_the_conversation_stands",
+        ),
+    ),
+    Fault(
+        "tests/messages_api.py",
+        "self._json(fault.status, error, fault.headers)",
+        "self._json(fault.status, error)",
+        (
+            "test_a_used_up_subscription_tells_when_it_resets_and_is_not_retried",
+            "test_a_used_up_subscription_waits_for_its_reset",
+        ),
+    ),
+)
+
+
+def not_in_place(fault: Fault, checkout: Path) -> str | None:
+    """Return what is wrong if the text that the fault replaces is not in its file exactly once."""
+    path = checkout / fault.file
+    if not path.is_file():
+        return f"there is no file {fault.file}"
+    count = path.read_text().count(fault.old)
+    return None if count == 1 else f"{fault.file} contains {fault.old!r} {count} times"
+
+
+def unproven() -> list[str]:
+    """Return the long tests whose holder no fault has proven."""
+    proven = {
+        (slow, holder) for fault in FAULTS for slow in fault.found_by for holder in fault.found_by
+    }
+    return [slow for slow, holder in quick_variants.HELD_BY.items() if (slow, holder) not in proven]

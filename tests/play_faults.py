@@ -1,0 +1,200 @@
+"""Play each fault of `planted_faults.py` in a copy of this checkout, and say which tests find it.
+
+`make faults` runs this. It exits with 1 if a test does not find its fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import planted_faults
+import quick_variants
+from planted_faults import Fault
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+#: Seconds after which a test that a fault made wait for ever counts as failed.
+TIMEOUT = 120
+
+
+def main(words: list[str]) -> int:
+    """Play the faults whose text or tests contain a word, or all; return the exit code."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("words", nargs="*", help="part of a file or of a test's name")
+    options.add_argument("--jobs", type=int, default=2, help="faults at the same time")
+    chosen = options.parse_args(words)
+    faults = [
+        fault
+        for fault in planted_faults.FAULTS
+        if not chosen.words
+        or any(word in name for word in chosen.words for name in (fault.file, *fault.found_by))
+    ]
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(chosen.jobs):
+            copies.put(copy_checkout(Path(folder, str(number))))
+
+        def played(fault: Fault) -> list[str]:
+            copy = copies.get()
+            try:
+                return play(fault, copy)
+            finally:
+                copies.put(copy)
+
+        missed = 0
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            for fault, complaints in zip(faults, pool.map(played, faults), strict=True):
+                missed += bool(complaints)
+                print("MISSED" if complaints else "found ", fault.file, *fault.found_by, flush=True)
+                for complaint in complaints:
+                    print(f"        {complaint}", flush=True)
+    print(f"{len(faults) - missed} of {len(faults)} faults are found by each of their tests.")
+    return 1 if missed else 0
+
+
+def copy_checkout(copy: Path) -> Path:
+    """Return a clone with the working tree's files, an environment that imports it, and the client.
+
+    The environment's libraries are links to those of this checkout.
+    """
+    subprocess.run(
+        ("git", "clone", "--quiet", "--shared", "--no-checkout", CHECKOUT, copy), check=True
+    )
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (CHECKOUT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, copy / name, follow_symlinks=False)
+    # The product's own git commands ask for the index of its checkout.
+    subprocess.run(("git", "reset", "--quiet"), cwd=copy, check=True)
+    if (CHECKOUT / ".client").exists():
+        (copy / ".client").symlink_to(CHECKOUT / ".client")
+    real, ours = CHECKOUT / ".venv", copy / ".venv"
+    shutil.copytree(real / "bin", ours / "bin", symlinks=True)
+    shutil.copy(real / "pyvenv.cfg", ours)
+    [libraries] = real.glob("lib/python*/site-packages")
+    there = ours / libraries.relative_to(real)
+    there.mkdir(parents=True)
+    for entry in libraries.iterdir():
+        if entry.suffix == ".pth":
+            text = entry.read_text().replace(str(CHECKOUT), str(copy))
+            (there / entry.name).write_text(text)
+        else:
+            (there / entry.name).symlink_to(entry)
+    for script in (ours / "bin").iterdir():
+        if script.is_file() and not script.is_symlink() and script.read_bytes()[:2] == b"#!":
+            script.write_text(script.read_text().replace(str(real), str(ours)))
+    return copy
+
+
+def play(fault: Fault, copy: Path) -> list[str]:
+    """Return what is wrong with this fault and its tests: no sentence if each test finds it."""
+    complaint = planted_faults.not_in_place(fault, copy)
+    if complaint:
+        return [complaint]
+    with planted(fault, copy):
+        results = run(fault.found_by, copy)
+    return [
+        f"{name} ({kind}): {', '.join(sorted(outcomes)) or 'was not run'}"
+        for name in fault.found_by
+        for kind, outcomes in kinds(name, results)
+        if "failed" not in outcomes
+    ]
+
+
+@contextmanager
+def planted(fault: Fault, copy: Path) -> Iterator[None]:
+    """Have the fault in this copy."""
+    path = copy / fault.file
+    good = path.read_text()
+    path.write_text(good.replace(fault.old, fault.new))
+    try:
+        yield
+    finally:
+        path.write_text(good)
+
+
+def run(names: tuple[str, ...], copy: Path) -> dict[str, str]:
+    """Run these tests in this copy; return the outcome of each variant by its name."""
+    files = sorted(
+        str(path.relative_to(copy))
+        for path in (copy / "tests").glob("test_*.py")
+        if any(f"def {name}(" in path.read_text() for name in names)
+    )
+    inherited = {name for name in names if not any_defines(name, files, copy)}
+    if inherited:
+        files.append("tests/test_client_contract.py")
+        files.append("tests/test_forge.py")
+    report = copy.with_suffix(".xml")
+    report.unlink(missing_ok=True)
+    done = subprocess.run(
+        (
+            *(copy / ".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("--timeout", str(TIMEOUT), f"--junitxml={report}", "-k", " or ".join(names)),
+            *("--basetemp", copy.with_suffix(".tmp"), *files),
+        ),
+        cwd=copy,
+        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if not report.exists() or done.returncode not in (0, 1):
+        # The fault stops pytest itself, as a missing import does: every test fails.
+        print(done.stdout[-2000:], file=sys.stderr)
+        return {}
+    found: dict[str, str] = {}
+    for case in ET.parse(report).iter("testcase"):
+        name, ended = case.get("name", ""), outcome(case)
+        # A contract's test runs once per implementation.
+        found[name] = ended if found.get(name) != "failed" else "failed"
+    return found
+
+
+def any_defines(name: str, files: list[str], copy: Path) -> bool:
+    """Return whether one of these files defines this test."""
+    return any(f"def {name}(" in (copy / file).read_text() for file in files)
+
+
+def outcome(case: ET.Element) -> str:
+    """Return how this test ended."""
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    return "skipped" if case.find("skipped") is not None else "passed"
+
+
+def kinds(name: str, ended: Mapping[str, str]) -> Iterator[tuple[str, set[str]]]:
+    """Yield the outcomes of a test: of its variants in `make test`, and of those in `make slow`.
+
+    If one variant of a kind fails, this kind has found the fault.
+    """
+    slow: set[str] = set()
+    quick: set[str] = set()
+    for variant, how in ended.items():
+        if variant.partition("[")[0] == name:
+            (slow if quick_variants.is_slow(f"::{variant}") else quick).add(how)
+    if slow or name in quick_variants.HELD_BY:
+        yield "in make slow", slow
+    if name not in quick_variants.HELD_BY:
+        yield "in make test", quick
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""The settling of a run: what remains of it in its agent's memory, in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from orchestrator.config import load
+from orchestrator.layout import Layout
+from orchestrator.model.snapshot import Action, Outcome
+from orchestrator.project import agent_memory, run_record
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.project.run_record import RunRecord
+from orchestrator.tick.settle import Settler
+
+DAY = 86_400.0
+#: Noon, so that the days of the tests are the same in every time zone.
+NOON = 1_767_268_800.0
+AGENT = "impl-agent-1"
+
+
+@pytest.fixture
+def utc() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def settled(project: Layout, utc: None) -> Callable[[str, float, float], AgentState]:
+    """Return a function that settles a run (its id, its cost, the time) and returns the memory."""
+    settings = load.settings(project, write_cache=False)
+
+    def settle(run: str, cost: float, now: float) -> AgentState:
+        before = agent_memory.read(project, AGENT)
+        agent_memory.write(project, AGENT, before._replace(run=run))
+        outcome = Outcome("done", cost_usd=cost, input_tokens=3, output_tokens=2)
+        record = RunRecord(
+            id=run,
+            agent=AGENT,
+            role="implementer",
+            task=None,
+            created=now - 10,
+            finished=now,
+            status="finished",
+            project=project.root,
+            settings=settings.config.agents[0],
+            attempt=1,
+            outcome=outcome,
+        )
+        folder = project.run(AGENT, run)
+        os.makedirs(folder)
+        run_record.write(folder, record)
+        Settler(project, settings, now)._settle_agent(
+            Action("finish", AGENT, None, run), record, outcome
+        )
+        return agent_memory.read(project, AGENT)
+
+    return settle
+
+
+def test_the_cost_of_a_days_runs_adds_up(
+    settled: Callable[[str, float, float], AgentState],
+) -> None:
+    settled("R1", 0.25, NOON)
+    state = settled("R2", 0.5, NOON + 60)
+    assert state.spend == {"2026-01-01": 0.75}
+    totals = state.totals
+    assert (totals.runs, totals.cost_usd, totals.seconds_running) == (2, 0.75, 20.0)
+    assert (totals.input_tokens, totals.output_tokens) == (6, 4)
+
+
+def test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead(
+    settled: Callable[[str, float, float], AgentState],
+) -> None:
+    settled("R1", 0.25, NOON)
+    settled("R2", 0.5, NOON + DAY)
+    assert settled("R3", 1.0, NOON).spend == {"2026-01-01": 1.25, "2026-01-02": 0.5}
+
+
+def test_the_cost_of_a_week_is_kept(
+    settled: Callable[[str, float, float], AgentState],
+) -> None:
+    for number in range(9):
+        state = settled(f"R{number}", 1.0, NOON + number * DAY)
+    assert sorted(state.spend)[0] == "2026-01-02"
+    assert len(state.spend) == 8
