@@ -381,7 +381,7 @@ HELD_BY: dict[str, str] = {
         "test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock"
     ),
     "test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved": (
-        "test_a_fault_dated_ahead_of_the_clock_is_ended_by_a_good_run"
+        "test_after_a_fault_each_plan_tries_again_with_one_run"
     ),
     "test_a_protected_branch_is_a_fault_and_not_the_works": (
         "test_a_remote_that_refuses_the_account_is_a_fault"
