@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import needs
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -90,6 +92,16 @@ class Cluster:
     def stop(self) -> None:
         if os.path.exists(f"{self.folder}/data/postmaster.pid"):
             self._run("pg_ctl", "stop", "-m", "immediate")
+
+    def kill(self) -> None:
+        """Kill every process of the server at once, as a machine that loses its power."""
+        with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
+            main = psutil.Process(int(file.readline()))
+        found = [main, *main.children(recursive=True)]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=30)
 
     def secure(self, certificate: str, key: str) -> None:
         """Start again with TLS, with the certificate of the server and its key."""
