@@ -286,6 +286,27 @@ def test_a_slow_database_costs_time_and_nothing_else(behind: Behind) -> None:
     assert behind.events(task) == ["claimed", "done"]
 
 
+_FORGETS = """
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END; $$;
+CREATE TRIGGER forget BEFORE INSERT ON orchestrator_pull_requests
+    FOR EACH ROW EXECUTE FUNCTION forget();
+"""
+
+
+def test_a_delivery_that_the_database_has_lost_is_made_again_without_the_client(
+    behind: Behind,
+) -> None:
+    """As after a failover to a standby that lacked it: `tests/test_database_failover.py`."""
+    one = behind.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    behind.script(_FORGETS)
+    one.tick_until(lambda: "requeued" in behind.events(task), "the loss is noticed")
+    assert behind.task(task)[1].history[1].fields["reason"] == "delivery_lost"
+    behind.script("DROP FUNCTION forget CASCADE")
+    behind.rest(task)
+    assert len(one.starts(task)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
