@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import (
@@ -24,6 +23,7 @@ from orchestrator.config.yaml_values import (
 )
 from orchestrator.database import address, this_host
 from orchestrator.errors import did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import (
     FORGES,
     MERGE_METHODS,

@@ -16,8 +16,8 @@ The reason is the first verdict that is not ok, in the order of this file.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
 
+from orchestrator.model.annotations import Any, Literal
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import parse_time

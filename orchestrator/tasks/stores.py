@@ -1,11 +1,11 @@
 """Which queue a project has."""
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from orchestrator.database import access
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.work import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
