@@ -312,7 +312,7 @@ FAULTS: tuple[Fault, ...] = (
         "node.tagName) && false;",
         (
             "test_a_task_is_edited_again_and_again_and_only_what_was_changed",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(
@@ -321,7 +321,7 @@ FAULTS: tuple[Fault, ...] = (
         "  hear(heard);",
         (
             "test_more_tabs_than_a_browser_has_connections_stay_in_step",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(

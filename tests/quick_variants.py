@@ -309,7 +309,7 @@ HELD_BY: dict[str, str] = {
         "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
     "test_more_tabs_than_a_browser_has_connections_stay_in_step": (
-        "test_words_stay_when_their_item_is_settled_by_somebody_else"
+        "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
     ),
     "test_ten_thousand_finished_tasks_are_pages": ("test_a_column_of_finished_tasks_is_one_page"),
     "test_a_page_that_only_reads_has_no_control_that_changes": (
