@@ -230,6 +230,15 @@ FAULTS: tuple[Fault, ...] = (
         ("test_the_environment_counts_only_if_the_file_names_a_database",),
     ),
     Fault(
+        "orchestrator/database/engine.py",
+        '{"done": Status.SUCCEEDED',
+        '{"done": Status.FAILED',
+        (
+            "test_a_task_travels_to_done_over_the_database",
+            "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded",
+        ),
+    ),
+    Fault(
         "orchestrator/database/json_text.py",
         'errors="replace"',
         'errors="ignore"',
@@ -404,7 +413,7 @@ FAULTS: tuple[Fault, ...] = (
         "node.tagName) && false;",
         (
             "test_a_task_is_edited_again_and_again_and_only_what_was_changed",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(
@@ -413,7 +422,7 @@ FAULTS: tuple[Fault, ...] = (
         "  hear(heard);",
         (
             "test_more_tabs_than_a_browser_has_connections_stay_in_step",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(
@@ -812,6 +821,15 @@ FAULTS: tuple[Fault, ...] = (
         '"tag.gpgSign": "false"',
         '"tag.gpgSign": "true"',
         ("test_an_agents_git_asks_for_no_signature",),
+    ),
+    Fault(
+        "orchestrator/run/launch.py",
+        '        "ORCHESTRATOR_TASK_ID": record.task or "",\n',
+        "",
+        (
+            "test_a_run_has_its_names_and_ports_in_its_environment",
+            "test_ports_and_environment_of_a_run",
+        ),
     ),
     Fault(
         "orchestrator/run/pushing.py",
@@ -1324,6 +1342,19 @@ FAULTS: tuple[Fault, ...] = (
         "        if failures >= self.config.retry.max_attempts:",
         "        if failures > self.config.retry.max_attempts:",
         ("test_an_agent_that_fails_again_and_again_is_paused",),
+    ),
+    Fault(
+        "orchestrator/tick/settle.py",
+        (
+            'interrupted=outcome.verdict == "interrupted"\n'
+            '                    or (outcome.verdict == "stopped" and task.interruptions > 0),'
+        ),
+        "interrupted=False,",
+        (
+            "test_clients_that_are_killed_early_are_not_started_for_ever",
+            "test_a_second_interruption_of_the_real_client_costs_an_attempt",
+            "test_a_second_interruption_in_a_row_costs_an_attempt",
+        ),
     ),
     Fault(
         "orchestrator/tick/split.py",
