@@ -373,7 +373,7 @@ HELD_BY: dict[str, str] = {
         "test_a_split_task_is_a_met_dependency_when_all_its_parts_are"
     ),
     "test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task": (
-        "test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones"
+        "test_a_part_that_failed_or_was_cancelled_is_broken"
     ),
     "test_a_day_there_and_back_makes_no_day_cheaper": (
         "test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead"
