@@ -381,3 +381,23 @@ def test_an_interrupted_demonstration_stops_every_run_that_it_started(
     assert os.listdir(queue / "claimed") == []
     names = {path.name for path in queue.glob("*/SHOP-*.md")}
     assert names == {f"SHOP-{number}.md" for number in (1, 2, 3)}
+
+
+def test_closing_a_demonstration_stops_runs_until_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = [["impl-1"], ["impl-2"], []], []
+
+    class Told:
+        folder = str(tmp_path)
+
+        def orchestrator(self, *words: str) -> str:
+            asked.append(words)
+            return json.dumps({"stopped": answers.pop(0)})
+
+    monkeypatch.setattr(play, "LAST_STEPS", 0.0)
+    left = subprocess.Popen(["sleep", "600"], env={**os.environ, play.MARK: str(tmp_path)})
+    project: Any = Told()
+    play.Play(project).close()
+    assert asked == [("--json", "stop", "--all")] * 3
+    assert left.wait(60) == -signal.SIGKILL

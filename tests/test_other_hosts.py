@@ -20,7 +20,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Pulse
+from orchestrator.tasks.store import Elsewhere, Offer, Peer, Pulse
 from orchestrator.tick import attendant, observe, soon
 
 AGENT = "impl-agent-1"
@@ -60,8 +60,8 @@ class Shared:
     def __init__(self, *answers: bool | None, hosts: int = 1, work: bool = True) -> None:
         self.answers, self.hosts, self.work = list(answers), hosts, work
 
-    def listen(self) -> None:
-        pass
+    def listen(self) -> bool:
+        return False
 
     def pulse(self, _: float) -> Pulse:
         return Pulse("7", self.hosts)
@@ -71,33 +71,33 @@ class Shared:
             raise StoreFault("gone")
         return self.answers.pop(0)
 
-    def has_work(self) -> bool:
-        return self.work
+    def offer(self) -> Offer:
+        return Offer((("T1", "implement"),) if self.work else (), (Peer("one", 0, ("implement",)),))
 
 
 @pytest.fixture
 def beat(project: Layout, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Return a function that sends a heartbeat to a queue; it returns how many ticks were asked."""
+    """Return a function that sends a heartbeat to a queue; it returns how many ticks began."""
     monkeypatch.setattr(attendant, "AGAIN", 0.0)
     files.make_folder(project.cache)
 
     def beaten(shared: Any) -> int:
         asked: list[Layout] = []
-        monkeypatch.setattr(soon, "ask", asked.append)
+        monkeypatch.setattr(soon, "begin", lambda layout, _load: asked.append(layout))
         monkeypatch.setattr(stores, "of_project", lambda _: shared)
-        assert attendant._beat(project)
+        assert attendant._beat(project, lambda: pytest.fail("loaded"))
         return len(asked)
 
     return beaten
 
 
-def test_a_change_that_may_be_work_asks_for_a_tick_at_once(beat: Callable[..., int]) -> None:
+def test_a_change_that_may_be_work_begins_a_tick_at_once(beat: Callable[..., int]) -> None:
     assert beat(Shared(True)) == 1
     assert beat(Shared(False, None, True, True)) == 2
     assert beat(Shared(False, None)) == 0
 
 
-def test_of_several_hosts_who_finds_no_work_left_asks_for_no_tick(beat: Callable[..., int]) -> None:
+def test_of_several_hosts_who_finds_no_work_left_begins_no_tick(beat: Callable[..., int]) -> None:
     assert beat(Shared(True, hosts=3, work=False)) == 0
     assert beat(Shared(True, hosts=3)) == 1
 

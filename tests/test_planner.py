@@ -578,8 +578,8 @@ def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
     assert seen == ["T1", "T2", "", "T3", "T1", ""]
 
 
-@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (1, "T4")])
-def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id: str) -> None:
+@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (0.9, "T1"), (1, "T4")])
+def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: float, task_id: str) -> None:
     world = World(waiting=[task(f"T{number}") for number in range(1, 6)])
     hold = FAULT._replace(since=NOW - hours * 3600)
     for number in range(1, 4):

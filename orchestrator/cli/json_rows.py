@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.times import iso

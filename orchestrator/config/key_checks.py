@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime
-from typing import Any
 
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import one_of, text, texts
 from orchestrator.database import address
 from orchestrator.errors import did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.tasks import stores
 from orchestrator.text.yaml_nodes import BAD, Node, Reading, is_null, shown
 

@@ -7,7 +7,6 @@ lenient reader once let a misspelt key empty the agent list (failures 9).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.client import registry
 from orchestrator.config import key_checks
@@ -22,6 +21,7 @@ from orchestrator.config.yaml_values import (
     texts,
 )
 from orchestrator.database import address, this_host
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import (
     FORGES,
     MERGE_METHODS,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from orchestrator.database import address
 from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session

@@ -1,8 +1,8 @@
 """What a rule is, and its verdict on an agent or a task. `plan.rules` has the rules."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
 
+from orchestrator.model.annotations import Any, Literal
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Task

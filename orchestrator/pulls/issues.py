@@ -10,11 +10,11 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso

@@ -7,8 +7,8 @@ marker keeps every byte. A line that a crash truncated or doubled is recognised 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
 

@@ -101,7 +101,10 @@ class Steps:
         if store.host is not None:
             if not after_run:
                 faults.end_hold(layout, StoreFault.code)  # the database has just answered
-            for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
+            others = store.elsewhere()
+            for name in agent_memory.follow_wakes(layout, others.own):
+                events.append(layout, now, "resumed", agents=[name])
+            for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
                 events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
         for record in held.continue_overdue(records, now):
             events.append(layout, now, "continued", agent=record.agent, run=record.id)
