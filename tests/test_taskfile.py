@@ -635,6 +635,7 @@ REQUEUED: Event = (
             {"cost_usd": 1.5},
         ),
         ([("failed", {"run": "1", "cost_usd": 0.5}), ("retried", {})], {"cost_usd": 0.0}),
+        ([("requeued", {"cost_usd": 1e12, "delay": -1e12})], {"cost_usd": 0.0, "backoff": None}),
         ([("unheard_of", {"pr": "p", "charged": True})], {"pr": None, "attempts": 0}),
         (
             [("requeued", {"delay": "x", "not_before": 5, "charged": "yes", "error": [1]})],
