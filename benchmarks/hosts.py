@@ -119,7 +119,8 @@ class Fleet:
             self._config(name)
         for name in self._names:
             self.run(name, "tick")
-        _wait("the attendants", lambda: len(self.attendants()) == number)
+        pulses = [folder / name / ".orchestrator/cache/pulse" for name in self._names]
+        _wait("the attendants", lambda: all(each.exists() for each in pulses))
 
     def _config(self, name: str) -> None:
         agent = "  - {{name: a-{0}, role: implementer, host: {0}}}\n"

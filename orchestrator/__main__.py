@@ -8,6 +8,10 @@ folder is added to the path only when there is work.
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 if not __package__ and os.path.dirname(_PACKAGE) not in sys.path:
     # Run by path: the package's own folder must not be on the path, its parent must.
@@ -55,7 +59,7 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words and words[0] == "_attend":
         from orchestrator.tick import attendant
 
-        attendant.attend(words[1])
+        attendant.attend(words[1], _tick_command)
         return 0
     if words and words[0] == "_soon":
         from orchestrator.tick import soon
@@ -65,6 +69,16 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
+
+
+def _tick_command() -> "Callable[[], object]":
+    """Import what a tick and a run need; return the command `tick`, for forks of the attendant."""
+    from orchestrator.cli import main as commands
+    from orchestrator.run import supervisor
+
+    commands.load(["tick"])
+    supervisor.load()
+    return lambda: commands.main(["tick"])
 
 
 def _is_unchanged(root: str, number: str) -> bool:

@@ -336,6 +336,9 @@ def test_audit_finds_what_is_on_no_branch_in_any_worktree(world: World) -> None:
     world.git("add", "--all")
     world.git("commit", "-q", "-m", "set up")
     assert "everything is on a branch" in world.ok("audit").out
+    landing = world.home_folder / "cache" / "landing"
+    world.git("worktree", "add", "-q", "--detach", str(landing))
+    (landing / "left-by-checks.txt").write_text("no work")
     foreign = world.root / ".claude" / "worktrees" / "a b"
     world.git("worktree", "add", "-q", "--detach", str(foreign))
     (foreign / "app.py").write_text("changed")
@@ -347,7 +350,9 @@ def test_audit_finds_what_is_on_no_branch_in_any_worktree(world: World) -> None:
     stray = world.sha("HEAD", cwd=foreign)
     world.git("checkout", "-q", "--detach", "main", cwd=foreign)
     before = harness.fingerprint(world.root)
-    found = {finding["kind"]: finding for finding in world.json("audit")}
+    listed = world.json("audit")
+    found = {finding["kind"]: finding for finding in listed}
+    assert str(landing) not in {finding["worktree"] for finding in listed}
     assert harness.fingerprint(world.root) == before
     assert set(found) == {"uncommitted", "stray_commit", "rescue"}
     assert sorted(found["uncommitted"]["files"]) == ["app.py", "new.txt"]

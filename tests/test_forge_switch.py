@@ -20,10 +20,11 @@ from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import forges, rework
+from orchestrator.pulls.forge import FORGES
 from orchestrator.pulls.local import Local
 from orchestrator.tasks.file_store import FileStore
 
-hub, remote = test_forge.hub, test_forge.remote
+hub = test_forge.hub
 Cli = Callable[..., Any]
 AUTO = Config()
 ELSEWHERE = "is on another forge (see orchestrator pr list)"
@@ -44,7 +45,7 @@ def deliver(layout: Layout, hub: Hub, forge: str, task: str = "T1") -> PullReque
     """A done task with an open pull request on a forge."""
     name = f"agent/{task}"
     head = branch(hub.repo, name)
-    where = forges.FORGES[forge](layout, Config())
+    where = FORGES[forge](layout, Config())
     pr = where.open(wanted(head, name)._replace(task=task), "body")
     store = FileStore(layout)
     store.add(new_task(task))

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 
 from orchestrator import idle
 from orchestrator.cli import tuning
-from orchestrator.client.claude import transcript
-from orchestrator.client.claude.adapter import Claude
+from orchestrator.client import registry
 from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
@@ -129,17 +128,20 @@ def role_file(data: bytes, _: Path) -> None:
 
 
 def stream(data: bytes, _: Path) -> None:
-    lines = io.StringIO(data.decode(errors="replace"))
-    Claude().outcome(lines, Ended(exit_code=0), ROLE, 0)
+    for client in registry.CLIENTS.values():
+        lines = io.StringIO(data.decode(errors="replace"))
+        client.outcome(lines, Ended(exit_code=0), ROLE, 0)
 
 
 def last_line(data: bytes, _: Path) -> None:
-    assert Claude().is_last_line(data) in (True, False)
+    for client in registry.CLIENTS.values():
+        assert client.is_last_line(data) in (True, False)
 
 
 def readable_stream(data: bytes, _: Path) -> None:
     for line in data.decode(errors="replace").split("\n"):
-        transcript.translate(line)
+        for client in registry.CLIENTS.values():
+            client.translate(line)
 
 
 def events(data: bytes, folder: Path) -> None:

@@ -430,7 +430,7 @@ def test_ten_thousand_finished_tasks_are_pages(world: World, serve: Open) -> Non
     column = region(page, "Board").locator("[data-drop-state=done]")
     cards = column.locator("[data-task]")
     expect(cards.first).to_contain_text("Number 09999")
-    expect(column.get_by_role("heading", name=re.compile("10000"))).to_be_visible()
+    expect(column.get_by_role("heading", name=re.compile("10,000"))).to_be_visible()
     number = cards.count()
     assert number <= 20
     column.get_by_role("button", name="Older").click()

@@ -52,7 +52,6 @@ class Told(Commands):
 @pytest.mark.parametrize(
     ("hint", "found"),
     [
-        (None, []),
         ("fix that file", []),
         ("see: orchestrator doctor", ["orchestrator doctor"]),
         ("resume: orchestrator agent resume --all; or look", ["orchestrator agent resume --all"]),
@@ -61,11 +60,26 @@ class Told(Commands):
             "orchestrator stop a-1 (or: orchestrator limits set max_claimed=3).",
             ["orchestrator stop a-1", "orchestrator limits set max_claimed=3"],
         ),
+        ("until `orchestrator agent resume --all`.", ["orchestrator agent resume --all"]),
         ("the orchestrator's own folder", []),
     ],
 )
-def test_the_commands_of_a_hint_are_found(hint: str | None, found: list[str]) -> None:
-    assert work.commands_in(hint) == found
+def test_the_commands_of_a_hint_are_found(hint: str, found: list[str]) -> None:
+    pieces = list(work.pieces(hint))
+    assert [words for kind, words in pieces if kind == "command"] == found
+    assert "".join(words for _, words in pieces) == hint.replace("`", "")
+
+
+def test_what_a_hint_quotes_is_code() -> None:
+    hint = "make its first line `# Title`; or `orchestrator doctor` or `see orchestrator doctor`"
+    assert list(work.pieces(hint)) == [
+        ("text", "make its first line "),
+        ("code", "# Title"),
+        ("text", "; or "),
+        ("command", "orchestrator doctor"),
+        ("text", " or "),
+        ("code", "see orchestrator doctor"),
+    ]
 
 
 @pytest.mark.parametrize(

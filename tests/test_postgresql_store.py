@@ -77,7 +77,7 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
         store.add(new_task())
         task = claim(store, store.find("T1"))
         assert task is not None
-        store.tell(["a_problem"], {})
+        store.tell(["a_problem"], {}, [])
         store.end("impl", "R1", {"spend": {}})
         store.move(task, "done", entry("done", "R1"))
         assert store.find("T1").state == "done"
@@ -106,7 +106,7 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
     store.prepare()
     store.listen()
     assert store.wait(0.01) is None
-    assert not store.has_work()
+    assert not store.offer().tasks
 
     def elsewhere(work: Callable[[PostgresqlStore], object]) -> None:
         adding = threading.Thread(target=lambda: work(opened(layout, server)))
@@ -115,15 +115,15 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
 
     elsewhere(lambda other: other.add(new_task()))
     assert store.wait(20) is True
-    assert store.has_work()
+    assert store.offer().tasks
     elsewhere(lambda other: claim(other, other.find("T1")))
     assert store.wait(20) is False
-    assert not store.has_work()
+    assert not store.offer().tasks
     elsewhere(lambda other: other.move(other.find("T1"), "incoming", entry("requeued", "R1")))
     assert store.wait(20) is True
     elsewhere(lambda other: other.end("impl", "R1", {"spend": {}}))
     assert store.wait(20) is False
-    elsewhere(lambda other: other.tell(["a_problem"], {}))  # no tick reads it
+    elsewhere(lambda other: other.tell(["a_problem"], {}, []))  # no tick reads it
     assert store.wait(0.01) is None
 
 
@@ -158,7 +158,7 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     assert found is not None
     assert (found.number, found.hosts) == (store.number(), 1)
     store.attend(["R0"])
-    store.tell(["a_problem"], {})
+    store.tell(["a_problem"], {}, [])
     assert store.pulse(0.0) == found
     book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local")
     changes: list[Callable[[], object]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -17,8 +18,9 @@ from orchestrator.cli import argument_parser, parser
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.pulls import states
+from orchestrator.schedule import program_copy
 from orchestrator.schedule.entry import Entry
-from orchestrator.system import files, locks
+from orchestrator.system import files, locks, process
 from orchestrator.tick import soon
 
 world = harness.world
@@ -180,3 +182,68 @@ def test_many_commands_start_one_tick_while_another_is_active(
     # A tick that hangs is ended by the next tick, so this one does not wait longer than `WAIT`.
     assert len(became) == 1
     assert time.monotonic() - began >= 0.05
+
+
+@pytest.fixture
+def forked(project: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """A schedule whose launcher starts the program of this process, in the way it was started."""
+    found = Entry("launchd", project.root, "/usr/bin:/bin", str(tmp_path / "bin" / "orchestrator"))
+    mark.record_schedule(project, found)
+    files.make_folder(os.path.dirname(found.launcher))
+    Path(found.launcher).write_bytes(program_copy._script(process.own_program()))
+    Path(found.script_path).write_bytes(found.script())
+    return found
+
+
+def test_a_tick_is_forked_in_the_schedules_environment_and_nobody_waits_for_it(
+    project: Layout, forked: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_SESSION", "yes")
+    descriptor, told = os.open(os.devnull, os.O_RDONLY), tmp_path / "told"
+
+    def command() -> None:
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            files.write_atomic(str(told), b"inherited")
+            return
+        os.write(1, b"is not shown\n")
+        os.write(2, b"is logged\n")
+        said = {"cwd": os.getcwd(), "variables": dict(os.environ), "leads": os.getsid(0)}
+        files.write_json(str(told), {**said, "pid": os.getpid(), "parent": os.getppid()})
+
+    soon.begin(project, lambda: command)
+    found = wait_until(lambda: files.read_json(str(told)), "the forked tick")
+    os.close(descriptor)
+    variables = found["variables"]
+    assert variables.keys() <= {"HOME", "LOGNAME", "USER", "SHELL", "PATH", soon.MARK}
+    assert (variables["PATH"], found["cwd"]) == ("/usr/bin:/bin", project.root)
+    assert os.getpid() not in (found["pid"], found["parent"])
+    assert found["leads"] != os.getsid(0)
+    assert Path(project.schedule_log).read_text() == "is logged\n"
+
+
+@pytest.mark.parametrize("changed", ["launcher", "script_path"])
+def test_another_program_or_script_of_the_schedule_is_started_and_not_forked(
+    project: Layout, forked: Entry, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update, or a person, replaced it."""
+    asked: list[Layout] = []
+    monkeypatch.setattr(soon, "ask", asked.append)
+    with open(getattr(forked, changed), "a") as file:
+        file.write("# changed\n")
+    soon.begin(project, lambda: pytest.fail("forked"))
+    assert asked == [project]
+
+
+def test_a_fork_begins_no_tick_of_a_paused_project(
+    project: Layout, forked: Entry, cli: Any, tmp_path: Path
+) -> None:
+    cli("agent", "pause", "--all")
+    cli("tick")
+    told = tmp_path / "told"
+    with locks.Lock(project.scheduler_lock):
+        soon.begin(project, lambda: told.touch)
+    wait_until(lambda: Path(project.schedule_log).exists(), "the fork")
+    lock = os.path.join(project.cache, "soon.lock")
+    assert not told.exists()
+    assert not os.path.exists(lock)

@@ -47,6 +47,8 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     findings: list[Finding] = []
     failures: list[str] = []
     for path in worktree_list.listed(layout.root):
+        if os.path.dirname(os.path.realpath(path)) == os.path.realpath(layout.cache):
+            continue  # where merges are tried: it holds only what their checks wrote
         if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
             failures.append(f"{path}: its .git names another repository")
             continue

@@ -19,6 +19,7 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
+from orchestrator.text.words import span
 
 Row = dict[str, Any]
 
@@ -41,7 +42,7 @@ def list_agents(arguments: Namespace) -> None:
     for row in rows if not arguments.json else ():
         due = row["due_in_seconds"]
         is_off = row["run"] or row["reason"] == "paused"
-        row["due_in_seconds"] = None if is_off else "now" if due == 0 else due and f"{due} s"
+        row["due_in_seconds"] = None if is_off else "now" if due == 0 else due and span(due)
     cells = [[row[name] for name in names] for row in rows]
     empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
     output.listing(arguments, rows, headings, cells, empty)

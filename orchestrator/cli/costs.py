@@ -72,7 +72,7 @@ def costs(arguments: Namespace) -> None:
         output.table((arguments.by, "runs", "tokens in", "tokens out", "usd"), _cells(rows, total))
         output.out()
     for line in _lines(value, since, begins):
-        output.out(line)
+        output.prose(line)
 
 
 def _spent_today(layout: Layout, now: float) -> float:

@@ -68,7 +68,7 @@ def history(arguments: Namespace) -> None:
     output.table(_HEADINGS, [_cells(day) for day in found.days])
     if found.begins > start:
         limit = "retention.events_mb in agents.yaml limits its size"
-        output.out(f"\nthe history begins at {local(found.begins)}; {limit}")
+        output.prose(f"\nthe history begins at {local(found.begins)}; {limit}")
 
 
 def _cells(day: Row) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.times import parse_time
 from orchestrator.pulls import forges, merge_refusal, states
 from orchestrator.tasks import stores
+from orchestrator.text.words import local
 from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
 
 #: The fields of an item in the JSON.
@@ -32,17 +34,23 @@ def inbox(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
-    lines = []
+    if arguments.json:
+        output.show_json([_row(item) for item in found])
+        return
     for item in found:
         about = f" ({item.task})" if item.task not in (None, item.id) else ""
-        lines.append(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
-        lines += [f"  {line}" for line in item.text.splitlines()]
-        lines.append(f"  -> {next_step(layout, item)}")
-    rows = [
-        {name: getattr(item, name) for name in _SHOWN} | ({"host": item.host} if item.host else {})
-        for item in found
-    ]
-    output.answer(arguments, rows, *(lines or ["nothing waits for you"]))
+        since = local(parse_time(item.since)) if item.since else None
+        output.out(f"{item.id}  {item.kind}{about}  {since or ''}".rstrip())
+        for line in item.text.splitlines():
+            output.prose(f"  {line}")
+        output.out(f"  -> {next_step(layout, item)}")
+    if not found:
+        output.out("nothing waits for you")
+
+
+def _row(item: Item) -> dict[str, object]:
+    row = {name: getattr(item, name) for name in _SHOWN}
+    return row | ({"host": item.host} if item.host else {})
 
 
 def _item(layout: Layout, name: str) -> Item:

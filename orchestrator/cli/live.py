@@ -167,7 +167,7 @@ class Live:
         elif self._at_work:
             yield Line(f"at work: orchestrator {' '.join(self._at_work.words)}", "quiet")
         else:
-            yield Line(board.keys_line(self._about), "quiet")
+            yield Line(board.keys_line(self._about, self._seen), "quiet")
 
     def _press(self, key: str) -> bool:
         """Act on a key; return whether it ends `watch`."""

@@ -46,6 +46,11 @@ def main(words: Sequence[str]) -> int:
         return output.refuse(refused, as_json=as_json)
 
 
+def load(words: Sequence[str]) -> None:
+    """Import the modules of a command line, so that forks of this process need not do so."""
+    command_line.parse(list(words))
+
+
 def _tick_soon(arguments: Namespace) -> None:
     """Start a tick in the background, so that what the command changed takes effect at once."""
     from orchestrator.cli import context

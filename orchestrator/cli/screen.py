@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from orchestrator.cli import columns
 from orchestrator.cli.output import harmless
 from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
@@ -155,11 +156,7 @@ def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
 
 def clipped(text: str, width: int | None) -> str:
     """Return a text that fills at most `width` cells of a terminal; an ellipsis shows a cut."""
-    if width is None or (text.isascii() and len(text) <= width):
-        return text
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+    return text if width is None else columns.cut(text, width)
 
 
 def wrapped(text: str, width: int | None) -> list[str]:

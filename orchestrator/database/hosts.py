@@ -132,13 +132,26 @@ def news(session: Session) -> str:
     return next((f"{row[0]} {row[1]}" for row in rows), "")
 
 
-def has_work(session: Session) -> bool:
-    """Return whether a task waits that may be claimed now."""
-    query = (
-        "SELECT 1 FROM orchestrator_tasks JOIN procrastinate_jobs j ON j.id = job"
-        " WHERE state = 'incoming' AND coalesce(scheduled_at <= now(), true) LIMIT 1"
-    )
-    return bool(session.rows(query))
+#: The first tasks that may be claimed now, and each host that is alive, with its runs.
+_OFFER = """
+SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(id, role)), '[]') FROM (
+        SELECT known.id, role FROM orchestrator_tasks known JOIN procrastinate_jobs j ON j.id = job
+        WHERE state = 'incoming' AND coalesce(scheduled_at <= now(), true)
+        ORDER BY priority DESC, added, known.id LIMIT 20) AS first),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(name, runs, facts->'takes')), '[]') FROM (
+        SELECT name, facts, (
+            SELECT count(*) FROM orchestrator_agents a WHERE a.worker = w.id) AS runs
+        FROM orchestrator_hosts JOIN procrastinate_workers w ON w.id = worker
+        WHERE last_heartbeat >= now() - %s * interval '1 s') AS alive)
+"""
+
+
+def offer(session: Session) -> Sequence[Any]:
+    """Return id and role of the first tasks that may be claimed now, and the hosts.
+
+    Of each host that is alive: its name, how many runs it has, and what it told of its agents.
+    """
+    return next(iter(session.rows(_OFFER, DEAD_AFTER)), ((), ()))
 
 
 def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> None:

@@ -281,14 +281,16 @@ class Session:
         """Return the quoted name of the schema, for statements that define."""
         return sql.Identifier(self.schema).as_string(None)
 
-    def listen(self, channel: str) -> None:
+    def listen(self, channel: str) -> bool:
         """Have the server tell this connection what is notified on a channel. Raises Unreachable.
 
-        A connection that does so already is asked nothing.
+        Returns False, and asks nothing, if it does so already.
         """
-        if self._listens is None or self._listens is not self._open or self._open.closed:
-            self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
-            self._listens = self._open
+        if self._listens is not None and self._listens is self._open and not self._open.closed:
+            return False
+        self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
+        self._listens = self._open
+        return True
 
     def notices(self, seconds: float) -> set[str]:
         """Wait for notifications; return what the first ones said, nothing after `seconds`."""

@@ -30,6 +30,7 @@ class Page:
         self._layout = layout
         self._shared: dict[str, Any] = {
             "project": os.path.basename(layout.root),
+            "root": layout.root,
             "read_only": read_only,
             "all_regions": regions.REGIONS,
         }

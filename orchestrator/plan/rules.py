@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from orchestrator.model.annotations import Any, Literal
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso, parse_time
+from orchestrator.model.times import parse_time
 from orchestrator.model.work import Task
 from orchestrator.plan import pace
 from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK
@@ -337,7 +337,7 @@ def _not_before(task: Task, draft: Draft) -> Judged | None:
         why = f"{task.id}: NOT_BEFORE {text!r} is not a time like {A_TIME}"
         return Judged(False, why, about=f"orchestrator task set {task.id} not_before={A_TIME}")
     step = f"no action needed; to start it now: orchestrator task set {task.id} not_before="
-    detail = f"{task.id} may start from {iso(at)}"
+    detail = f"{task.id} may start from {pace.shown(at)}"
     return Judged(draft.at >= at, detail, at if draft.at < at else None, step)
 
 

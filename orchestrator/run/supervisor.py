@@ -162,7 +162,7 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
     called with the project's folder. The child has a session of its own and no inherited
     descriptor, so the end of the tick's pipes cannot break it. It begins when `gate` is open.
     """
-    _load()
+    load()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -188,7 +188,7 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
         os._exit(1)
 
 
-def _load() -> None:
+def load() -> None:
     """Import what each run needs: once, and not in each of the processes that are forked."""
     import ctypes  # noqa: F401
     import encodings.ascii  # for `/proc/locks`  # noqa: F401

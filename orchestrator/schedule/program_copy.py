@@ -94,7 +94,7 @@ def put() -> list[str]:
     is_same = before is not None and _is_same(source, before)
     copy = before if before and is_same else tempfile.mkdtemp(prefix="app-", dir=where)
     words = [python, *flags, copy + _MAIN]
-    script = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(errors="surrogateescape")
+    script = _script(words)
     if is_same and files.holds(launcher(), script):
         return []
     try:
@@ -108,6 +108,16 @@ def put() -> list[str]:
         _remove_unused({before, _started()})
     made = [] if is_same else [f"{copy} (the program that schedules start)"]
     return [*made, f"{launcher()} (its launcher)"]
+
+
+def _script(words: list[str]) -> bytes:
+    """Return the text of a launcher that starts a program by these words."""
+    return f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(errors="surrogateescape")
+
+
+def is_own(launcher: str) -> bool:
+    """Return whether a launcher starts the program of this process, in the same way."""
+    return files.holds(launcher, _script(process.own_program()))
 
 
 def _names(root: str) -> list[str]:

@@ -21,7 +21,16 @@ from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
 from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store, Watched
+from orchestrator.tasks.store import (
+    Elsewhere,
+    Listing,
+    Malformed,
+    Offer,
+    Peer,
+    Pulse,
+    Store,
+    Watched,
+)
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tasks.task_rows import NotFetched, TaskRows
 
@@ -238,8 +247,10 @@ class PostgresqlStore(Store):
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
 
-    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
-        facts = {"problems": [*problems], "settings": settings}
+    def tell(
+        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+    ) -> None:
+        facts = {"problems": [*problems], "settings": settings, "takes": [*takes]}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
 
@@ -270,15 +281,17 @@ class PostgresqlStore(Store):
                 self._worker()
         return None if found is None else Pulse(*found)
 
-    def listen(self) -> None:
-        self._session.listen(hosts.channel(self._session))
+    def listen(self) -> bool:
+        return self._session.listen(hosts.channel(self._session))
 
     def wait(self, seconds: float) -> bool | None:
         news = self._session.notices(seconds)
         return schema.TASK in news if news else None
 
-    def has_work(self) -> bool:
-        return hosts.has_work(self._session)
+    def offer(self) -> Offer:
+        tasks, peers = hosts.offer(self._session)
+        known = ((name, runs, None if t is None else tuple(t)) for name, runs, t in peers)
+        return Offer(tuple((i, role) for i, role in tasks), tuple(Peer(*each) for each in known))
 
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)

@@ -65,6 +65,24 @@ class Pulse(NamedTuple):
     hosts: int
 
 
+class Peer(NamedTuple):
+    """A host that is alive, as the others that share the queue know it."""
+
+    name: str
+    #: How many runs it has.
+    runs: int
+    #: Which task `ROLE` each of its agents takes (`Store.tell`); None if it has not told that.
+    takes: tuple[str, ...] | None
+
+
+class Offer(NamedTuple):
+    """The first tasks of a shared queue that may be claimed now, and the hosts that are alive."""
+
+    #: The id and `ROLE` of each.
+    tasks: tuple[tuple[str, str], ...] = ()
+    hosts: tuple[Peer, ...] = ()
+
+
 class Store(Protocol):
     """The interface of a queue. Each call may raise OSError; times are epoch seconds.
 
@@ -184,10 +202,13 @@ class Store(Protocol):
         """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
         return None
 
-    def tell(self, problems: Iterable[str], settings: Mapping[str, str]) -> None:
+    def tell(
+        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+    ) -> None:
         """Show the other hosts the codes of this host's problems, and digests of its settings.
 
-        A tick calls it at its end.
+        `takes` is which task `ROLE` each agent takes that may start here. A tick calls it at its
+        end.
         """
         return None
 
@@ -225,17 +246,17 @@ class Store(Protocol):
         """
         return None
 
-    def listen(self) -> None:
-        """Have changes from now on told to `wait`."""
-        return None
+    def listen(self) -> bool:
+        """Have changes from now on told to `wait`; return False if they are told already."""
+        return False
 
     def wait(self, seconds: float) -> bool | None:
         """Wait for a change by any host; return whether it may be work, None after `seconds`."""
         return None
 
-    def has_work(self) -> bool:
-        """Return whether a task of a shared queue waits that may be claimed now."""
-        return False
+    def offer(self) -> Offer:
+        """Return the tasks of a shared queue that may be claimed now, and who may claim them."""
+        return Offer()
 
     def elsewhere(self) -> Elsewhere:
         """Return what is known of the other hosts."""

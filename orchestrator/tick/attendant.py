@@ -2,8 +2,9 @@
 
 Ticks come once per minute; a host that is silent for a minute counts as dead. The attendant sends
 the heartbeat between ticks, in one statement. In between it waits for the database's notifications,
-without asking for anything: a tick starts as soon as a host adds a task, and ticks that find
-nothing changed need no connection (`idle`). If it is killed, the next tick starts it again.
+without asking for anything. When a host adds a task, it forks a tick, unless the task is more
+likely to go to another host (`turn`). Ticks that find nothing changed need no connection (`idle`).
+If it is killed, the next tick starts it again.
 """
 
 import os
@@ -16,15 +17,13 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
-from orchestrator.tick import problems, soon
+from orchestrator.tick import problems, soon, turn
 
 #: Seconds between two heartbeats.
 BEAT = 10.0
-#: Seconds between the ticks of two hosts, on average, that a new task starts.
-APART = 0.02
 #: Seconds until the next try after the database failed.
 AGAIN = 5.0
-#: Seconds after which the process begins again, with the program that is installed then.
+#: Seconds after which the process begins again: each tick that it forks has what it has in memory.
 LIFETIME = 3600.0
 
 
@@ -35,9 +34,16 @@ def lock_path(layout: Layout) -> str:
 def ensure(layout: Layout) -> None:
     """Start the attendant of this host, unless it is there. Raises OSError."""
     if is_needed(layout, time.time()) and not locks.is_locked(lock_path(layout)):
-        words = [*process.own_program(), "_attend", layout.root]
         log = os.path.join(layout.cache, "attendant.out")
-        process.spawn_detached(words, os.environ, log)
+        process.spawn_detached(_words(layout), os.environ, log)
+
+
+def _words(layout: Layout) -> list[str]:
+    """Return the command line of the attendant: of the program that the schedule starts, if any."""
+    entry = mark.schedule(layout)
+    is_there = entry is not None and os.access(entry.launcher, os.X_OK)
+    program = [entry.launcher] if entry is not None and is_there else process.own_program()
+    return [*program, "_attend", layout.root]
 
 
 def is_needed(layout: Layout, now: float) -> bool:
@@ -49,38 +55,46 @@ def is_needed(layout: Layout, now: float) -> bool:
     return mark.schedule(layout) is not None and not problems.is_overdue(layout, now)
 
 
-def attend(root: str) -> None:
+def attend(root: str, load: soon.Load) -> None:
     """Be the attendant of the project in the folder `root`, until it is no longer needed."""
     layout = Layout(root)
     os.chdir(os.sep)
+    if soon.may_fork(layout):
+        load()
     try:
         with locks.Lock(lock_path(layout)):
-            end = time.monotonic() + LIFETIME
+            end, program = time.monotonic() + LIFETIME, _program(layout)
             while is_needed(layout, time.time()):
-                if time.monotonic() > end:
-                    words = [*process.own_program(), "_attend", root]
+                if time.monotonic() > end or _program(layout) != program:
+                    words = _words(layout)
                     os.execv(words[0], words)
-                if not _beat(layout):
+                if not _beat(layout, load):
                     return
     except locks.LockHeld:
         return
 
 
-def _beat(layout: Layout) -> bool:
+def _program(layout: Layout) -> object:
+    """Return what changes when an update replaces the program of this process."""
+    return idle.mark(_words(layout)[0]), process.program_stamp()
+
+
+def _beat(layout: Layout, load: soon.Load) -> bool:
     """Send a heartbeat, and wait for the time of the next; False if the queue is not shared."""
     try:
         store = stores.of_project(layout)
         if store.host is None:
             return False
         end = time.monotonic() + BEAT
-        store.listen()  # first: a change that comes meanwhile is not missed
+        # First: a change that comes meanwhile is not missed. Those before it were not heard.
+        may_be_work: bool | None = store.listen()
         found = store.pulse(_tick_age(layout))
         _vouch(layout, found.number if found else "")
         while (left := end - time.monotonic()) > 0:
+            if may_be_work and found is not None and _is_for_this_host(store, found.hosts):
+                soon.begin(layout, load)
             if (may_be_work := store.wait(left)) is not None:
                 files.remove(layout.pulse)
-            if may_be_work and found is not None:
-                _take_turn(layout, store, found.hosts)
     except StoreFault:
         files.remove(layout.pulse)
         time.sleep(AGAIN)
@@ -105,19 +119,25 @@ def _tick_age(layout: Layout) -> float:
     return age if 0 <= age < LIFETIME else LIFETIME
 
 
-def _take_turn(layout: Layout, store: Store, hosts: int) -> None:
-    """Ask for a tick if there is work; of many hosts, each one after a moment of its own.
+def _is_for_this_host(store: Store, hosts: int) -> bool:
+    """Return whether this host should begin a tick for a task that waits.
 
-    Otherwise all hosts would start a tick for each task. The first ticks claim it; who comes later
-    finds no work.
+    Otherwise all hosts would begin a tick for each task, of which one claims it. So each waits for
+    its turn, and looks whether the task waits still.
     """
-    if hosts > 1:
+    if (spread := turn.spread(hosts)) > 0:
         import random
 
-        time.sleep(random.uniform(0, APART * (hosts - 1)))
-        if not store.has_work():
-            return
-    soon.ask(layout)
+        time.sleep(random.uniform(0, spread))
+    offer = store.offer()
+    wait = turn.wait(offer, store.host or "")
+    if wait is None:
+        return False
+    if wait:
+        time.sleep(wait)
+        waiting = {task for task, _ in store.offer().tasks}
+        return any(task in waiting for task, _ in offer.tasks)
+    return True
 
 
 def is_unchanged(root: str, number: str) -> bool:

@@ -19,7 +19,7 @@ from orchestrator.pulls import states
 from orchestrator.run import supervisor
 from orchestrator.system import files
 from orchestrator.tasks import stores
-from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp
+from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp, turn
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.report import Report
 from orchestrator.tick.settle import Settler
@@ -183,7 +183,8 @@ class Steps:
             from orchestrator.config import compare
 
             codes = dict.fromkeys(problem.code for problem in self.report.problems)
-            self.store.tell(codes, compare.digests(self.loaded))
+            takes = turn.takes(self.loaded, seen.snapshot, self.store.host)
+            self.store.tell(codes, compare.digests(self.loaded), takes)
             self.store.publish()
             attendant.ensure(self.layout)
 
