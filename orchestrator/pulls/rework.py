@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import base_branch
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
@@ -22,8 +22,14 @@ from orchestrator.project import events
 from orchestrator.pulls import cuts, forges, questions, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.words import count
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch
+else:
+    base_branch = Later("git.base_branch")
 
 #: The events with which a person decided where a task is: no fact overrules them.
 _DECIDED = ("retried", "moved", "answered", "added")
