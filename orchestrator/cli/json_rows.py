@@ -14,7 +14,7 @@ from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.plan.planner import Plan, plan, refusal
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile

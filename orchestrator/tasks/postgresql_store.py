@@ -356,4 +356,4 @@ class PostgresqlStore(Store):
         task = task_file.summarise(file, state, self._where(task_id), added)
         # The client's conversation is on the disk of the host that had it.
         is_here = task.session is None or task.host in (None, self.host)
-        return task if is_here else task._replace(session=None, session_agent=None)
+        return task if is_here else task._replace(session=None)
