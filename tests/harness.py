@@ -89,6 +89,8 @@ class World:
         self._began = time.time() - 2
         #: What is run as the product.
         self.product = PRODUCT
+        #: The words of a program that runs the product somewhere else (`network`).
+        self.inside: list[str] = []
         self.home = folder / "home"
         self.root = folder / "project"
         self.remote = folder / "remote.git"
@@ -222,7 +224,7 @@ class World:
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*PYTHON, str(self.product), *words],
+            [*self.inside, *PYTHON, str(self.product), *words],
             cwd=cwd or self.root,
             env={**self.environment, **env},
             stdin=subprocess.DEVNULL,
@@ -240,6 +242,7 @@ class World:
             env={**self.environment, **env},
             stdin=stdin,
             timeout=60,
+            inside=self.inside,
         )
         found = Done(list(words), done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in found.err + found.out, f"a traceback was shown: {found!r}"

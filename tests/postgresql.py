@@ -10,7 +10,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -50,8 +50,11 @@ def programs() -> str:
 class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
-    def __init__(self, folder: str, settings: dict[str, str]) -> None:
-        self.folder, self._programs = folder, programs()
+    def __init__(
+        self, folder: str, settings: dict[str, str], inside: Sequence[str] = (), net: str = ""
+    ) -> None:
+        """`inside` runs a program in another network, in which the clients of `net` are trusted."""
+        self.folder, self._programs, self._inside = folder, programs(), inside
         self._settings = _SETTINGS | settings
         # The server refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -59,14 +62,21 @@ class Cluster:
         if self._user:
             os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
         self._run("initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        if net:
+            with open(f"{self.folder}/data/pg_hba.conf", "a", encoding="utf-8") as known:
+                known.write(f"host all all {net} trust\n")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
         words = [f"{self._programs}/{program}", "-D", f"{self.folder}/data", *arguments]
+        user = self._user
+        if self._inside:
+            number = str(pwd.getpwnam(self.role).pw_uid)
+            words, user = [*self._inside, "--setuid", number, "--", *words], None
         # pg_ctl hands its output to the server, so a pipe would stay open as long as the server.
         with open(f"{self.folder}/log", "ab") as log:
             done = subprocess.run(
-                words, user=self._user, cwd=self.folder, stdout=log, stderr=log, check=False
+                words, user=user, cwd=self.folder, stdout=log, stderr=log, check=False
             )
         if done.returncode:
             with open(f"{self.folder}/log", encoding="utf-8") as text:
@@ -110,10 +120,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(**settings: str) -> Iterator[Cluster]:
+def cluster(*, inside: Sequence[str] = (), net: str = "", **settings: str) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="orch-pg-")
     try:
-        found = Cluster(folder, settings)
+        found = Cluster(folder, settings, inside, net)
         try:
             yield found
         finally:

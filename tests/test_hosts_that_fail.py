@@ -20,6 +20,7 @@ from harness import World, scratch, shadow, wait_until, world  # noqa: F401  (a 
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from shared_hosts import LIMITS, Behind
 from store_contract import claim, entry, new_task
+from test_several_machines import attendants
 
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
@@ -180,6 +181,23 @@ def outcomes(host: World) -> list[str]:
     """Return the verdicts of the ended runs of a host."""
     found = [run["outcome"] for run in seen.runs(host.home_folder) if run["status"] == "finished"]
     return sorted(each["verdict"] for each in found)
+
+
+def test_the_first_tick_after_an_outage_leaves_no_pause_of_a_run_that_met_it(
+    behind: Behind,
+) -> None:
+    one = behind.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS, {})
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    behind.proxy.go_away()
+    one.open("go")
+    wait_until(lambda: outcomes(one) == ["system_fault"], "the run meets the outage")
+    wait_until(lambda: not attendants(one, others=True), "the tick after the run meets it, too")
+    behind.proxy.is_closed = False
+    assert one.tick()["problems"] == []
+    behind.rest(task)
+    assert len(one.starts(task)) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,9 @@ from postgresql import COUNTED, cluster, in_schema, server  # noqa: F401  (a fix
 from test_schedule import add_crontab
 
 from orchestrator.database import session
+from orchestrator.layout import Layout
+from orchestrator.system import files
+from orchestrator.tick import attendant
 
 
 def attendants(host: World, *, others: bool = False) -> list[psutil.Process]:
@@ -395,6 +399,22 @@ def test_a_tick_that_finds_nothing_changed_sends_one_statement_or_none(
         # Another host's change is heard at once, and so is the end of the database.
         two.ok("pr", "merged", pr["id"])
         wait_until(lambda: not pulse(one), "the attendant vouches no longer")
+
+
+def test_an_attendant_that_ends_vouches_no_longer(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)  # it leaves the folder
+    answers = iter([True, False])
+    monkeypatch.setattr(attendant, "is_needed", lambda *_: next(answers))
+
+    def beat(layout: Layout, _load: object) -> bool:
+        files.write_atomic(layout.pulse, b"7")
+        return True
+
+    monkeypatch.setattr(attendant, "_beat", beat)
+    attendant.attend(project.root, lambda: pytest.fail("forked"))
+    assert not os.path.exists(project.pulse)
 
 
 def pulse(host: World) -> bytes:

@@ -96,8 +96,7 @@ def _no_task(item: Item) -> OrchestratorError:
         what, hint = "a system fault", "see: orchestrator doctor"
     else:
         what = "an agent"
-        then = item.step if item.is_elsewhere else f"orchestrator inbox dismiss {item.id}"
-        hint = f"add a task that says what to do, then: {then}"
+        hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)
 
 
@@ -187,10 +186,10 @@ def dismiss(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
-    if item.is_elsewhere:
-        message = f"{item.id} is decided on the host {item.host}"
-        raise OrchestratorError(message, next_step(layout, item), code="other_host")
-    if item.agent:
+    if item.agent and item.is_elsewhere:
+        stores.of_project(layout).wake([item.agent], item.host)
+        said = f"the next tick on the host {item.host} follows"
+    elif item.agent:
         from orchestrator.tick import stop
 
         said = (

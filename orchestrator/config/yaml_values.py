@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
 from orchestrator.errors import did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,

@@ -8,7 +8,6 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.connection import NotSetUp
@@ -16,6 +15,7 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
@@ -234,6 +234,9 @@ class PostgresqlStore(Store):
         with self._session.transaction():
             hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
 
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        return hosts.wake(self._session, agents, self.host, host)
+
     def holds(self, task_id: str, run: str) -> bool:
         with self._session.transaction():
             # The heartbeat first: from now on, no other host may take the task for a while.
@@ -299,7 +302,10 @@ class PostgresqlStore(Store):
             RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
             for each in others
         )
-        return Elsewhere(tuple(runs), tuple(hosts.memories(self._session, self.host)))
+        known = hosts.memories(self._session)
+        memories = tuple(each for each in known if each[0] != self.host)
+        own = {agent: memory for host, agent, memory in known if host == self.host}
+        return Elsewhere(tuple(runs), memories, own)
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         with self._changing():
@@ -350,4 +356,4 @@ class PostgresqlStore(Store):
         task = task_file.summarise(file, state, self._where(task_id), added)
         # The client's conversation is on the disk of the host that had it.
         is_here = task.session is None or task.host in (None, self.host)
-        return task if is_here else task._replace(session=None, session_agent=None)
+        return task if is_here else task._replace(session=None)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NoReturn
 
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.model.annotations import Any, NoReturn
 
 #: A node of PyYAML: `id` (scalar, sequence or mapping), `tag`, `value`, `start_mark`, `style`.
 Node = Any
