@@ -14,7 +14,6 @@ from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import (
