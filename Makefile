@@ -62,7 +62,8 @@ bench: .venv/.made ## measure, compared with the bare interpreter and SQLite
 
 crash: .venv/.made ## kill at every call that changes something, a storm, random stories; slow
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
-	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py \
+	  tests/test_hosts_for_minutes.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 

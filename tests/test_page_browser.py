@@ -152,6 +152,8 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
     # A refusal says what the command says.
     card.drag_to(board.locator("[data-drop-state=claimed]"))
     expect(page.get_by_role("alert")).to_contain_text("only a run claims a task")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
     board.get_by_label("Search").fill("wall")
     expect(card).to_have_count(0)

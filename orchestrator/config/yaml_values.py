@@ -77,7 +77,7 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
         if null and is_null(node):
             return None
         if is_text(node):
-            if shape.fullmatch(node.value) and not UNPRINTABLE.search(node.value):
+            if shape.fullmatch(node.value) and not re.search(UNPRINTABLE, node.value):
                 return node.value
         elif node.id == "scalar" and not is_null(node):
             return reading.expected(node, where, f"{what} (in quotes)")

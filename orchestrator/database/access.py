@@ -25,7 +25,7 @@ def of_project(layout: Layout) -> Session | None:
     Raises StoreFault if the libraries are missing.
     """
     found = address.of_project(layout, os.environ)
-    return None if found is None else at(layout, found)
+    return at(layout, found) if address.is_address(found) else None
 
 
 def at(layout: Layout, found: str) -> Session:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, Given, PullRequest, Task
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.pulls import states
 from orchestrator.pulls.landing_queue import Refused, awaited
 from orchestrator.pulls.verdicts import APPROVED, CHANGES

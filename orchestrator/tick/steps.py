@@ -99,8 +99,6 @@ class Steps:
         memory, claimed, runs, records = observe.observe_runs(layout)
         store.attend(run.id for run in runs)
         if store.host is not None:
-            if not after_run:
-                faults.end_hold(layout, StoreFault.code)  # the database has just answered
             others = store.elsewhere()
             for name in agent_memory.follow_wakes(layout, others.own):
                 events.append(layout, now, "resumed", agents=[name])
@@ -111,6 +109,9 @@ class Steps:
         for action in settlements(runs, claimed.tasks, self.loaded.config):
             is_restart = action.action == "deliver"
             self.report.apply(action, self.starter.restart if is_restart else self.settler.settle)
+        if store.host is not None and not after_run:
+            # The database has just answered. A run that met its outage may be settled only now.
+            faults.end_hold(layout, StoreFault.code)
         _repair_clocks(layout, memory, now)
 
     def _follow(self, prs: list[PullRequest] | None) -> None:
