@@ -201,15 +201,17 @@ QUICK: dict[str, tuple[str, ...]] = {
 #: By the name of a long test that only `make slow` runs: the test in `make test` that holds the
 #: same promise by less, for example with one skill instead of all, or as a decision of the planner.
 HELD_BY: dict[str, str] = {
-    "test_pause_agent_pauses_and_resumes": ("test_enqueue_adds_a_task_and_can_take_it_back"),
-    "test_inbox_does_what_the_person_decided": ("test_enqueue_adds_a_task_and_can_take_it_back"),
+    "test_pause_agent_pauses_and_resumes": ("test_permissions_cover_exactly_the_commands"),
+    "test_inbox_does_what_the_person_decided": (
+        "test_arguments_are_hinted_at_exactly_where_they_are_used"
+    ),
     "test_tuning_reads_the_history_and_sets_what_was_decided": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_every_command_in_a_skill_is_one"
     ),
     "test_retry_failed_looks_at_why_and_puts_tasks_back": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_permissions_cover_exactly_the_commands"
     ),
-    "test_add_agent_adds_one_and_takes_it_away": ("test_enqueue_adds_a_task_and_can_take_it_back"),
+    "test_add_agent_adds_one_and_takes_it_away": ("test_permissions_cover_exactly_the_commands"),
     "test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu": (
         "test_setup_leads_from_nothing_to_agents_that_may_start"
     ),
@@ -298,23 +300,23 @@ HELD_BY: dict[str, str] = {
         "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
     "test_more_tabs_than_a_browser_has_connections_stay_in_step": (
-        "test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard"
+        "test_words_stay_when_their_item_is_settled_by_somebody_else"
     ),
     "test_ten_thousand_finished_tasks_are_pages": ("test_a_column_of_finished_tasks_is_one_page"),
     "test_a_page_that_only_reads_has_no_control_that_changes": (
-        "test_a_page_that_only_reads_refuses_every_change"
+        "test_a_page_that_only_reads_shows_no_control_that_changes"
     ),
     "test_skills_that_look_have_all_they_need_and_change_nothing": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_permissions_cover_exactly_the_commands"
     ),
     "test_as_a_submodule_its_skills_are_commands_of_the_project": (
-        "test_installed_by_pip_its_skills_are_commands_of_the_project"
+        "test_in_a_submodule_the_copies_call_its_launcher"
     ),
     "test_a_client_that_does_not_start_is_a_fault_of_the_system": (
         "test_a_missing_client_charges_nobody_and_the_queue_resumes"
     ),
     "test_a_service_that_fails_for_a_while_costs_no_attempt": (
-        "test_a_fault_of_the_service_charges_nobody_and_resumes_by_itself"
+        "test_lines_and_the_processs_end_make_the_outcome"
     ),
     "test_an_agent_cannot_push": (
         "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own"
@@ -355,7 +357,7 @@ HELD_BY: dict[str, str] = {
         "test_two_branches_that_pass_alone_and_fail_together_do_not_both_land"
     ),
     "test_auto_merge_merges_the_reviewed_commit": (
-        "test_all_that_is_approved_lands_one_after_the_other"
+        "test_a_branch_that_is_ahead_of_its_base_lands_as_a_merge_commit"
     ),
     "test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can": (
         "test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author"
@@ -382,7 +384,7 @@ HELD_BY: dict[str, str] = {
         "test_a_branch_that_does_not_exist_fails_that_task_only"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
-        "test_a_fix_up_of_a_person_during_the_run_costs_no_attempt"
+        "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"
     ),
     "test_a_fix_up_of_a_person_between_two_runs_is_built_on": (
         "test_which_commits_of_the_branch_give_way"
@@ -403,7 +405,7 @@ HELD_BY: dict[str, str] = {
         "test_after_too_many_rounds_a_person_is_asked"
     ),
     "test_a_pull_request_merged_by_hand_is_merged_and_one_whose_branch_is_gone_is_closed": (
-        "test_what_a_person_merged_is_done_and_what_a_person_closed_is_cancelled"
+        "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
     ),
     "test_what_a_person_closes_during_its_rework_is_cancelled_and_not_opened_again": (
         "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
@@ -415,7 +417,7 @@ HELD_BY: dict[str, str] = {
         "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along"
     ),
     "test_what_pip_installed_is_copied_whole_as_well": (
-        "test_a_copy_is_replaced_only_when_it_differs_and_a_damaged_one_is_replaced"
+        "test_what_pip_installed_is_found_in_its_package_and_only_that_is_copied"
     ),
     "test_doctor_asks_from_the_path_that_was_recorded": (
         "test_doctor_finds_an_identity_that_only_this_shell_has"
@@ -427,7 +429,7 @@ HELD_BY: dict[str, str] = {
         "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later"
     ),
     "test_git_that_goes_missing_under_a_run_is_waited_for": (
-        "test_a_missing_git_is_one_clear_sentence"
+        "test_without_git_the_machine_is_at_fault"
     ),
     "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done": (
         "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
@@ -439,10 +441,10 @@ HELD_BY: dict[str, str] = {
         "test_failure_13_read_commands_change_nothing_on_disk"
     ),
     "test_agents_are_paused_run_stopped_and_set": (
-        "test_agents_and_limits_are_set_with_the_values_of_json"
+        "test_every_control_of_the_page_asks_for_a_change_that_there_is"
     ),
     "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file": (
-        "test_the_file_has_every_region_and_needs_nothing"
+        "test_what_a_person_chooses_above_a_region_is_known"
     ),
     "test_a_task_is_edited_again_and_again_and_only_what_was_changed": (
         "test_words_stay_when_their_item_is_settled_by_somebody_else"
@@ -457,7 +459,7 @@ HELD_BY: dict[str, str] = {
         "test_an_agent_runs_only_on_its_host"
     ),
     "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else": (
-        "test_what_a_role_must_not_do_is_refused"
+        "test_inside_a_run_every_other_command_that_changes_something_is_refused"
     ),
     "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks": (
         "test_a_session_is_told_what_waits_and_ticks"
@@ -466,10 +468,10 @@ HELD_BY: dict[str, str] = {
         "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
     ),
     "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all": (
-        "test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words"
+        "test_whose_refusal_it_is_follows_from_githubs_words"
     ),
     "test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone": (
-        "test_a_remote_that_is_gone_or_refuses_sends_nobody_back"
+        "test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again"
     ),
     "test_an_interrupted_demonstration_stops_every_run_that_it_started": (
         "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
@@ -487,7 +489,7 @@ HELD_BY: dict[str, str] = {
         "test_a_review_sends_the_work_back_and_the_next_one_approves_it"
     ),
     "test_the_real_environment_is_made_whatever_the_users_python_settings": (
-        "test_many_first_starts_at_once_make_one_environment"
+        "test_only_the_settings_that_a_mirror_needs_reach_pip"
     ),
     "test_what_the_released_version_left_is_read_by_this_one": (
         "test_runs_of_the_released_version_are_finished_by_this_one"

@@ -35,7 +35,7 @@ from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
+from orchestrator.pulls import github_adoption, github_repo, issue_memory, issue_text
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import Gh
 from orchestrator.pulls.github import GitHub
@@ -237,7 +237,7 @@ def github_issues(data: bytes, folder: Path) -> None:
     found = layout(folder)
     os.makedirs(found.shared, exist_ok=True)
     Path(found.shared, "issues.json").write_bytes(data)
-    memory = issues.Memory(found)
+    memory = issue_memory.Memory(found)
     memory.tell(1, "asked")
     assert memory.was_told(1)[-1:] == ("asked",)
     try:

@@ -16,8 +16,8 @@ from orchestrator.cli import context
 from orchestrator.layout import Layout
 from orchestrator.model.config import Notify
 from orchestrator.model.work import Entry, Given, PullRequest, RemoteCheck, Task
-from orchestrator.plan.rules import Verdict
-from orchestrator.pulls import movers, rework
+from orchestrator.plan.rule import Verdict
+from orchestrator.pulls import follower, movers
 from orchestrator.pulls.landing_queue import Refused
 from orchestrator.pulls.local import Local
 from orchestrator.pulls.movers import Facts, next_move
@@ -136,7 +136,7 @@ def tick(layout: Layout) -> None:
     loaded = context.settings(layout)
     prs = refresh(layout, loaded.config, [])
     assert prs is not None
-    rework.follow(layout, loaded, prs, context.now())
+    follower.follow(layout, loaded, prs, context.now())
     Path(layout.scheduler_lock).write_text(f"1 gone {time.time():.3f}\n")
 
 

@@ -151,6 +151,8 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
     # A refusal says what the command says.
     card.drag_to(board.locator("[data-drop-state=claimed]"))
     expect(page.get_by_role("alert")).to_contain_text("only a run claims a task")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
     board.get_by_label("Search").fill("wall")
     expect(card).to_have_count(0)
@@ -262,14 +264,29 @@ def test_words_stay_when_their_item_is_settled_by_somebody_else(world: World, se
     world.script(asks, {"report": {"outcome": "needs_human", "summary": "s", "question": "Which?"}})
     world.tick_until(lambda: world.where(asks) == ["blocked"])
     world.ok("agent", "pause", "--all")
-    item = region(serve(), "Inbox").locator(f"#item-{asks}")
+    gone = world.add("Go away")
+    stuck = world.add("Wait", "implement", "--depends-on", gone)
+    page = serve()
+    inbox, tab = region(page, "Inbox"), page.context.new_page()
+    tab.goto(page.url)
+    loaded(tab)
+    item = inbox.locator(f"#item-{asks}")
     answer = item.get_by_label(f"Your answer to {asks}")
     answer.fill("Blue, half wri")
+    page.keyboard.press("Tab")
+    world.ok("task", "cancel", gone)
+    expect(inbox.locator(f"#item-{stuck}")).to_be_visible()
+    # One of the tabs listens, and tells the other.
+    expect(region(tab, "Inbox").locator(f"#item-{stuck}")).to_be_visible()
+    locks = page.evaluate("navigator.locks.query().then((x) => [x.held.length, x.pending.length])")
+    assert locks == [1, 1]
+    tab.close()
+    expect(answer).to_have_value("Blue, half wri")
     world.ok("inbox", "answer", asks, "Red.")
     expect(item).to_contain_text("settled or removed meanwhile")
     expect(answer).to_have_value("Blue, half wri")
     answer.fill("")
-    item.page.keyboard.press("Tab")  # the item may be gone by now
+    page.keyboard.press("Tab")  # the item may be gone by now
     world.add("Something else changes")
     expect(item).to_have_count(0)
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import runs
-from conftest import git
+from conftest import CHECKOUT, git
 from test_page import opened
 
+from orchestrator.account import costs
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.page import board, diff, transcript, views, work
+from orchestrator.page import board, diff, history, transcript, views, work
 from orchestrator.page.commands import Answer, Commands
 from orchestrator.page.remembered import Remembered
 from orchestrator.project import run_record
@@ -127,6 +128,14 @@ def test_every_reason_code_of_an_agent_is_shown_in_words() -> None:
 
 def a_task(number: int, state: str, priority: str = "P2") -> dict[str, object]:
     return {"id": f"T-{number}", "state": state, "priority": priority}
+
+
+def test_what_a_person_chooses_above_a_region_is_known() -> None:
+    folder = CHECKOUT / "orchestrator" / "page" / "templates"
+    zooms = re.findall(r'<option value="(\w+)"', (folder / "tools_history.html").read_text())
+    assert zooms == list(history.ZOOMS)
+    by = re.findall(r"<option>(\w+)<", (folder / "tools_costs.html").read_text())
+    assert by == list(costs.KEYS)
 
 
 def test_a_column_of_finished_tasks_is_one_page() -> None:

@@ -25,7 +25,7 @@ from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
-from orchestrator.tasks.store import Pulse, Store
+from orchestrator.tasks.store import Offer, Peer, Pulse, Store
 
 
 def opened(layout: Layout, base: str) -> PostgresqlStore:
@@ -123,8 +123,9 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
     assert store.wait(20) is True
     elsewhere(lambda other: other.end("impl", "R1", {"spend": {}}))
     assert store.wait(20) is False
-    elsewhere(lambda other: other.tell(["a_problem"], {}, []))  # no tick reads it
+    elsewhere(lambda other: other.tell(["a_problem"], {}, ["implement"]))  # no tick reads it
     assert store.wait(0.01) is None
+    assert store.offer() == Offer((("T1", "implement"),), (Peer(store.host, 0, ("implement",)),))
 
 
 def test_another_project_in_the_same_database_wakes_nobody(

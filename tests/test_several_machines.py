@@ -413,7 +413,7 @@ def test_an_attendant_that_ends_vouches_no_longer(
         return True
 
     monkeypatch.setattr(attendant, "_beat", beat)
-    attendant.attend(project.root, lambda: None)
+    attendant.attend(project.root, lambda: pytest.fail("forked"))
     assert not os.path.exists(project.pulse)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import quantiles
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 
 #: Finished tasks of a role that a forecast needs.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.account.ledger import EndedRun
+from orchestrator.model.annotations import Any
 
 #: The events of a run that end its task; after the others, the task is worked on again.
 _ENDS = ("finish", "fail")

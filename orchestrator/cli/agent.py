@@ -8,7 +8,6 @@ examples:
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, group
@@ -16,6 +15,7 @@ from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory

@@ -14,11 +14,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any
 
 from orchestrator.cli import columns
 from orchestrator.cli.parser import Namespace
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem
 from orchestrator.text.quoting import visible
 

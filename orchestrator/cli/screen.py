@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from orchestrator.cli import columns
 from orchestrator.cli.output import harmless
+from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
 
 #: Entries of one list that are shown where the output has no height, as in a pipe.

@@ -7,12 +7,12 @@ that makes lines of this value. `cli/shown_work.py` has agents, runs and tasks i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.screen import Entry
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time

@@ -45,7 +45,8 @@ def _agents_lines(rows: list[Row], looked: Looked) -> Iterator[Entry]:
     for row in rows:
         held, run = refusal(looked.planned.agents[row["name"]]), runs.get(row["name"])
         if row["reason"] == "running" or row["run"]:
-            where = f" on {run.host}" if run and run.host else ""
+            host = (run.host if run else None) or looked.seen.snapshot.host
+            where = f" on {host}" if host else ""
             age = looked.age(run) if run else None
             title = titles.get(row["task"])
             said = f": {one_line(title, CELL)}" if title else ""

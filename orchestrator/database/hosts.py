@@ -7,7 +7,6 @@ to the host's worker; if the worker is removed because its heartbeat stopped, th
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from orchestrator import __version__
 from orchestrator.database import json_text, schema
@@ -15,6 +14,7 @@ from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.

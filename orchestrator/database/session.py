@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -18,6 +17,7 @@ from psycopg import errors, sql
 from orchestrator.database import address as addresses
 from orchestrator.database import connection
 from orchestrator.database.connection import HINT, MOST_SILENT, HeldElsewhere, Pooled, Unreachable
+from orchestrator.model.annotations import Any
 from orchestrator.system.locks import LockHeld
 
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.

@@ -16,7 +16,8 @@ import shlex
 import subprocess
 import sys
 import uuid
-from typing import Any
+
+from orchestrator.model.annotations import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any
 
 from markupsafe import Markup
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.page import lanes, plots
 from orchestrator.page.commands import Commands

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator import __version__
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.page.work import click, pieces
 from orchestrator.text.quoting import visible

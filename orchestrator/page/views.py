@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from jinja2 import Environment
 
 from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
 from orchestrator.page.commands import Commands

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import quote
 
+from orchestrator.model.annotations import Any
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]

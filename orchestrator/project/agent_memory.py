@@ -7,9 +7,9 @@ is counted exactly once.
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, records
 from orchestrator.system.process import ProcessId

@@ -8,9 +8,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO
 from orchestrator.model.times import iso
 from orchestrator.system import files
 from orchestrator.tasks import stores

@@ -7,9 +7,9 @@ every forge passes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import ClassVar, Protocol
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest

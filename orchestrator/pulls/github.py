@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any, ClassVar
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest

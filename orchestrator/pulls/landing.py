@@ -9,12 +9,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest

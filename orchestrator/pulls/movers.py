@@ -7,11 +7,11 @@ so: its own item, or the item of a task. `tick.moves` collects the facts.
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Collection, Mapping
-from typing import Literal
 
+from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, Given, PullRequest, Task
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.pulls import states
 from orchestrator.pulls.landing_queue import Refused, awaited
 from orchestrator.pulls.verdicts import APPROVED, CHANGES

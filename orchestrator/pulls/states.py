@@ -50,10 +50,17 @@ class Look(NamedTuple):
     #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
     #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
     gone: frozenset[str] = frozenset()
+    #: The pull requests whose branches and bases were asked for.
+    looked_at: frozenset[str] = frozenset()
 
     def has_seen(self, prs: Iterable[PullRequest]) -> bool:
-        """Whether git was asked about each of these that is open, as the remotes had it."""
-        return self.is_fetched and self.unsure >= {pr.id for pr in prs if pr.state == "open"}
+        """Whether each of these that is open was looked at, as the remotes had it."""
+        return self.is_fetched and self.looked_at >= {pr.id for pr in prs if pr.state == "open"}
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether what was found is nothing but what it left on this disk."""
+        return self.fault is None and not (self.problems or self.gone)
 
 
 def look(
@@ -100,7 +107,8 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
     gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
-    return Look(None, tuple(problems), ids, there is not None, gone)
+    seen = frozenset(pr.id for pr in looked_at)
+    return Look(None, tuple(problems), ids, there is not None, gone, seen)
 
 
 def record(

@@ -8,7 +8,6 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
 from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.connection import NotSetUp
@@ -16,6 +15,7 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
@@ -356,4 +356,4 @@ class PostgresqlStore(Store):
         task = task_file.summarise(file, state, self._where(task_id), added)
         # The client's conversation is on the disk of the host that had it.
         is_here = task.session is None or task.host in (None, self.host)
-        return task if is_here else task._replace(session=None, session_agent=None)
+        return task if is_here else task._replace(session=None)

@@ -12,9 +12,9 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 from orchestrator.errors import NotFound
+from orchestrator.model.annotations import Protocol
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task

@@ -4,12 +4,12 @@ Each call is to be made in a transaction under the lock of the queue (`Session.c
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from orchestrator.database.engine import FETCH, HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import rewrite, task_file

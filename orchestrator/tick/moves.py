@@ -8,7 +8,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.plan.planner import Plan, plan
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.plan.stuck import stuck
 from orchestrator.pulls import cuts, landing_queue, movers, review, rework, verdicts
 from orchestrator.pulls.movers import Facts, Move

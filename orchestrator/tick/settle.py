@@ -16,7 +16,7 @@ from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
 from orchestrator.plan import repeats
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord

@@ -13,11 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.project import mark
 from orchestrator.system import files, locks, process

@@ -181,6 +181,10 @@ function say(id, text) {
   if (text && !text.endsWith("…")) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
 }
 
+// A message hides cards: a click, or Escape, takes it away.
+document.addEventListener("click", (event) => event.target.classList?.contains("said") && say(event.target.id, ""));
+document.addEventListener("keydown", (event) => event.key === "Escape" && ["said", "refused"].forEach((id) => say(id, "")));
+
 // A form's fields are the command's arguments; its `data-post` may name a field, as {name}.
 function fields(form, submitter) {
   const found = {};

@@ -1,0 +1,63 @@
+"""Whether a host begins a tick for a task that another host added (`attendant`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from postgresql import in_schema, server  # noqa: F401  (a fixture)
+from store_contract import claim, new_task
+
+from orchestrator.database import session, this_host
+from orchestrator.layout import Layout
+from orchestrator.tasks.postgresql_store import PostgresqlStore
+from orchestrator.tick import attendant, turn
+
+
+def a_host(folder: Path, server: str, name: str) -> PostgresqlStore:  # noqa: F811
+    """Return the store of a host that has an agent for the task."""
+    layout = Layout(str(folder / name))
+    os.makedirs(layout.cache)
+    this_host.write(layout, name)
+    store = PostgresqlStore(layout, session.of(in_schema(server, str(folder))))
+    store.prepare()
+    store.attend(())
+    store.tell((), {}, ["implement"])
+    return store
+
+
+@pytest.mark.parametrize("first_claims", [True, False], ids=["is claimed", "still waits"])
+def test_the_second_host_begins_a_tick_only_if_the_first_did_not_take_the_task(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    first_claims: bool,
+) -> None:
+    """The first host is dead, or stopped, in one of the cases, and so costs one step."""
+    hosts = {name: a_host(tmp_path, server, name) for name in ("one", "two")}
+    hosts["one"].add(new_task())
+    offer = hosts["one"].offer()
+    first, second = sorted(hosts, key=lambda name: turn.wait(offer, name) or 0.0)
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if first_claims:
+            claim(hosts[first], hosts[first].find("T1"))
+
+    monkeypatch.setattr(attendant.time, "sleep", sleep)
+    assert attendant._is_for_this_host(hosts[first], 2)
+    assert waited == []
+    assert attendant._is_for_this_host(hosts[second], 2) is not first_claims
+    assert waited == [turn.STEP]
+
+
+def test_a_host_without_an_agent_for_the_task_begins_no_tick(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    store = a_host(tmp_path, server, "one")
+    store.add(new_task())
+    store.tell((), {}, ["review"])
+    assert not attendant._is_for_this_host(store, 1)
