@@ -643,7 +643,7 @@ FAULTS: tuple[Fault, ...] = (
         ("test_whose_refusal_it_is_follows_from_githubs_words",),
     ),
     Fault(
-        "orchestrator/pulls/landing.py",
+        "orchestrator/pulls/landing_checks.py",
         "failure = self._workshop.check(merged, pr.id)",
         "failure = self._workshop.check(head, pr.id)",
         (
@@ -652,7 +652,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
-        "orchestrator/pulls/landing.py",
+        "orchestrator/pulls/landing_failures.py",
         (
             '        if error.code != "merge_refused" or not landing_queue.awaited(pr):\n'
             "            self._fault"
@@ -691,7 +691,7 @@ FAULTS: tuple[Fault, ...] = (
         ("test_a_commit_that_is_pushed_after_the_look_is_not_merged",),
     ),
     Fault(
-        "orchestrator/pulls/landing.py",
+        "orchestrator/pulls/landing_failures.py",
         "if tries >= UNMERGED:",
         "if tries > UNMERGED:",
         ("test_a_merge_that_the_forge_accepts_and_never_makes_is_delayed_and_one_problem",),
