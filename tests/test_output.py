@@ -12,6 +12,21 @@ import pytest
 from orchestrator.cli import output
 
 
+def test_a_sentence_on_a_terminal_ends_its_lines_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    monkeypatch.setattr(output, "size", lambda: (20, 24))
+    output.prose("short\n\n- one two three four five\n/a/path/that/is/too/long/for/it", 4)
+    assert capsys.readouterr().out.splitlines() == [
+        "short",
+        "",
+        "- one two three four",
+        "    five",
+        "/a/path/that/is/too/long/for/it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("show", "shown"),
     [
