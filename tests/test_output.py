@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable
 
@@ -43,3 +44,12 @@ def test_what_is_printed_is_flushed(
         monkeypatch.setattr(sys, "stdout", stdout)
         show()
         assert pipe.getvalue() == shown
+
+
+def test_json_is_ascii_whatever_a_title_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"title": "\u202eright\u2066 \x9b31m red \x1b[31m \u00fc"}
+    output.show_json(value)
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert said.replace("\n", "").isprintable()
+    assert json.loads(said) == value
