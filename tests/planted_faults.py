@@ -223,6 +223,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "orchestrator/git/closed_pushes.py",
+        '"https://", "http://", "ssh://",',
+        '"https://", "ssh://",',
+        ("test_without_a_remote_the_network_is_closed_and_this_disk_is_open",),
+    ),
+    Fault(
         "orchestrator/git/start.py",
         'code="git_missing"',
         'code="git_failed"',
@@ -306,7 +312,7 @@ FAULTS: tuple[Fault, ...] = (
         "node.tagName) && false;",
         (
             "test_a_task_is_edited_again_and_again_and_only_what_was_changed",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(
@@ -315,7 +321,7 @@ FAULTS: tuple[Fault, ...] = (
         "  hear(heard);",
         (
             "test_more_tabs_than_a_browser_has_connections_stay_in_step",
-            "test_words_stay_when_their_item_is_settled_by_somebody_else",
+            "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told",
         ),
     ),
     Fault(
@@ -425,15 +431,6 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "orchestrator/plan/rules.py",
-        "return Judged(known or not draft.will_open(task), detail)",
-        "return Judged(True, detail)",
-        (
-            "test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick",
-            "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later",
-        ),
-    ),
-    Fault(
-        "orchestrator/plan/rules.py",
         "full = count is not None and count >= limit",
         "full = count is not None and count > limit",
         (
@@ -452,6 +449,15 @@ FAULTS: tuple[Fault, ...] = (
         'return Judged(before < limit, f"starts of',
         'return Judged(before <= limit, f"starts of',
         ("test_each_rule_alone_holds_an_agent_back",),
+    ),
+    Fault(
+        "orchestrator/plan/rules.py",
+        "return Judged(known or not draft.will_open(task), detail)",
+        "return Judged(True, detail)",
+        (
+            "test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick",
+            "test_what_drains_is_never_held_by_what_is_full",
+        ),
     ),
     Fault(
         "orchestrator/plan/settlements.py",
@@ -653,6 +659,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done",
             "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again",
         ),
+    ),
+    Fault(
+        "orchestrator/run/delivery.py",
+        'if re.fullmatch(r"[0-9]{1,9}", issue):',
+        'if re.fullmatch(r"[a-z]{1,9}", issue):',
+        ("test_the_pull_request_closes_the_issue_and_the_issue_names_it_once",),
     ),
     Fault(
         "orchestrator/run/instructions.py",
@@ -1029,6 +1041,12 @@ FAULTS: tuple[Fault, ...] = (
             "test_a_usage_limit_ends_at_its_reset_by_the_clock_of_that_moment",
             "test_a_used_up_subscription_waits_for_its_reset",
         ),
+    ),
+    Fault(
+        "orchestrator/tick/lock.py",
+        "if seconds <= HUNG_AFTER:",
+        "if seconds <= 2 * HUNG_AFTER:",
+        ("test_a_tick_hangs_after_five_minutes_of_the_machines_uptime",),
     ),
     Fault(
         "orchestrator/tick/observe.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import needs
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -88,8 +90,23 @@ class Cluster:
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
     def stop(self) -> None:
-        if os.path.exists(f"{self.folder}/data/postmaster.pid"):
+        try:
+            with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
+                is_there = psutil.pid_exists(int(file.readline()))
+        except FileNotFoundError:
+            return
+        if is_there:  # not after `kill`
             self._run("pg_ctl", "stop", "-m", "immediate")
+
+    def kill(self) -> None:
+        """Kill every process of the server at once, as a machine that loses its power."""
+        with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
+            main = psutil.Process(int(file.readline()))
+        found = [main, *main.children(recursive=True)]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=30)
 
     def secure(self, certificate: str, key: str) -> None:
         """Start again with TLS, with the certificate of the server and its key."""
@@ -117,6 +134,27 @@ class Cluster:
         with open(f"{self.folder}/server.log", encoding="utf-8") as log:
             found = re.findall(pattern, log.read(), re.M)
         return [text for text in found if "set_config('statement_timeout'" not in text]
+
+    @contextmanager
+    def standby(self) -> Iterator[Cluster]:
+        """Yield a server that follows this one by streaming replication, until `promote`."""
+        folder = tempfile.mkdtemp(prefix="orch-pg-")
+        if self._user:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        found = Cluster.__new__(Cluster)
+        found.folder, found.role, found._user = folder, self.role, self._user
+        found._programs, found._inside = self._programs, self._inside
+        found._settings = self._settings
+        try:
+            found._run("pg_basebackup", "-h", self.folder, "-U", self.role, "-R", "-c", "fast")
+            found.start()
+            yield found
+            found.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "promote", "-w")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
+TWO = "postgresql://one:5432,two:5433/team?target_session_attrs=read-write"
 AGENTS = "agents: []\n"
 
 
@@ -28,6 +29,8 @@ AGENTS = "agents: []\n"
         (f'agents: []\nstore: "{URL}"  # shared\n', URL),
         (f"store: '{URL}'", URL),
         ("store:   postgres://db/x", "postgres://db/x"),
+        (f"store: {TWO}\n", TWO),
+        (json.dumps({"store": TWO, "agents": []}), TWO),
         (json.dumps({"store": URL, "agents": []}), URL),
         (json.dumps({"agents": [], "store": URL}, indent=2), URL),
         ("store: files\n", None),
@@ -46,6 +49,7 @@ def test_the_address_is_found_without_a_reader_of_yaml(text: str, found: str | N
     [
         (f"store: {URL}\n", False),
         (f"store: '{URL}'\n", False),
+        (f"store: {TWO}\n", False),
         (f"store: |-\n  {URL}\n", True),
         (f"store:\n  {URL}\n", True),
         (f"{{store: '{URL}', agents: []}}\n", True),
@@ -70,6 +74,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
     ("text", "why"),
     [
         (URL, None),
+        (TWO, None),
         ("postgresql:///team", None),
         ("postgresql://?service=team", None),
         ("postgresql://ada@[::1]:5432/team", None),
@@ -81,6 +86,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
         ("postgresql://db/x?sslpassword=secret", address.HAS_PASSWORD),
         ("postgresql://db/x?options=-csearch_path%3Da,b", "its search_path is not one name"),
         ("postgresql://db:port/x", "Port could not be cast"),
+        ("postgresql://one:5432,two:port/x", "Port could not be cast"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(text: str, why: str | None) -> None:

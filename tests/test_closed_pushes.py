@@ -245,5 +245,6 @@ def test_a_repository_of_a_test_pushes_to_its_own_origin(
 def test_without_a_remote_the_network_is_closed_and_this_disk_is_open() -> None:
     made = closed_pushes.closed([])
     closing = [value for name, value in made.items() if name.endswith(".pushInsteadOf")]
-    assert any("https://host/x".startswith(value) for value in closing)
+    for word in ("https", "http", "ssh", "git+ssh", "ssh+git", "git", "ftp", "ftps"):
+        assert any(f"{word}://host/x".startswith(value) for value in closing), word
     assert not any("/tmp/x.git".startswith(value) for value in closing)

@@ -413,7 +413,12 @@ def test_each_signal_that_ends_a_demonstration_interrupts_it(
         return 0
 
     monkeypatch.setattr(demo, "_demonstrate", interrupted)
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+
+    def missed(*_: object) -> None:
+        pytest.fail("this signal would end the process, and no run would be stopped")
+
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, missed) for each in ends}
     try:
         done = cli("demo", "--dir", str(tmp_path / "demo"))
     finally:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from database_proxy import proxy
 from harness import World, scratch, wait_until, world  # noqa: F401  (a fixture)
+from hosts_storm import NAMES, Storm
 from network import BOTH, FAR, Cable, cable
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from shared_hosts import Behind
 from test_hosts_that_fail import behind, behind_of, outcomes  # noqa: F401  (fixtures)
 
 from orchestrator.database import hosts
+from orchestrator.errors import StoreFault
 from orchestrator.tick import attendant
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
@@ -124,3 +129,56 @@ def test_a_host_that_was_suspended_for_minutes_delivers_nothing(behind: Behind) 
     wait_until(lambda: outcomes(one) == ["stopped"], "the late run ends, before any tick")
     behind.rest(task, limit=MOST)
     assert one.remote_sha(behind.task(task)[0].work_branch or "") == head
+
+
+@pytest.mark.timeout(3600)
+def test_a_long_storm_over_three_hosts_loses_and_doubles_nothing(
+    behind_of: Callable[[str], Behind],  # noqa: F811
+) -> None:
+    """For STORM_SECONDS: hosts and the database are killed, a host is cut off past its lease."""
+    seconds, seed = float(os.environ.get("STORM_SECONDS", "240")), os.environ.get("SEED", "15")
+    with cluster() as own:
+        storm = Storm(found := behind_of(own.base), own, int(seed))
+        found.one.script("default", {"steps": [["sleep", 4], ["work_once"]]})
+        added = 0
+
+        def feed() -> None:
+            """Have some tasks wait. A command that fails may have added its task."""
+            nonlocal added
+            host = found.named(storm.chance.choice(NAMES))
+            with contextlib.suppress(StoreFault):
+                waiting = found.sql(
+                    "SELECT count(*) FROM orchestrator_tasks WHERE state = 'incoming'"
+                )
+                if waiting[0][0] < 4:
+                    added += 1
+                    host.run("task", "add", "--title", f"Change {added}", "--no-tick")
+
+        deeds = {"kill_process": 12, "cut": 4, "kill_host": 4, "suspend": 4, "silence": 4}
+        storm.rage(deeds | {"cut_off": 4, "restart": 1, "kill_database": 2}, seconds, 2.0, feed)
+        tasks = [task for (task,) in found.sql("SELECT id FROM orchestrator_tasks")]
+        found.rest(*tasks, limit=400)
+        returned = sum(found.events(task).count("requeued") for task in tasks)
+        print(f"{len(tasks)} tasks, {returned} returned; {storm.done}")
+        assert returned > 2, "a calm storm"
+        shown = [_shown(found.named(name)) for name in NAMES]
+        assert shown[1:] == shown[:1] * 2
+
+
+def _shown(host: World) -> dict[str, Any]:
+    """Return what every host must show alike, when all is at rest."""
+    status, report = host.status(), host.json("report", "--since", "24h")
+    export = host.folder / "page.html"
+    host.ok("dashboard", "--export", str(export))
+    done = [row["id"] for row in host.json("task", "list", "--all")]
+    page = export.read_text()
+    return {
+        "queue": status["queue"],
+        "tasks": done,
+        "prs": host.prs(),
+        "costs": host.json("costs")["total"],
+        "runs": sorted((row["run"], row["outcome"], row["host"]) for row in host.json("runs")),
+        "delivered": sorted((row["task"], row["pr"]) for row in report["delivered"]),
+        "failed": report["failed"],
+        "on the page": [task for task in done if task in page],
+    }

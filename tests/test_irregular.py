@@ -175,14 +175,15 @@ def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
 ) -> None:
     (agent.path / "draft.txt").write_text("precious\n")
     monkeypatch.chdir(agent.path)
-    for _ in range(500):  # a path that is longer than the system allows
-        os.mkdir("longer-and-longer")
-        os.chdir("longer-and-longer")
+    name = "longer-and-longer-" * 10
+    for _ in range(50):  # a path that is longer than the system allows
+        os.mkdir(name)
+        os.chdir(name)
     kept = worktree.preserve(str(agent.path), BRANCH, "R1")
     assert kept.ref is not None
     assert sh(agent.repo, "show", f"{kept.ref}:draft.txt") == "precious"
     worktree.clean(str(agent.path))
-    assert not (agent.path / "longer-and-longer").exists()
+    assert not (agent.path / name).exists()
     agent.begin("agent/T2-next")
     commit(agent.path, "next.txt")
 

@@ -145,6 +145,10 @@ def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> Non
     for task in tasks:
         assert [e["event"] for e in two.task(task)["history"]] == ["claimed", "done"]
         assert len(one.starts(task)) == 1
+        assert one.commits_about(task)
+    assert not one.queue.exists()
+    jobs = hosts.sql("SELECT queue_name, status::text, attempts FROM procrastinate_jobs")
+    assert sorted(jobs) == sorted((task, "succeeded", 1) for task in tasks)
 
 
 def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts: Hosts) -> None:

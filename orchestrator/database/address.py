@@ -23,8 +23,12 @@ PASSWORD_HINT = (
 )
 _SECRET = ("password", "sslpassword")
 _SCHEMA = r"[a-z_][a-z0-9_]{0,40}"
-#: `store` at the top level, as a line of YAML, or as a key of JSON.
-_STORE = rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?(postgres(?:ql)?://[^\s"',}#]*|[a-z]+)"""
+#: `store` at the top level, as a line of YAML, or as a key of JSON. An address may name several
+#: servers, with commas between them.
+_STORE = (
+    rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?"""
+    rb"""(postgres(?:ql)?://[^\s"'}#]*[^\s"',}#]|[a-z]+)"""
+)
 
 
 def wrong(text: str) -> str | None:
@@ -36,7 +40,8 @@ def wrong(text: str) -> str | None:
     try:
         parts = urlsplit(text)
         has_password = parts.password is not None or _is_secret(parts.query)
-        _ = parts.port
+        for server in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{server}").port
     except ValueError as error:
         return str(error)
     if has_password:

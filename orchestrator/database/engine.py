@@ -28,8 +28,16 @@ FETCH = (
     .replace("%(worker_id)s", "{1}")
     .rstrip("; \n")
 )
+#: The engine's statement of a job's end: `{0}` is the job, `{1}` the status.
+FINISH = (
+    queries["finish_job"]
+    .replace("%(job_id)s", "{0}")
+    .replace("%(status)s", "{1}")
+    .replace("%(delete_job)s", "false")
+    .rstrip("; \n")
+)
 #: The status with which a job ends, by the state that its task moves to.
-_ENDS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "blocked": Status.ABORTED}
+ENDS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "blocked": Status.ABORTED}
 
 
 class _Connector(connector.BaseConnector):
@@ -143,7 +151,7 @@ class Jobs:
 
     def finish(self, job: int, state: str) -> None:
         """End a job that waits or is at work, as its task moves to `state`."""
-        _now(self._manager.finish_job_by_id_async(job, _ENDS[state], delete_job=False))
+        _now(self._manager.finish_job_by_id_async(job, ENDS[state], delete_job=False))
 
     def cancel(self, job: int) -> None:
         """Cancel a job that waits."""

@@ -181,18 +181,26 @@ def place(session: Session, agent: str) -> str | None:
     return rows[0][0] if rows else None
 
 
+#: Gives an agent to a host; see `lease`.
+LEASE = """
+INSERT INTO orchestrator_agents AS known (agent, worker, host, run, task)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT (agent) DO UPDATE
+SET worker = excluded.worker, run = excluded.run, task = excluded.task, since = now()
+WHERE known.host = excluded.host
+"""
+
+
 def lease(session: Session, number: int, wanted: Lease) -> None:
     """Give an agent that no other host has to this host's worker, for one run.
 
     To be called under the lock, under which the caller has looked (`place`).
     """
-    session.later(
-        "INSERT INTO orchestrator_agents AS known (agent, worker, host, run, task)"
-        " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (agent) DO UPDATE"
-        " SET worker = excluded.worker, run = excluded.run, task = excluded.task, since = now()"
-        " WHERE known.host = excluded.host",
-        (wanted.agent, number, wanted.host, wanted.run, wanted.task),
-    )
+    session.later(LEASE, lease_values(number, wanted))
+
+
+def lease_values(number: int, wanted: Lease) -> tuple[object, ...]:
+    """Return the values of `LEASE`, for the worker of this number."""
+    return wanted.agent, number, wanted.host, wanted.run, wanted.task
 
 
 def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> None:

@@ -214,8 +214,8 @@ class PostgresqlStore(Store):
                     return None
                 worker = self._worker() if found.worker is None else found.worker
                 entry = entry._replace(fields={**entry.fields, "host": me.name})
-                file = self._rows.claim(task, found, entry, worker)
-                hosts.lease(self._session, worker, hosts.Lease(agent, me.name, run, task.id))
+                lease = hosts.Lease(agent, me.name, run, task.id)
+                file = self._rows.claim(task, found, entry, worker, lease)
                 return task_file.summarise(file, "claimed", self._where(task.id), found.row.added)
         except NotFetched:
             return None
