@@ -246,7 +246,7 @@ HELD_BY: dict[str, str] = {
         "test_a_disk_that_fills_under_the_client_costs_no_attempt"
     ),
     "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
-        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+        "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known"
     ),
     "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only": (
         "test_after_a_fault_each_plan_tries_again_with_one_run"
@@ -384,7 +384,7 @@ HELD_BY: dict[str, str] = {
         "test_after_a_fault_each_plan_tries_again_with_one_run"
     ),
     "test_a_protected_branch_is_a_fault_and_not_the_works": (
-        "test_a_remote_that_refuses_the_account_is_a_fault"
+        "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits"
     ),
     "test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task": (
         "test_the_projects_base_must_be_where_work_is_delivered"
@@ -402,7 +402,7 @@ HELD_BY: dict[str, str] = {
         "test_which_commits_of_the_branch_give_way"
     ),
     "test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix": (
-        "test_a_refused_name_of_one_branch_asks_about_its_task_only"
+        "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits"
     ),
     "test_a_renamed_base_branch_is_one_problem_that_names_the_new_one": (
         "test_a_base_branch_that_is_gone_is_a_fault_with_the_way_out"
@@ -423,19 +423,19 @@ HELD_BY: dict[str, str] = {
         "test_failure_12_changes_requested_moves_the_original_back_with_the_feedback_first"
     ),
     "test_a_newer_version_moves_every_schedule_along_and_an_older_one_none": (
-        "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along"
+        "test_a_newer_version_that_schedules_start_is_left_in_place"
     ),
     "test_what_pip_installed_is_copied_whole_as_well": (
         "test_what_pip_installed_is_found_in_its_package_and_only_that_is_copied"
     ),
     "test_doctor_asks_from_the_path_that_was_recorded": (
-        "test_doctor_finds_an_identity_that_only_this_shell_has"
+        "test_a_program_that_the_schedules_path_lacks_is_said"
     ),
     "test_doctor_says_what_the_schedule_lacks_that_this_shell_has": (
         "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
     "test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick": (
-        "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later"
+        "test_what_drains_is_never_held_by_what_is_full"
     ),
     "test_git_that_goes_missing_under_a_run_is_waited_for": (
         "test_without_git_the_machine_is_at_fault"
@@ -459,7 +459,7 @@ HELD_BY: dict[str, str] = {
         "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
     ),
     "test_a_task_of_one_host_starts_at_once_on_another": (
-        "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+        "test_a_change_that_may_be_work_begins_a_tick_at_once"
     ),
     "test_the_budget_of_a_day_is_one_for_all_hosts": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
@@ -483,7 +483,7 @@ HELD_BY: dict[str, str] = {
         "test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again"
     ),
     "test_an_interrupted_demonstration_stops_every_run_that_it_started": (
-        "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
+        "test_each_signal_that_ends_a_demonstration_interrupts_it"
     ),
     "test_failure_29_one_damaged_branch_stops_only_its_own_task": (
         "test_damage_elsewhere_in_the_repository_stops_nobody"
@@ -516,7 +516,7 @@ HELD_BY: dict[str, str] = {
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
     ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
-        "test_with_hold_a_task_waits_for_the_work_on_its_file"
+        "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),
 }
 
