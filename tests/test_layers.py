@@ -401,6 +401,13 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     assert loaded.isdisjoint({"shutil", "threading", "pathlib", "typing"})
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     assert of_ours.isdisjoint({"cli.editor", "cli.explain", "run.prompts", "schedule.schedule"})
+    # Git is not asked while the stamp of the last tick holds, nor GitHub at any time.
+    look = loaded_by("cli.status", "tick.observe", "tick.inbox", "tick.problems", "pulls.states")
+    asks = ("git.call", "git.repository", "git.settings", "pulls.gh", "pulls.github_repo")
+    assert look.isdisjoint({f"orchestrator.{name}" for name in asks})
+    assert loaded_by("cli.costs", "cli.history", "cli.metrics").isdisjoint(
+        {"statistics", "decimal"}
+    )
     small = loaded_by("cli.main", "cli.logs", "cli.task", "cli.task_add", "cli.task_edit")
     assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
     program = str(PACKAGE / "__main__.py")

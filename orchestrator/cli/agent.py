@@ -11,15 +11,21 @@ import shlex
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, group
-from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
+from orchestrator.system.later import Later
 from orchestrator.text.words import span
+
+if TYPE_CHECKING:
+    from orchestrator.config import change, edit
+else:
+    change = Later("config.change")
+    edit = Later("config.edit")
 
 Row = dict[str, Any]
 

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
-from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.project import agent_memory, run_record
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
+
+if TYPE_CHECKING:
+    from orchestrator.config import change, edit
+else:
+    change = Later("config.change")
+    edit = Later("config.edit")
 
 NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 

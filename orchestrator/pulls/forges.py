@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.git import remotes
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest, Task
-from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import FORGES, PROGRAMS, Forge
+from orchestrator.system.later import Later
 from orchestrator.tasks import store, stores
+
+if TYPE_CHECKING:
+    from orchestrator.git import remotes
+    from orchestrator.pulls import github_repo
+else:
+    remotes = Later("git.remotes")
+    github_repo = Later("pulls.github_repo")
 
 #: Records of merged pull requests that are put away while a lock is held: tenths of a second. With
 #: more than MANY records beside those of the unfinished ones, a tick is noticeably slower.
