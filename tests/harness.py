@@ -62,6 +62,26 @@ def variants(values: Iterable[Any], *quick: Any) -> list[Any]:
     return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
+def from_template(template: Path, folder: Path, make: Callable[[], object]) -> None:
+    """Have `make` make a `project` in a folder, maybe with a `remote.git`; later copy what it made.
+
+    `template` is the folder of the copies.
+    """
+    names = ("project", "remote.git")
+    if not template.exists():
+        make()
+        template.mkdir(parents=True)
+        for path in filter(Path.exists, (folder / name for name in names)):
+            shutil.copytree(path, template / path.name, symlinks=True)
+        (template / "where").write_text(str(folder))
+        return
+    for path in filter(Path.exists, (template / name for name in names)):
+        shutil.copytree(path, folder / path.name, symlinks=True)
+    settings = folder / "project" / ".git" / "config"
+    there = (template / "where").read_text()
+    settings.write_text(settings.read_text().replace(there, str(folder)))
+
+
 class Done:
     """A command that has ended."""
 
@@ -124,20 +144,7 @@ class World:
         Set up once in a session, then copied: most tests are about what comes afterwards.
         """
         template = self.templates / f"remote-{remote}-init-{init}"
-        if not template.exists():
-            self._make(remote, init)
-            template.mkdir(parents=True)
-            for folder in (self.root, self.remote):
-                if folder.exists():
-                    shutil.copytree(folder, template / folder.name, symlinks=True)
-            (template / "where").write_text(str(self.folder))
-        else:
-            for folder in (self.root, self.remote):
-                if (template / folder.name).exists():
-                    shutil.copytree(template / folder.name, folder, symlinks=True)
-            settings = self.root / ".git" / "config"
-            there = (template / "where").read_text()
-            settings.write_text(settings.read_text().replace(there, str(self.folder)))
+        from_template(template, self.folder, lambda: self._make(remote, init))
         if init:
             self.configure(**config)
         return self

@@ -90,13 +90,17 @@ class Cluster:
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
     def stop(self) -> None:
+        if self.is_up:
+            self._run("pg_ctl", "stop", "-m", "immediate")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server's first process is there."""
         try:
             with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
-                is_there = psutil.pid_exists(int(file.readline()))
-        except FileNotFoundError:
-            return
-        if is_there:  # not after `kill`
-            self._run("pg_ctl", "stop", "-m", "immediate")
+                return psutil.pid_exists(int(file.readline()))
+        except (FileNotFoundError, ValueError):
+            return False
 
     def kill(self) -> None:
         """Kill every process of the server at once, as a machine that loses its power."""

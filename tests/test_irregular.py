@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,37 @@ def test_a_folder_in_the_place_of_the_instructions_is_set_aside(agent: Agent) ->
     aside.make_way(str(agent.path), ".agent-instructions.md")
     assert not (agent.path / ".agent-instructions.md").exists()
     assert kept_text(agent.repo, "put there by an agent")
+
+
+def test_no_pipe_is_left_under_a_name_that_git_or_the_product_reads(tmp_path: Path) -> None:
+    names = [".git", ".gitignore", ".gitattributes", ".gitmodules", ".lfsconfig", ".mailmap"]
+    names += [".worktreeinclude", ".agent-instructions.md"]
+    (tmp_path / "deep").mkdir()
+    for name in (*names, "their-own"):
+        os.mkfifo(tmp_path / "deep" / name)
+    cleared = irregular.clear(str(tmp_path))
+    assert sorted(map(os.path.basename, cleared.removed)) == sorted(names)
+    assert os.listdir(tmp_path / "deep") == ["their-own"]
+    assert cleared.left == [str(tmp_path / "deep" / "their-own")]
+
+
+def test_a_closed_folder_is_opened_for_its_owner_and_nobody_else(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o010)
+    irregular.clear(str(tmp_path))
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o710
+
+
+def test_the_folders_that_all_worktrees_share_are_cleared_with_all_below_refs(
+    tmp_path: Path,
+) -> None:
+    shared = ("info", "objects/info", "objects/pack", "refs/heads/a", "logs/refs/heads/a")
+    for name in shared:
+        (tmp_path / name).mkdir(parents=True)
+        os.mkfifo(tmp_path / name / "pipe")
+    (tmp_path / "hooks").mkdir()
+    os.mkfifo(tmp_path / "hooks" / "pipe")
+    found = irregular.clear_shared(str(tmp_path))
+    assert sorted(found) == sorted(str(tmp_path / name / "pipe") for name in shared)
+    assert (tmp_path / "hooks" / "pipe").exists(), "the person's own"

@@ -123,6 +123,25 @@ def test_every_reason_code_of_an_agent_is_shown_in_words() -> None:
     assert work.words({"reason": "a_new_rule"}) == "a new rule"
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["system_paused", "system_paused"], "The project is paused: no agent starts."),
+        (["budget_exhausted"], "Today's budget is used up: no agent starts before midnight."),
+        (["system_paused", "running"], None),
+        (["not_due", "not_due"], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_problems_say_what_keeps_all_agents_from_a_start(
+    reasons: list[str | None], said: str | None
+) -> None:
+    status = {"cannot_start": [], "agents": [{"reason": reason} for reason in reasons]}
+    halt = work.problems(Told(status=status), {})["halt"]
+    assert (halt and halt[0]) == said
+
+
 # --- the board -----------------------------------------------------------------------------------
 
 

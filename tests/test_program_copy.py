@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_what_pip_installed_is_found_in_its_package_and_only_that_is_copied(site
         "orchestrator/layout.py",
         "orchestrator/run/job.py",
     ]
+
+
+def test_a_copy_is_on_disk_whole_before_anything_starts_it(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, synced = tmp_path / "copy", []
+    monkeypatch.setattr(os, "sync", lambda: synced.append(program_copy._names(str(copy))))
+    program_copy._fill(str(copy), str(site))
+    assert synced == [program_copy._names(str(site))]
 
 
 def test_a_newer_version_that_schedules_start_is_left_in_place(

@@ -270,13 +270,24 @@ def api() -> Iterator[MessagesAPI]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, api: MessagesAPI) -> Iterator[Project]:
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, api: MessagesAPI
+) -> Iterator[Project]:
     project = Project(tmp_path.resolve(), require_client(), api)
     project.home.mkdir()
     project.environment = {
         **client_environment(project.home, api.url),
         "CLAUDE_CODE_MAX_RETRIES": "0",
     }
+    template = tmp_path_factory.getbasetemp() / "client-templates"
+    harness.from_template(template, project.folder, lambda: set_up(project))
+    os.utime(project.root / ".git" / "orchestrator.json")  # `init` was just now
+    yield project
+    project.end()
+
+
+def set_up(project: Project) -> None:
+    """Make the project and its remote, and set the product up in it."""
     project.root.mkdir()
     project.git("init", "-q", "--bare", "-b", "main", str(project.remote))
     project.git("init", "-q", "-b", "main")
@@ -290,8 +301,6 @@ def project(tmp_path: Path, api: MessagesAPI) -> Iterator[Project]:
     project.git("commit", "-q", "-m", "Set orchestrator up")
     project.git("remote", "add", "origin", str(project.remote))
     project.git("push", "-q", "-u", "origin", "main")
-    yield project
-    project.end()
 
 
 def text_of(result: dict[str, Any]) -> str:

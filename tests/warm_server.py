@@ -22,6 +22,7 @@ import io
 import json
 import os
 import pkgutil
+import re
 import selectors
 import signal
 import socket
@@ -45,6 +46,8 @@ READ_AT_START = ("LANG", "LC_", "PYTHON")
 #: Bytes for which there is room in a command's environment.
 ROOM = 60_000
 FAKE_CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_client.py")
+#: A configuration that is read before the first fork.
+CONFIG = "agents: [{name: a, role: implementer}]"
 #: What the stand-in for the client imports in most executions.
 OF_THE_CLIENT = ("json", "re", "signal", "subprocess", "uuid")
 
@@ -107,6 +110,16 @@ class Program:
         for value in ({}, [], "", b"", 1, None):
             for kind in (Iterable, Mapping, Sequence, Set):
                 isinstance(value, kind)
+        # Regular expressions are compiled at their first use: those of most commands and runs here.
+        roles, _ = importlib.import_module("orchestrator.config.roles").load(f"{FAKE_CLIENT}.roles")
+        importlib.import_module("orchestrator.config.keys").parse(CONFIG, roles=roles)
+        list(importlib.import_module("orchestrator.system.locks").held(()))
+        for name in [name for name in sys.modules if name.startswith("orchestrator.")]:
+            for constant, value in vars(sys.modules[name]).items():
+                is_pattern = constant[0] == "_" and constant.isupper() and isinstance(value, str)
+                if is_pattern and not set(value).isdisjoint("([{\\*+"):
+                    with contextlib.suppress(re.error):  # a text of another kind
+                        re.compile(value)
 
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""

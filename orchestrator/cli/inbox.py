@@ -43,7 +43,7 @@ def inbox(arguments: Namespace) -> None:
         output.out(f"{item.id}  {item.kind}{about}  {since or ''}".rstrip())
         for line in item.text.splitlines():
             output.prose(f"  {line}")
-        output.out(f"  -> {next_step(layout, item)}")
+        output.prose(f"  -> {next_step(layout, item)}", 5)
     if not found:
         output.out("nothing waits for you")
 

@@ -58,24 +58,33 @@ def out(text: str = "") -> None:
     print(harmless(text), flush=True)
 
 
-def prose(text: str) -> None:
-    """Print sentences: on a terminal, a line ends between two words and keeps its indent."""
+def prose(text: str, indent: int = 0) -> None:
+    """Print sentences: on a terminal, a line that is too long ends between two words.
+
+    What follows has the indent of the line, and at least `indent` spaces.
+    """
     if _CAUGHT.get() is not None or not on_terminal():
         out(text)
         return
+    width = size()[0]
+    for line in harmless(text).split("\n"):
+        print(line if len(line) <= width else _wrapped(line, width, indent), flush=True)
+
+
+def _wrapped(line: str, width: int, indent: int) -> str:
+    """Return a line as several; a word wider than a line, such as a path, stays whole."""
     import textwrap
 
-    for line in harmless(text).split("\n"):
-        lead = line[: len(line) - len(line.lstrip(" -"))]
-        found = textwrap.wrap(
-            line[len(lead) :],
-            size()[0],
-            initial_indent=lead,
-            subsequent_indent=" " * len(lead),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        print("\n".join(found), flush=True)
+    lead = line[: len(line) - len(line.lstrip(" -"))]
+    found = textwrap.wrap(
+        line[len(lead) :],
+        width,
+        initial_indent=lead,
+        subsequent_indent=" " * max(len(lead), indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(found)
 
 
 def err(text: str) -> None:

@@ -98,7 +98,10 @@ def show(arguments: Namespace) -> None:
     said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
-    output.answer(arguments, json_rows.pull_request(pr, body, reviews, move), said.rstrip())
+    if arguments.json:
+        output.show_json(json_rows.pull_request(pr, body, reviews, move))
+    else:
+        output.prose(said.rstrip())
 
 
 def _shown(given: Given) -> str:

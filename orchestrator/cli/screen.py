@@ -150,8 +150,12 @@ def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
     texts = [clipped(text, width)] if is_cut else wrapped(text, width)
     yield from (Line(each, entry.mood, entry.about) for each in texts)
     if entry.step:
-        for each in wrapped(f"{INDENT}{harmless(entry.step)}", width):
-            yield Line(each, "plain", entry.about)
+        step = harmless(entry.step)
+        is_long = width is not None and columns.cells(step) + len(INDENT) > width
+        # Each of several commands is on a line of its own rather than broken.
+        for way in step.replace("; or: ", "\nor: ").split("\n") if is_long else [step]:
+            for each in wrapped(f"{INDENT}{way}", width):
+                yield Line(each, "plain", entry.about)
 
 
 def clipped(text: str, width: int | None) -> str:

@@ -168,7 +168,7 @@ def show_task(arguments: Namespace) -> None:
     if file.history:
         output.out("\nHistory (UTC)")
     for entry in file.history:
-        output.out(f"  {history_line(entry)}")
+        output.prose(f"  {history_line(entry)}", 4)
 
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:

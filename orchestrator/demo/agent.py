@@ -17,11 +17,10 @@ import subprocess
 import sys
 import uuid
 
-from orchestrator.model.annotations import Any
-
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from orchestrator.demo.shop import STEPS
+from orchestrator.model.annotations import Any
 
 #: Seconds for one command.
 TIMEOUT = 60

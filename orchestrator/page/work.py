@@ -33,6 +33,13 @@ WORDS = {
     "no_matching_task": "there is no task for its role",
     "max_starts": "starts at one of the next ticks",
 }
+#: What keeps all agents from a start until a person, or the next day, ends it; and how.
+HALTS = {
+    "system_paused": ("The project is paused: no agent starts.", "orchestrator agent resume --all"),
+    "paused": ("Every agent is paused.", ""),
+    "budget_exhausted": ("Today's budget is used up: no agent starts before midnight.", ""),
+    "pace": ("The setting pace in agents.yaml holds new runs.", ""),
+}
 #: More agents than these are listed by their states, as `status` lists them.
 FEW_AGENTS = 8
 ORDER = ("running", "paused", "ready", "waiting")
@@ -98,7 +105,9 @@ def problems(commands: Commands, query: Query) -> Row:
     stuck: dict[tuple[str, str | None], list[str]] = {}
     for row in status["cannot_start"]:
         stuck.setdefault((row["message"], row["hint"]), []).append(row["task"])
-    return {"status": status, "stuck": stuck}
+    reasons = {row["reason"] for row in status["agents"]}
+    halt = next(iter(reasons)) if len(reasons) == 1 else None
+    return {"status": status, "stuck": stuck, "halt": HALTS.get(halt) if halt else None}
 
 
 def inbox(commands: Commands, query: Query) -> Row:
