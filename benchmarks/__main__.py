@@ -67,15 +67,16 @@ def main() -> int:
         "--smoke", action="store_true", help="one round of a little: do the measures still work?"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--seconds", type=int, help="give up after this time (default: 600)")
     parser.add_argument("--folder", help="where to make the scratch folder (default: temporary)")
     arguments = parser.parse_args()
     unknown = set(arguments.measure) - MEASURES.keys()
     if unknown:
         parser.error(f"no measure named {', '.join(sorted(unknown))}")
-    seconds, share, rounds = SMOKE if arguments.smoke else QUICK if arguments.quick else WHOLE
+    limit, share, rounds = SMOKE if arguments.smoke else QUICK if arguments.quick else WHOLE
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _give_up)
-    signal.alarm(seconds)
+    signal.alarm(arguments.seconds or limit)
     began = time.monotonic()
     rows: list[Row] = []
     broken: dict[str, str] = {}

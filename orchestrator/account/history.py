@@ -103,12 +103,12 @@ class Facts:
     def times(self, of: Mapping[str, str], start: float) -> dict[str, float]:
         """Return the times of tasks since `start` (epoch seconds), without those of reviews."""
         oldest = iso(start) or ""
+        usual = len(oldest)
         found = {
             task: parse_time(at)
             for task, at in of.items()
             # Times as the events have them are compared as they are: most are before the period.
-            if (at >= oldest or len(at) != len(oldest) or at[-1] != "Z")
-            and task not in self.reviews
+            if (at >= oldest or len(at) != usual or at[-1] != "Z") and task not in self.reviews
         }
         return {task: at for task, at in found.items() if at is not None and at >= start}
 

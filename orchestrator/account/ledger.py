@@ -100,7 +100,7 @@ def newest(
     while len(recent := list(filter(fits, read(layout, since, most)))) <= number:
         if most >= events.MOST_READ:
             return recent, False
-        most *= 2
+        most *= 4
     # The oldest of the newest runs says where they begin.
     found = list(filter(fits, read(layout, recent[-number].ended)))
     return found[-number:], True
