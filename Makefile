@@ -6,6 +6,8 @@ CLIENT_VERSION := 2.1.332
 CLIENT_OLDEST := 2.1.257
 # Most tests wait for child processes, so there are more workers than cores.
 WORKERS ?= 4
+# Each worker gets a part of the list of tests, so that few workers make the same things for a module.
+DIST := worksteal
 # Seconds for which `make crash` plays random stories against the reference model.
 MODEL_SECONDS ?= 600
 # `make chaos`: no storm begins after these seconds; the seed replays the same storms.
@@ -30,14 +32,15 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## lint, types and all tests, with the real client if npm is installed
-	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
+	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) \
+	  --dist $(DIST) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
 	echo "These tests failed in parallel. Running each again alone: a test that passes now is flaky; fix it." >&2; \
 	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }
 
 slow: .venv/.made client ## what `make test` leaves out, and property tests with more examples
 	$(BIN)/python -m pytest -q -m "(slow or hypothesis) and not crash" --hypothesis-profile thorough \
-	  --numprocesses $(WORKERS)
+	  --numprocesses $(WORKERS) --dist $(DIST)
 
 lint: .venv/.made ## check with ruff, its formatter and mypy; changes nothing
 	$(BIN)/ruff check .
@@ -59,7 +62,8 @@ bench: .venv/.made ## measure, compared with the bare interpreter and SQLite
 
 crash: .venv/.made ## kill at every call that changes something, a storm, random stories; slow
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
-	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m "crash or slow" tests/test_hosts_that_fail.py \
+	  tests/test_hosts_for_minutes.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 

@@ -1,12 +1,16 @@
 """The tick of each minute in a project where tasks or a pull request wait and nothing can start.
 
 A figure is the CPU time of a tick with that of every process that it starts, also of those that go
-on after its end. The yardstick is `python -c pass` of a plain virtual environment, in turn.
+on after its end. Only on GitHub, for which the tests' stand-in for `gh` answers, the process that
+asks has a row of its own. The yardstick is `python -c pass` of a plain virtual environment, in
+turn.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Callable
@@ -14,10 +18,12 @@ from pathlib import Path
 
 from benchmarks.finished_task import CLIENT, counted, wait_for_children
 from benchmarks.report import Aim, Broken, Row, spread
-from benchmarks.scratch import Project, Scratch, task_number
+from benchmarks.scratch import ROOT, Project, Scratch, git, spawn, task_number
+from orchestrator import idle
+from orchestrator.config import load
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.pulls import book
+from orchestrator.pulls import book, forges
 from orchestrator.system import process
 from orchestrator.tasks import stores
 
@@ -39,23 +45,95 @@ def measure(scratch: Scratch) -> list[Row]:
     for number in WAITING:
         number = scratch.scaled(number)
         projects[f"{number:,} tasks wait"] = _crowded(scratch, number)
-    for project in projects.values():
+    on_github = _on_github(scratch)
+    for project in (*projects.values(), on_github):
         for _ in range(SETTLING):
             _tick(scratch, project)
     bare: list[float] = []
-    samples: dict[str, list[float]] = {name: [] for name in projects}
+    samples: dict[str, list[float]] = {name: [] for name in (*projects, *_GITHUB)}
     for _ in scratch.rounds(ROUNDS):
         for name, project in projects.items():
             with counted() as seconds:
                 scratch.timed([scratch.plain, "-c", "pass"])
             bare += seconds
             samples[name].append(_tick(scratch, project))
+        for name, figure in zip(_GITHUB, _scheduled_tick(scratch, on_github), strict=True):
+            samples[name].append(figure)
     middle = statistics.median(bare) * 1e3
     against = "`python -c pass`"
     return [
-        Row(name, statistics.median(of) * 1e3, "ms", middle, against, AIM, spread(of))
+        Row(
+            name,
+            statistics.median(of) * 1e3,
+            "ms",
+            middle,
+            against,
+            _AIMS.get(name, AIM),
+            spread(of),
+        )
         for name, of in samples.items()
     ]
+
+
+#: A pull request on GitHub: the tick of the schedule, and the process that asks.
+_GITHUB = ("on GitHub", "the process that asks GitHub")
+_AIMS = {_GITHUB[1]: None}
+
+
+def _scheduled_tick(scratch: Scratch, project: Project) -> tuple[float, float]:
+    """Return the seconds of CPU time of the schedule's tick, and of the process that it leaves."""
+    _a_minute_later(project)
+    os.chdir(project.root)
+    os.environ[idle.SCHEDULED] = "1"
+    with counted() as seconds:
+        _, status, used = os.wait4(spawn(scratch.tick, scratch.output), 0)
+        wait_for_children()
+    del os.environ[idle.SCHEDULED]
+    if status != 0 or not os.path.exists(project.layout.idle_stamp):
+        raise Broken(f"a tick that was to find nothing ended with {status}, or did something")
+    own = used.ru_utime + used.ru_stime
+    return own, seconds[0] - own
+
+
+_GH = """#!/bin/sh
+export PYTHONPATH={tests}
+exec {python} -c 'import fake_gh, sys; fake_gh.main(sys.argv[1:])' "$@"
+"""
+
+
+def _on_github(scratch: Scratch) -> Project:
+    """Make a project in which an agent has just opened a pull request on a stand-in for GitHub."""
+    project = scratch.new_project(
+        100, remote=True, config=_LIMITS.format(open_prs=10) + _AGENTS % 0
+    )
+    state, gh = project.folder / "github.json", project.folder / "bin" / "gh"
+    gh.parent.mkdir()
+    gh.write_text(
+        _GH.format(python=shlex.quote(scratch.plain), tests=shlex.quote(str(ROOT / "tests")))
+    )
+    gh.chmod(0o755)
+    address, remote = (
+        "https://github.com/owner/repo.git",
+        git(project.root, "remote", "get-url", "origin"),
+    )
+    state.write_text(json.dumps({"remote": remote, "prs": []}))
+    os.environ |= {
+        "FAKE_GH_STATE": str(state),
+        "PATH": f"{gh.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    git(project.root, "remote", "set-url", "origin", address)
+    git(project.root, "config", f"url.{remote}.insteadOf", address)
+    config = Path(project.layout.config)
+    config.write_text(config.read_text().replace("forge: local", "forge: github"))
+    Path(project.client).write_text(CLIENT)
+    project.add_task()
+    _tick_to_the_end(scratch, project)
+    loaded = load.settings(project.layout, write_cache=False)
+    if [pr.state for pr in forges.of_project(project.layout, loaded.config).book.list()] != [
+        "open"
+    ]:
+        raise Broken("the agent opened no pull request on GitHub")
+    return project
 
 
 def _tick(scratch: Scratch, project: Project) -> float:

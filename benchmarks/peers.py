@@ -1,6 +1,8 @@
 """Finished tasks per second, beside two other queues for Claude Code, each with clients at once.
 
-Each side works through tasks that are queued before. The product's tasks have a worktree, a commit,
+Each side works through tasks that are queued before, in queues of several lengths: a task of
+`claude-code-queue` takes longer with each task that waits, because it reads and writes the files of
+all tasks whenever it starts one. The product's tasks have a worktree, a commit,
 a push and a pull request; the peers' have nothing of that. `claude-code-queue` has one processor,
 whose client does nothing; of `fleetq`, four loops claim a task and say that it is done, without any
 client. A peer that cannot be installed is left out by name.
@@ -20,13 +22,27 @@ from benchmarks.report import Aim, Broken, Row
 from benchmarks.scratch import Project, Scratch, git, wait_for
 from orchestrator.system import process
 
-TASKS = 24
-ROUNDS = 3
+#: Tasks in a queue, and how often such a queue is worked through.
+LENGTHS = {24: 2, 100: 1, 200: 1}
 #: Seconds for the installation of one peer.
 INSTALLING = 120
 _CLIENT = """#!/bin/sh
 [ "$1" = --version ] && echo "2.1.50 (Claude Code)" && exit
 echo done
+"""
+#: Tasks are added by one process: the start of the peer's program takes longer than the rest.
+_REPEATED = """
+import sys
+from importlib.metadata import entry_points
+number, name, *words = sys.argv[1:]
+[found] = entry_points(group="console_scripts", name=name)
+program = found.load()
+for each in range(int(number)):
+    sys.argv = [name, *(word.format(each) for word in words)]
+    try:
+        program()
+    except SystemExit as ended:
+        assert not ended.code, ended.code
 """
 _WORKER = """#!/bin/sh
 while id=$({fleet} claim "$1" | sed -n 's/^  "id": "\\(.*\\)",$/\\1/p') && [ -n "$id" ]; do
@@ -38,7 +54,6 @@ done
 def measure(scratch: Scratch) -> list[Row]:
     """Return a row for each peer. Raises Broken if a task was not finished."""
     process.adopt_orphans()
-    tasks = max(scratch.scaled(TASKS), AGENTS)
     project = new_project(scratch, reviews=False, lands=False)
     sides: dict[str, Callable[[int], float]] = {"": lambda number: _own(scratch, project, number)}
     missing = []
@@ -48,23 +63,26 @@ def measure(scratch: Scratch) -> list[Row]:
             missing.append(peer)
         else:
             sides[peer] = make(scratch, programs)
-    best = dict.fromkeys(sides, 0.0)
-    for _ in scratch.rounds(ROUNDS):
-        for name, work in sides.items():
-            best[name] = max(best[name], tasks / work(tasks))
-    note = f"{tasks} tasks, the best of the rounds"
-    return [
-        Row(
-            "finished tasks",
-            best[""],
-            "per s",
-            best.get(peer),
-            f"{peer} ({'left out: not installed' if peer in missing else 'no delivery'})",
-            aim,
-            note,
-        )
-        for peer, (_, aim) in _PEERS.items()
-    ]
+    rows = []
+    for length, rounds in LENGTHS.items():
+        tasks = max(scratch.scaled(length), AGENTS)
+        best = dict.fromkeys(sides, 0.0)
+        for _ in range(1 if scratch.is_smoke else rounds):
+            for name, work in sides.items():
+                best[name] = max(best[name], tasks / work(tasks))
+        rows += [
+            Row(
+                f"finished tasks, {tasks} queued",
+                best[""],
+                "per s",
+                best.get(peer),
+                f"{peer} ({'left out: not installed' if peer in missing else 'no delivery'})",
+                aim,
+                f"the best of {rounds}" if rounds > 1 else "one round",
+            )
+            for peer, (_, aim) in _PEERS.items()
+        ]
+    return rows
 
 
 def _install(scratch: Scratch, peer: str) -> Path | None:
@@ -77,6 +95,14 @@ def _install(scratch: Scratch, peer: str) -> Path | None:
     except subprocess.TimeoutExpired:
         return None
     return folder / "bin" if done.returncode == 0 else None
+
+
+def _repeat(scratch: Scratch, programs: Path, number: int, name: str, *words: str) -> None:
+    """Run a program of a peer some times in one process; `{}` in its words is the number."""
+    log = scratch.output
+    scratch.timed([str(programs / "python"), "-c", _REPEATED, str(number), name, *words])
+    if "Traceback" in (said := Path(log).read_text()):
+        raise Broken(said[-500:])
 
 
 def _own(scratch: Scratch, project: Project, number: int) -> float:
@@ -102,8 +128,8 @@ def _claude_code_queue(scratch: Scratch, programs: Path) -> Callable[[int], floa
     def work(number: int) -> float:
         home, inside = scratch.new_folder("queue"), scratch.new_folder("inside")
         program = [str(programs / "claude-queue"), "--storage-dir", str(home)]
-        for each in range(number):
-            scratch.timed([*program, "add", f"Task {each}", "--working-dir", str(inside)])
+        words = (*program[1:], "add", "Task {}", "--working-dir", str(inside))
+        _repeat(scratch, programs, number, "claude-queue", *words)
         start = [*program, "--claude-command", str(client), "--check-interval", "1", "start"]
         began = time.perf_counter()
         with subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as queue:

@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.delivered import Delivered
 from benchmarks.report import Aim, Broken, Row, milliseconds
@@ -91,8 +92,8 @@ def _timed() -> Iterator[list[float]]:
     real = lock.taken
 
     @contextlib.contextmanager
-    def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | None]:
-        with real(layout, now, wait) as problems:
+    def taken(*given: Any) -> Iterator[list[Problem] | None]:
+        with real(*given) as problems:
             began = time.perf_counter()
             yield problems
             held.append(time.perf_counter() - began)

@@ -28,10 +28,18 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words == ["tick"]:
         from orchestrator import idle
 
-        if idle.nothing_to_do():
+        # Taken away: the runs inherit this environment.
+        by_schedule = os.environ.pop(idle.SCHEDULED, None) is not None
+        if idle.nothing_to_do(by_schedule=by_schedule):
             return 0
-        if (asked := idle.to_be_asked()) and _is_unchanged(*asked) and idle.nothing_to_do(asked[1]):
+        if (
+            (asked := idle.to_be_asked())
+            and _is_unchanged(*asked)
+            and idle.nothing_to_do(asked[1], by_schedule=by_schedule)
+        ):
             return 0
+    if words == ["_ask"]:
+        words = ["tick"]
     if words == ["_news"]:
         from orchestrator import idle
 

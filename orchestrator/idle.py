@@ -8,6 +8,10 @@ A queue that several hosts share has a number that changes with it. The stamp ho
 this host's attendant vouches for it in a file of its own while it hears from the database. If the
 attendant is not there, the database is asked, in one statement.
 
+If the forge or a remote elsewhere must be asked, the stamp says so. A tick of the schedule starts a
+process that asks, and ends: a slow network keeps no tick waiting. If the answer changes something,
+that process becomes a whole tick. A tick that a person starts asks before it ends.
+
 Only builtins and one C module are imported: the interpreter's start is most of an idle tick.
 
 The stamp is plain text. It is believed only if it names the current state of the mark that `init`
@@ -17,16 +21,21 @@ read as numbers.
 
 import fcntl
 import os
+import sys
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "5"
+VERSION = "6"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.
 IDLE, WHOLE, HELD = b"i", b"t", b"h"
 #: The longest time for which a stamp is believed, in seconds.
 LONGEST = 600.0
+#: Set by the schedule's script.
+SCHEDULED = "ORCHESTRATOR_SCHEDULED"
+#: The command of the process that asks.
+ASK = "_ask"
 #: Seconds for which the word of the attendant is believed; it repeats its word three times as often
 #: (`attendant.BEAT`).
 VOUCHED = 30.0
@@ -45,13 +54,21 @@ def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None"
 
 
 def write_stamp(
-    path: str, now: float, wake: float, watched: "list[str]", number: str = "", said: str = ""
+    path: str,
+    now: float,
+    wake: float,
+    watched: "list[str]",
+    number: str = "",
+    said: str = "",
+    *,
+    asks: bool = False,
 ) -> bool:
     """Leave a stamp: nothing is to be done before `wake` unless something in `watched` changes.
 
     `number` is that of a shared queue; empty for a queue of files. `said` is what a session that
-    starts is told. Returns False, without a stamp, if a file changed so recently that a second
-    change might not show: file times advance only with the kernel's clock tick.
+    starts is told. `asks`: the forge or a remote elsewhere must be asked, too. Returns False,
+    without a stamp, if a file changed so recently that a second change might not show: file times
+    advance only with the kernel's clock tick.
     """
     proof = _proof(path)
     marks = {name: mark(name) for name in (proof, *watched)}
@@ -60,7 +77,7 @@ def write_stamp(
     newest = max((known[1] for name in watched if (known := marks[name])), default=0)
     if newest / 1e9 > now - 0.1:
         return False
-    words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number, said]
+    words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number, said, _ASKS[asks]]
     home = os.path.dirname(os.path.dirname(path)) + "/"
     for name, known in marks.items():
         # The kernel finds a short path faster: there can be a thousand.
@@ -72,6 +89,10 @@ def write_stamp(
         file.write(os.fsencode("\0".join(words)))
     os.replace(beside, path)
     return True
+
+
+#: Whether something elsewhere must be asked, in the stamp.
+_ASKS = ("", "asks")
 
 
 def _shown(known: "tuple[int, int, int] | None") -> str:
@@ -96,16 +117,17 @@ def is_unchanged(path: str) -> bool:
         return False
 
 
-def _holds(path: str, now: float) -> "tuple[str, str] | None":
+def _holds(path: str, now: float) -> "tuple[str, str, bool] | None":
     """Return what the stamp at `path` says, if it was written here and nothing has changed since.
 
-    That is the queue's number, and what a session is told. None if something has changed, or if the
-    stamp has expired.
+    That is the queue's number, what a session is told, and whether something elsewhere must be
+    asked. None if something has changed, or if the stamp has expired.
     """
     # Neither a link nor a pipe is opened: reading must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        version, written, wake, number, said, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
+        version, written, wake, number, *more = os.fsdecode(file.read(1 << 20)).split("\0")
+    said, asks, *watched = more
     names, known = watched[::2], watched[1::2]
     if version != VERSION or len(names) != len(known) or names[:1] != [_proof(path)]:
         return None
@@ -119,7 +141,7 @@ def _holds(path: str, now: float) -> "tuple[str, str] | None":
         for name, was in zip(names, known, strict=True):
             if _shown(mark(name, below)) != was:
                 return None
-        return number, said
+        return number, said, asks != _ASKS[False]
     finally:
         os.close(below)
 
@@ -139,7 +161,7 @@ def _pulse(root: str) -> str:
     return root + "/.orchestrator/cache/pulse"
 
 
-def _standing(now: float) -> "tuple[str, str, str] | None":
+def _standing(now: float) -> "tuple[str, str, str, bool] | None":
     """Return the project's folder and what the stamp of the last tick says, if it holds."""
     if "ORCHESTRATOR_PROJECT" in os.environ:
         return None
@@ -170,21 +192,36 @@ def news() -> "str | None":
     return found[2]
 
 
-def nothing_to_do(known: str = "") -> bool:
+def nothing_to_do(known: str = "", *, by_schedule: bool = False, asked: bool = False) -> bool:
     """Return True if this tick is finished and its time is recorded; False: run a full tick.
 
-    `known` is the number that a shared queue has now, if the database was asked.
+    `known` is the number that a shared queue has now, if the database was asked. `by_schedule`: the
+    schedule starts this tick. `asked`: forge and remotes have just been asked.
     """
     now = time.time()
     found = _standing(now)
     if found is None:
         return False
-    home, number = found[0] + "/.orchestrator", found[1]
+    home, number, asks = found[0] + "/.orchestrator", found[1], found[3] and not asked
     if number != known and not _is_vouched(_pulse(found[0]), number, now):
         return False
-    if not _record(home + "/scheduler.lock"):
+    if asks and not by_schedule:
+        return False
+    if not _record(home + "/scheduler.lock") or (asks and not _ask()):
         return False
     note_tick(home + "/ticks", now, IDLE)
+    return True
+
+
+def _ask() -> bool:
+    """Start the process that asks; False if it cannot be started. It outlives this tick."""
+    flags = ["-I", "-S"] if sys.flags.no_site else []
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    words = [sys.executable, *flags, program, ASK]
+    try:
+        os.posix_spawn(sys.executable, words, os.environ, setpgroup=0)
+    except OSError:
+        return False
     return True
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -90,9 +89,8 @@ def shadow(folder: Path) -> Path:
     """
     checkout, package = TESTS.parent, folder / "orchestrator"
     for name in ("orchestrator", "plugin", "skills", "hooks", ".claude-plugin"):
-        shutil.copytree(
-            checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        # With the bytecode: without it the first process would compile everything.
+        shutil.copytree(checkout / name, folder / name)
     shutil.copy(TESTS / "killpoints.py", folder)
     (package / "__main__.py").rename(package / "real_main.py")
     (package / "__main__.py").write_text(_MAIN)
@@ -215,23 +213,10 @@ def _settle(world: World) -> None:
 def _is_quiet(world: World) -> bool:
     """Whether nothing runs in the world's name, looked at twice: an exec hides for a moment."""
     for _ in range(2):
-        if _someone_lives(f"FAKE_CLIENT_HOME={world.fake}".encode()):
+        if world.processes():
             return False
         time.sleep(0.03)
     return True
-
-
-def _someone_lives(mark: bytes) -> bool:
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if mark in file.read().split(b"\0"):
-                    return True
-        except OSError:
-            continue
-    return False
 
 
 # --- what must hold ----------------------------------------------------------------------------

@@ -246,9 +246,9 @@ def step_sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def step_wait(gate: str) -> None:
-    """Wait until the test opens a gate, saying something now and then."""
-    limit = time.monotonic() + PATIENCE
+def step_wait(gate: str, patience: float = PATIENCE) -> None:
+    """Wait until the test opens a gate, for at most `patience` seconds."""
+    limit = time.monotonic() + patience
     path = os.path.join(HOME, "gates", gate)
     while not os.path.exists(path):
         if time.monotonic() > limit:

@@ -15,16 +15,16 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.model.config import FORGES
 from orchestrator.model.work import Given, PullRequest
-from orchestrator.pulls import forges
-from orchestrator.pulls.forge import Forge
+from orchestrator.pulls.forge import PROGRAMS, Forge
 
 
 def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
     """Make or continue an agent's branch, and push it; return its tip. The checkout stays."""
     start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
     sh(repo, "checkout", "--quiet", "--detach", start)
-    (repo / f"{name.replace('/', '-')}.txt").write_text(text)
-    sh(repo, "add", "--all")
+    file = f"{name.replace('/', '-')}.txt"
+    (repo / file).write_text(text)
+    sh(repo, "add", file)
     sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
     commit = sh(repo, "rev-parse", "HEAD")
     sh(repo, "checkout", "--quiet", "main")
@@ -62,7 +62,7 @@ class ForgeContract:
 
     def test_a_forge_elsewhere_says_what_a_person_does_about_its_faults(self, world: World) -> None:
         assert world.forge.hints.get("forge_failed") or not world.forge.is_elsewhere
-        assert world.forge.program in (None, *forges.PROGRAMS)
+        assert world.forge.program in (None, *PROGRAMS)
 
     def test_it_can_be_used_where_doctor_finds_no_fault(self, world: World) -> None:
         import os

@@ -53,13 +53,33 @@ def wait_until(
         if time.monotonic() > deadline:
             said = what() if callable(what) else what or condition
             pytest.fail(f"not within {limit:g} s: {said}", pytrace=True)
-        # Asking takes at most half of the processor from what is waited for.
-        time.sleep(max(every, time.monotonic() - began))
+        # Asking takes at most a fifth of the processor from what is waited for.
+        time.sleep(max(every, 4 * (time.monotonic() - began)))
 
 
 def variants(values: Iterable[Any], *quick: Any) -> list[Any]:
     """Return a test's parameters, of which all but the `quick` ones are for `make slow`."""
     return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
+def from_template(template: Path, folder: Path, make: Callable[[], object]) -> None:
+    """Have `make` make a `project` in a folder, maybe with a `remote.git`; later copy what it made.
+
+    `template` is the folder of the copies.
+    """
+    names = ("project", "remote.git")
+    if not template.exists():
+        make()
+        template.mkdir(parents=True)
+        for path in filter(Path.exists, (folder / name for name in names)):
+            shutil.copytree(path, template / path.name, symlinks=True)
+        (template / "where").write_text(str(folder))
+        return
+    for path in filter(Path.exists, (template / name for name in names)):
+        shutil.copytree(path, folder / path.name, symlinks=True)
+    settings = folder / "project" / ".git" / "config"
+    there = (template / "where").read_text()
+    settings.write_text(settings.read_text().replace(there, str(folder)))
 
 
 class Done:
@@ -89,6 +109,8 @@ class World:
         self._began = time.time() - 2
         #: What is run as the product.
         self.product = PRODUCT
+        #: The words of a program that runs the product somewhere else (`network`).
+        self.inside: list[str] = []
         self.home = folder / "home"
         self.root = folder / "project"
         self.remote = folder / "remote.git"
@@ -122,20 +144,7 @@ class World:
         Set up once in a session, then copied: most tests are about what comes afterwards.
         """
         template = self.templates / f"remote-{remote}-init-{init}"
-        if not template.exists():
-            self._make(remote, init)
-            template.mkdir(parents=True)
-            for folder in (self.root, self.remote):
-                if folder.exists():
-                    shutil.copytree(folder, template / folder.name, symlinks=True)
-            (template / "where").write_text(str(self.folder))
-        else:
-            for folder in (self.root, self.remote):
-                if (template / folder.name).exists():
-                    shutil.copytree(template / folder.name, folder, symlinks=True)
-            settings = self.root / ".git" / "config"
-            there = (template / "where").read_text()
-            settings.write_text(settings.read_text().replace(there, str(self.folder)))
+        from_template(template, self.folder, lambda: self._make(remote, init))
         if init:
             self.configure(**config)
         return self
@@ -222,7 +231,7 @@ class World:
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*PYTHON, str(self.product), *words],
+            [*self.inside, *PYTHON, str(self.product), *words],
             cwd=cwd or self.root,
             env={**self.environment, **env},
             stdin=subprocess.DEVNULL,
@@ -240,6 +249,7 @@ class World:
             env={**self.environment, **env},
             stdin=stdin,
             timeout=60,
+            inside=self.inside,
         )
         found = Done(list(words), done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in found.err + found.out, f"a traceback was shown: {found!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -10,11 +11,12 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
 import needs
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -50,8 +52,11 @@ def programs() -> str:
 class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
-    def __init__(self, folder: str, settings: dict[str, str]) -> None:
-        self.folder, self._programs = folder, programs()
+    def __init__(
+        self, folder: str, settings: dict[str, str], inside: Sequence[str] = (), net: str = ""
+    ) -> None:
+        """`inside` runs a program in another network, in which the clients of `net` are trusted."""
+        self.folder, self._programs, self._inside = folder, programs(), inside
         self._settings = _SETTINGS | settings
         # The server refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -59,14 +64,21 @@ class Cluster:
         if self._user:
             os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
         self._run("initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        if net:
+            with open(f"{self.folder}/data/pg_hba.conf", "a", encoding="utf-8") as known:
+                known.write(f"host all all {net} trust\n")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
         words = [f"{self._programs}/{program}", "-D", f"{self.folder}/data", *arguments]
+        user = self._user
+        if self._inside:
+            number = str(pwd.getpwnam(self.role).pw_uid)
+            words, user = [*self._inside, "--setuid", number, "--", *words], None
         # pg_ctl hands its output to the server, so a pipe would stay open as long as the server.
         with open(f"{self.folder}/log", "ab") as log:
             done = subprocess.run(
-                words, user=self._user, cwd=self.folder, stdout=log, stderr=log, check=False
+                words, user=user, cwd=self.folder, stdout=log, stderr=log, check=False
             )
         if done.returncode:
             with open(f"{self.folder}/log", encoding="utf-8") as text:
@@ -78,8 +90,27 @@ class Cluster:
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
     def stop(self) -> None:
-        if os.path.exists(f"{self.folder}/data/postmaster.pid"):
+        if self.is_up:
             self._run("pg_ctl", "stop", "-m", "immediate")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server's first process is there."""
+        try:
+            with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
+                return psutil.pid_exists(int(file.readline()))
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def kill(self) -> None:
+        """Kill every process of the server at once, as a machine that loses its power."""
+        with open(f"{self.folder}/data/postmaster.pid", encoding="ascii") as file:
+            main = psutil.Process(int(file.readline()))
+        found = [main, *main.children(recursive=True)]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=30)
 
     def secure(self, certificate: str, key: str) -> None:
         """Start again with TLS, with the certificate of the server and its key."""
@@ -108,12 +139,33 @@ class Cluster:
             found = re.findall(pattern, log.read(), re.M)
         return [text for text in found if "set_config('statement_timeout'" not in text]
 
+    @contextmanager
+    def standby(self) -> Iterator[Cluster]:
+        """Yield a server that follows this one by streaming replication, until `promote`."""
+        folder = tempfile.mkdtemp(prefix="orch-pg-")
+        if self._user:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        found = Cluster.__new__(Cluster)
+        found.folder, found.role, found._user = folder, self.role, self._user
+        found._programs, found._inside = self._programs, self._inside
+        found._settings = self._settings
+        try:
+            found._run("pg_basebackup", "-h", self.folder, "-U", self.role, "-R", "-c", "fast")
+            found.start()
+            yield found
+            found.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "promote", "-w")
+
 
 @contextmanager
-def cluster(**settings: str) -> Iterator[Cluster]:
+def cluster(*, inside: Sequence[str] = (), net: str = "", **settings: str) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="orch-pg-")
     try:
-        found = Cluster(folder, settings)
+        found = Cluster(folder, settings, inside, net)
         try:
             yield found
         finally:

@@ -12,6 +12,20 @@ from collections.abc import Iterable
 #: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id contains
 #: one of these parts.
 QUICK: dict[str, tuple[str, ...]] = {
+    "test_a_commit_in_a_submodule_whose_folder_is_gone_is_kept": ("by git",),
+    "test_a_first_checkout_that_was_killed_deletes_no_file": ("None", "edited"),
+    "test_a_hook_of_the_remote_that_was_killed_charges_nobody": ("its program",),
+    "test_a_squash_that_a_person_pushed_merges_the_pull_request": ("a person",),
+    "test_before_remove_runs_in_the_worktree_and_may_object": ("exit 1",),
+    "test_branches_are_pushed_where_the_configuration_says": ("push_remote",),
+    "test_changes_in_a_submodule_are_kept_though_the_agent_removed_its_entry": (".gitmodules",),
+    "test_damage_that_stops_each_git_command_is_not_called_the_remotes": ("config", "packed-refs"),
+    "test_failure_37_a_run_that_waits_for_a_lock_can_be_stopped": ("a stopped process",),
+    "test_who_says_that_space_or_memory_was_lacking_uses_up_no_attempt": (
+        "the client on stderr",
+        "the agent that gave up",
+        "git in a check",
+    ),
     "test_a_clock_that_is_moved_under_a_run_ends_no_live_work": ("-28800",),
     "test_a_client_that_could_not_work_where_the_project_was_is_not_charged": ("no report",),
     "test_a_command_that_fails_without_its_secret_says_how_to_give_it_one": ("check", "client"),
@@ -59,7 +73,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_any_memory_of_an_agent_stops_nobody": ("1", "3", "7"),
     "test_any_record_of_a_pull_request_is_shown_or_passed_over": ("2", "5", "9"),
     "test_any_word_in_the_place_of_an_id_is_refused_and_changes_nothing": ("0", "7", "12"),
-    "test_doctor_notices_a_schedule_that_cannot_work": ("broken", "does not start"),
+    "test_doctor_notices_a_schedule_that_cannot_work": ("broken",),
     "test_every_kind_of_change_makes_the_next_tick_a_whole_one": ("edited", "dropped", "hold"),
     "test_every_page_is_clean_for_screen_readers_and_fits_its_window": ("one or more",),
     "test_failure_03_the_result_line_decides_and_not_the_exit_code": (
@@ -68,7 +82,6 @@ QUICK: dict[str, tuple[str, ...]] = {
         "killed after",
     ),
     "test_failure_05_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reason": (
-        "half a result",
         "the agent says",
     ),
     "test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes": ("remote cannot",),
@@ -100,7 +113,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "HEAD-pipe",
         "commondir-pipe",
     ),
-    "test_running_agents_are_looked_after_by_the_last_good_configuration": ("broken", "missing"),
+    "test_running_agents_are_looked_after_by_the_last_good_configuration": ("broken",),
     "test_stashes_are_not_lost_although_an_agent_has_git_delete_them": (
         "texts0-git reflog expire",
         "texts1-git reflog expire",
@@ -109,12 +122,11 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_the_stand_in_refuses_what_the_real_gh_refuses": ("words1", "words4", "words9"),
     "test_what_it_does_not_have_is_not_found": ("99", "--web", "../1"),
     "test_whatever_is_broken_the_hook_succeeds": ("config", "launcher"),
-    "test_without_a_good_configuration_a_dry_run_still_says_what_it_can": ("True",),
+    "test_without_a_good_configuration_a_dry_run_still_says_what_it_can": ("True-agents",),
     "test_work_that_was_done_when_the_project_is_moved_is_delivered_from_its_new_place": (
         "a clone-its",
-        "nothing-supervised",
     ),
-    "test_from_anywhere_the_project_is_the_main_worktree": ("agent's worktree", "submodule"),
+    "test_from_anywhere_the_project_is_the_main_worktree": ("agent's worktree",),
     "test_what_a_role_must_not_do_is_refused": ("implementer",),
     "test_exit_codes": (
         "--help-0",
@@ -176,10 +188,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "inside",
     ),
     "test_a_sign_in_in_the_persons_settings_works_for_every_role": ("env",),
-    "test_each_outcome_can_be_reported": (
-        "done",
-        "needs_human",
-    ),
+    "test_each_outcome_can_be_reported": ("needs_human",),
     "test_without_a_report_the_commits_decide": ("with a commit",),
     "test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted": ("disk_full",),
     "test_a_failing_set_up_charges_nobody_and_is_one_problem": ("before_run",),
@@ -201,15 +210,17 @@ QUICK: dict[str, tuple[str, ...]] = {
 #: By the name of a long test that only `make slow` runs: the test in `make test` that holds the
 #: same promise by less, for example with one skill instead of all, or as a decision of the planner.
 HELD_BY: dict[str, str] = {
-    "test_pause_agent_pauses_and_resumes": ("test_enqueue_adds_a_task_and_can_take_it_back"),
-    "test_inbox_does_what_the_person_decided": ("test_enqueue_adds_a_task_and_can_take_it_back"),
+    "test_pause_agent_pauses_and_resumes": ("test_permissions_cover_exactly_the_commands"),
+    "test_inbox_does_what_the_person_decided": (
+        "test_arguments_are_hinted_at_exactly_where_they_are_used"
+    ),
     "test_tuning_reads_the_history_and_sets_what_was_decided": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_every_command_in_a_skill_is_one"
     ),
     "test_retry_failed_looks_at_why_and_puts_tasks_back": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_permissions_cover_exactly_the_commands"
     ),
-    "test_add_agent_adds_one_and_takes_it_away": ("test_enqueue_adds_a_task_and_can_take_it_back"),
+    "test_add_agent_adds_one_and_takes_it_away": ("test_permissions_cover_exactly_the_commands"),
     "test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu": (
         "test_setup_leads_from_nothing_to_agents_that_may_start"
     ),
@@ -235,7 +246,7 @@ HELD_BY: dict[str, str] = {
         "test_a_disk_that_fills_under_the_client_costs_no_attempt"
     ),
     "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
-        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+        "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known"
     ),
     "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only": (
         "test_after_a_fault_each_plan_tries_again_with_one_run"
@@ -298,23 +309,23 @@ HELD_BY: dict[str, str] = {
         "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
     "test_more_tabs_than_a_browser_has_connections_stay_in_step": (
-        "test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard"
+        "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
     ),
     "test_ten_thousand_finished_tasks_are_pages": ("test_a_column_of_finished_tasks_is_one_page"),
     "test_a_page_that_only_reads_has_no_control_that_changes": (
-        "test_a_page_that_only_reads_refuses_every_change"
+        "test_a_page_that_only_reads_shows_no_control_that_changes"
     ),
     "test_skills_that_look_have_all_they_need_and_change_nothing": (
-        "test_enqueue_adds_a_task_and_can_take_it_back"
+        "test_permissions_cover_exactly_the_commands"
     ),
     "test_as_a_submodule_its_skills_are_commands_of_the_project": (
-        "test_installed_by_pip_its_skills_are_commands_of_the_project"
+        "test_in_a_submodule_the_copies_call_its_launcher"
     ),
     "test_a_client_that_does_not_start_is_a_fault_of_the_system": (
         "test_a_missing_client_charges_nobody_and_the_queue_resumes"
     ),
     "test_a_service_that_fails_for_a_while_costs_no_attempt": (
-        "test_a_fault_of_the_service_charges_nobody_and_resumes_by_itself"
+        "test_lines_and_the_processs_end_make_the_outcome"
     ),
     "test_an_agent_cannot_push": (
         "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own"
@@ -355,7 +366,7 @@ HELD_BY: dict[str, str] = {
         "test_two_branches_that_pass_alone_and_fail_together_do_not_both_land"
     ),
     "test_auto_merge_merges_the_reviewed_commit": (
-        "test_all_that_is_approved_lands_one_after_the_other"
+        "test_a_branch_that_is_ahead_of_its_base_lands_as_a_merge_commit"
     ),
     "test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can": (
         "test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author"
@@ -370,10 +381,10 @@ HELD_BY: dict[str, str] = {
         "test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock"
     ),
     "test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved": (
-        "test_a_fault_dated_ahead_of_the_clock_is_ended_by_a_good_run"
+        "test_after_a_fault_each_plan_tries_again_with_one_run"
     ),
     "test_a_protected_branch_is_a_fault_and_not_the_works": (
-        "test_a_remote_that_refuses_the_account_is_a_fault"
+        "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits"
     ),
     "test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task": (
         "test_the_projects_base_must_be_where_work_is_delivered"
@@ -382,7 +393,7 @@ HELD_BY: dict[str, str] = {
         "test_a_branch_that_does_not_exist_fails_that_task_only"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
-        "test_a_fix_up_of_a_person_during_the_run_costs_no_attempt"
+        "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"
     ),
     "test_a_fix_up_of_a_person_between_two_runs_is_built_on": (
         "test_which_commits_of_the_branch_give_way"
@@ -391,7 +402,7 @@ HELD_BY: dict[str, str] = {
         "test_which_commits_of_the_branch_give_way"
     ),
     "test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix": (
-        "test_a_refused_name_of_one_branch_asks_about_its_task_only"
+        "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits"
     ),
     "test_a_renamed_base_branch_is_one_problem_that_names_the_new_one": (
         "test_a_base_branch_that_is_gone_is_a_fault_with_the_way_out"
@@ -403,7 +414,7 @@ HELD_BY: dict[str, str] = {
         "test_after_too_many_rounds_a_person_is_asked"
     ),
     "test_a_pull_request_merged_by_hand_is_merged_and_one_whose_branch_is_gone_is_closed": (
-        "test_what_a_person_merged_is_done_and_what_a_person_closed_is_cancelled"
+        "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
     ),
     "test_what_a_person_closes_during_its_rework_is_cancelled_and_not_opened_again": (
         "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
@@ -412,22 +423,22 @@ HELD_BY: dict[str, str] = {
         "test_failure_12_changes_requested_moves_the_original_back_with_the_feedback_first"
     ),
     "test_a_newer_version_moves_every_schedule_along_and_an_older_one_none": (
-        "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along"
+        "test_a_newer_version_that_schedules_start_is_left_in_place"
     ),
     "test_what_pip_installed_is_copied_whole_as_well": (
-        "test_a_copy_is_replaced_only_when_it_differs_and_a_damaged_one_is_replaced"
+        "test_what_pip_installed_is_found_in_its_package_and_only_that_is_copied"
     ),
     "test_doctor_asks_from_the_path_that_was_recorded": (
-        "test_doctor_finds_an_identity_that_only_this_shell_has"
+        "test_a_program_that_the_schedules_path_lacks_is_said"
     ),
     "test_doctor_says_what_the_schedule_lacks_that_this_shell_has": (
         "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
     "test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick": (
-        "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later"
+        "test_what_drains_is_never_held_by_what_is_full"
     ),
     "test_git_that_goes_missing_under_a_run_is_waited_for": (
-        "test_a_missing_git_is_one_clear_sentence"
+        "test_without_git_the_machine_is_at_fault"
     ),
     "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done": (
         "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
@@ -439,16 +450,16 @@ HELD_BY: dict[str, str] = {
         "test_failure_13_read_commands_change_nothing_on_disk"
     ),
     "test_agents_are_paused_run_stopped_and_set": (
-        "test_agents_and_limits_are_set_with_the_values_of_json"
+        "test_every_control_of_the_page_asks_for_a_change_that_there_is"
     ),
     "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file": (
-        "test_the_file_has_every_region_and_needs_nothing"
+        "test_what_a_person_chooses_above_a_region_is_known"
     ),
     "test_a_task_is_edited_again_and_again_and_only_what_was_changed": (
-        "test_words_stay_when_their_item_is_settled_by_somebody_else"
+        "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
     ),
     "test_a_task_of_one_host_starts_at_once_on_another": (
-        "test_a_task_travels_to_done_over_the_database"
+        "test_a_change_that_may_be_work_begins_a_tick_at_once"
     ),
     "test_the_budget_of_a_day_is_one_for_all_hosts": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
@@ -457,7 +468,7 @@ HELD_BY: dict[str, str] = {
         "test_an_agent_runs_only_on_its_host"
     ),
     "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else": (
-        "test_what_a_role_must_not_do_is_refused"
+        "test_inside_a_run_every_other_command_that_changes_something_is_refused"
     ),
     "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks": (
         "test_a_session_is_told_what_waits_and_ticks"
@@ -466,13 +477,13 @@ HELD_BY: dict[str, str] = {
         "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
     ),
     "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all": (
-        "test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words"
+        "test_whose_refusal_it_is_follows_from_githubs_words"
     ),
     "test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone": (
-        "test_a_remote_that_is_gone_or_refuses_sends_nobody_back"
+        "test_a_base_that_the_remote_renamed_is_a_fault_and_is_not_made_again"
     ),
     "test_an_interrupted_demonstration_stops_every_run_that_it_started": (
-        "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
+        "test_each_signal_that_ends_a_demonstration_interrupts_it"
     ),
     "test_failure_29_one_damaged_branch_stops_only_its_own_task": (
         "test_damage_elsewhere_in_the_repository_stops_nobody"
@@ -487,7 +498,7 @@ HELD_BY: dict[str, str] = {
         "test_a_review_sends_the_work_back_and_the_next_one_approves_it"
     ),
     "test_the_real_environment_is_made_whatever_the_users_python_settings": (
-        "test_many_first_starts_at_once_make_one_environment"
+        "test_only_the_settings_that_a_mirror_needs_reach_pip"
     ),
     "test_what_the_released_version_left_is_read_by_this_one": (
         "test_runs_of_the_released_version_are_finished_by_this_one"
@@ -495,8 +506,17 @@ HELD_BY: dict[str, str] = {
     "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
         "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children"
     ),
+    "test_a_run_has_its_names_and_ports_in_its_environment": (
+        "test_ports_and_environment_of_a_run"
+    ),
+    "test_a_second_interruption_of_the_real_client_costs_an_attempt": (
+        "test_a_second_interruption_in_a_row_costs_an_attempt"
+    ),
+    "test_a_task_travels_to_done_over_the_database": (
+        "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+    ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
-        "test_with_hold_a_task_waits_for_the_work_on_its_file"
+        "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),
 }
 

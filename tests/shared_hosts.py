@@ -23,7 +23,7 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tasks.task_file import TaskFile
 
-LIMITS = {"max_incoming": 30, "max_claimed": 3, "max_open_prs": 30}
+LIMITS = {"max_incoming": 1000, "max_claimed": 3, "max_open_prs": 1000}
 
 
 class Behind(Hosts):

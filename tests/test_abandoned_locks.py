@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import time
@@ -225,3 +226,22 @@ def test_a_running_agents_worktree_survives_git_and_the_persons_own_lock_is_resp
     with pytest.raises(OrchestratorError, match="locked: mine"):
         clean.start_over(project, "gone", Config())
     assert os.path.isdir(path)
+
+
+def test_only_the_very_file_that_was_seen_is_removed_and_by_one_process(tmp_path: Path) -> None:
+    path, newer = tmp_path / "a.lock", tmp_path / "b.lock"
+    path.touch()
+    newer.touch()
+    seen = abandoned_locks._look(str(path))
+    assert seen is not None
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        abandoned_locks._remove(str(path), seen)
+        assert path.exists(), "another process is about to remove it"
+    newer.replace(path)
+    abandoned_locks._remove(str(path), seen)
+    assert path.exists(), "a git made it after the look"
+    seen = abandoned_locks._look(str(path))
+    assert seen is not None
+    abandoned_locks._remove(str(path), seen)
+    assert not path.exists()

@@ -236,6 +236,44 @@ def test_a_gap_in_which_the_machine_was_started_says_so() -> None:
     assert "slept" in judged(minutes(0, 30), 31, booted=START - 1).gaps[0].why
 
 
+@pytest.mark.parametrize(
+    ("ran", "expected", "missed", "gaps"),
+    [
+        # The machine was asleep when the period began, or all the time.
+        ((-700, 100, 101), 179, 177, [(1, 100), (102, 180)]),
+        ((-700,), 179, 179, [(1, 180)]),
+        # It was awake; or its first tick ever is in the period; or it never had one.
+        ((-1, 0, *range(1, 180)), 180, 0, []),
+        (range(100, 180), 80, 0, []),
+        ((), 0, 0, []),
+    ],
+)
+def test_a_period_that_begins_in_a_gap_misses_its_ticks(
+    tmp_path: Path, ran: Iterable[int], expected: int, missed: int, gaps: list[tuple[int, int]]
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.ticks)
+    for number in ran:
+        idle.note_tick(layout.ticks, START + 60 * number, idle.WHOLE)
+    os.makedirs(tmp_path / ".git")
+    (tmp_path / ".git" / "orchestrator.json").write_text('{"schedule": {}}')
+    os.utime(tmp_path / ".git" / "orchestrator.json", (START - 90_000,) * 2)
+    found = ticks.look(layout, START, START + 180 * 60)
+    assert (found.expected, found.missed) == (expected, missed)
+    assert [((g.start - START) // 60, (g.end - START) // 60) for g in found.gaps] == gaps
+
+
+def test_no_tick_is_expected_before_the_schedule_was_installed(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.ticks)
+    idle.note_tick(layout.ticks, START - 60 * 999, idle.WHOLE)  # by hand
+    os.makedirs(tmp_path / ".git")
+    (tmp_path / ".git" / "orchestrator.json").write_text('{"schedule": {}}')
+    os.utime(tmp_path / ".git" / "orchestrator.json", (START + 60 * 170,) * 2)
+    found = ticks.look(layout, START, START + 180 * 60)
+    assert (found.expected, found.missed, found.begins) == (9, 9, START + 60 * 171)
+
+
 def test_without_a_schedule_no_tick_is_expected() -> None:
     found = ticks.judge(minutes(0, 5), START, START + 600, scheduled=False, booted=0.0)
     assert (found.expected, found.missed, found.executed) == (None, None, 2)
@@ -336,6 +374,9 @@ def test_audit_finds_what_is_on_no_branch_in_any_worktree(world: World) -> None:
     world.git("add", "--all")
     world.git("commit", "-q", "-m", "set up")
     assert "everything is on a branch" in world.ok("audit").out
+    landing = world.home_folder / "cache" / "landing"
+    world.git("worktree", "add", "-q", "--detach", str(landing))
+    (landing / "left-by-checks.txt").write_text("no work")
     foreign = world.root / ".claude" / "worktrees" / "a b"
     world.git("worktree", "add", "-q", "--detach", str(foreign))
     (foreign / "app.py").write_text("changed")
@@ -347,7 +388,9 @@ def test_audit_finds_what_is_on_no_branch_in_any_worktree(world: World) -> None:
     stray = world.sha("HEAD", cwd=foreign)
     world.git("checkout", "-q", "--detach", "main", cwd=foreign)
     before = harness.fingerprint(world.root)
-    found = {finding["kind"]: finding for finding in world.json("audit")}
+    listed = world.json("audit")
+    found = {finding["kind"]: finding for finding in listed}
+    assert str(landing) not in {finding["worktree"] for finding in listed}
     assert harness.fingerprint(world.root) == before
     assert set(found) == {"uncommitted", "stray_commit", "rescue"}
     assert sorted(found["uncommitted"]["files"]) == ["app.py", "new.txt"]

@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
+TWO = "postgresql://one:5432,two:5433/team?target_session_attrs=read-write"
 AGENTS = "agents: []\n"
 
 
@@ -28,6 +29,8 @@ AGENTS = "agents: []\n"
         (f'agents: []\nstore: "{URL}"  # shared\n', URL),
         (f"store: '{URL}'", URL),
         ("store:   postgres://db/x", "postgres://db/x"),
+        (f"store: {TWO}\n", TWO),
+        (json.dumps({"store": TWO, "agents": []}), TWO),
         (json.dumps({"store": URL, "agents": []}), URL),
         (json.dumps({"agents": [], "store": URL}, indent=2), URL),
         ("store: files\n", None),
@@ -38,7 +41,7 @@ AGENTS = "agents: []\n"
     ],
 )
 def test_the_address_is_found_without_a_reader_of_yaml(text: str, found: str | None) -> None:
-    assert address.in_text(text.encode()) == found
+    assert address.in_text(text.encode()) == (found or "files")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_the_address_is_found_without_a_reader_of_yaml(text: str, found: str | N
     [
         (f"store: {URL}\n", False),
         (f"store: '{URL}'\n", False),
+        (f"store: {TWO}\n", False),
         (f"store: |-\n  {URL}\n", True),
         (f"store:\n  {URL}\n", True),
         (f"{{store: '{URL}', agents: []}}\n", True),
@@ -58,7 +62,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
     text: str, refused: bool
 ) -> None:
     whole = text if "agents" in text else text + AGENTS
-    found = address.in_text(whole.encode()) or "files"
+    found = address.in_text(whole.encode())
     if refused:
         with pytest.raises(ConfigError, match="store: write it as a line of its own"):
             keys.parse(whole)
@@ -70,6 +74,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
     ("text", "why"),
     [
         (URL, None),
+        (TWO, None),
         ("postgresql:///team", None),
         ("postgresql://?service=team", None),
         ("postgresql://ada@[::1]:5432/team", None),
@@ -81,6 +86,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
         ("postgresql://db/x?sslpassword=secret", address.HAS_PASSWORD),
         ("postgresql://db/x?options=-csearch_path%3Da,b", "its search_path is not one name"),
         ("postgresql://db:port/x", "Port could not be cast"),
+        ("postgresql://one:5432,two:port/x", "Port could not be cast"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(text: str, why: str | None) -> None:
@@ -102,7 +108,7 @@ def test_the_environment_counts_only_if_the_file_names_a_database(tmp_path: Path
     os.makedirs(layout.home)
     given = {"ORCHESTRATOR_STORE": "postgresql://ada:secret@db/x"}
     Path(layout.config).write_text(AGENTS)
-    assert address.of_project(layout, given) is None
+    assert address.of_project(layout, given) == "files"
     Path(layout.config).write_text(f"store: {URL}\n{AGENTS}")
     assert address.of_project(layout, {}) == URL
     assert address.of_project(layout, given) == given["ORCHESTRATOR_STORE"]
@@ -110,10 +116,10 @@ def test_the_environment_counts_only_if_the_file_names_a_database(tmp_path: Path
 
 def test_without_the_file_the_address_in_use_counts_and_no_password_is_kept(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path))
-    assert address.of_project(layout, {}) is None
+    assert address.of_project(layout, {}) == "files"
     this_host.write(layout, "one")
     this_host.remember(layout, "postgresql://ada:secret@db/x")
-    assert address.of_project(layout, {}) is None
+    assert address.of_project(layout, {}) == "files"
     this_host.remember(layout, URL)
     assert address.of_project(layout, {}) == URL
     assert this_host.write(layout, "two").clone == this_host.known(layout).clone

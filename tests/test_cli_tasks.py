@@ -981,3 +981,34 @@ def test_a_page_of_the_list_is_found_by_text_state_role_and_place(
     assert found("--after", ids[0]) == []
     assert cli("task", "list", "--limit", "0").code == 2
     assert cli("task", "list", "--after", "TASK-none").code == 1
+
+
+@pytest.mark.parametrize("option", ["--force", "--edit"])
+def test_inside_a_run_nothing_is_forced_and_no_editor_opens(
+    project: Layout,
+    cli: Callable[..., Done],
+    unchanged: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_RUN_ID", "r-1")
+    monkeypatch.setenv("EDITOR", "touch edited; false")
+    done = cli("task", "add", "A title", option)
+    assert (done.code, done.out) == (1, "")
+    assert f"inside a run, {option} is refused" in done.err
+    unchanged()
+
+
+def test_a_secret_in_the_task_of_an_agent_is_withheld_and_a_persons_is_their_own(
+    project: Layout, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "ghp_" + "a1B2c3D4e5F6" * 3
+    words = ("task", "add", f"Use {secret} here", "--body", f"It is {secret}.", "--json")
+    own = cli(*words).json["path"]
+    assert Path(own).read_text().count(secret) == 2
+    monkeypatch.setenv("ORCHESTRATOR_RUN_ID", "r-1")
+    agents = Path(cli(*words).json["path"]).read_text()
+    assert secret not in agents
+    assert agents.count("[withheld: ") == 2
+    refused = cli("task", "add", "Another", "--branch", secret)
+    assert (refused.code, secret in refused.out + refused.err) == (2, False)

@@ -534,6 +534,40 @@ def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
         assert (outcome.reason or "").startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (401, "authentication_failed"),
+        (402, "billing_error"),
+        (403, "oauth_org_not_allowed"),
+        (404, "model_not_found"),
+        (429, "rate_limit"),
+        (500, "server_error"),
+        (502, "server_error"),
+        (503, "overloaded"),
+        (529, "overloaded"),
+        (400, "client_error"),  # the request itself: the work's
+        (413, "client_error"),
+    ],
+)
+def test_a_status_says_whether_the_account_the_service_or_the_work_failed(
+    status: int, word: str
+) -> None:
+    """In the last line only, as of a client whose stream has no word for it."""
+    outcome = streams.outcome(read([INIT, failed(status)]), RC1, IMPL, 1)
+    assert (outcome.reason or "").partition(":")[0] == word
+    assert outcome.verdict == ("failed" if word == "client_error" else "system_fault")
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [("rejected", "usage_limit"), ("allowed_warning", "failed"), ("allowed", "failed")],
+)
+def test_only_a_limit_that_is_reached_ends_a_run(status: str, verdict: str) -> None:
+    lines = [limit(status, RESET), WORK, ended_badly("error_max_turns", "max_turns")]
+    assert streams.outcome(read(lines), RC1, IMPL, 1).verdict == verdict
+
+
 def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
     words = ("stalled", "timed_out", "no_result", "client_error", "no_commits")
     for lines, ended, role, commits, verdict, _ in TABLE.values():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from conftest import git as sh
-from test_git import remote  # noqa: F401 (fixture)
 
 from orchestrator.git import closed_pushes, settings
 from orchestrator.guard import client_environment
@@ -53,7 +52,7 @@ def refused(cwd: Path, told: dict[str, str], place: str, command: str = "push") 
 
 
 @pytest.fixture
-def worktree(repo: Path, remote: Path) -> Path:  # noqa: F811
+def worktree(repo: Path, remote: Path) -> Path:
     """A worktree of a project with a remote beside it, and a link to the remote."""
     path = remote.parent / "worktree"
     (remote.parent / "x").mkdir()
@@ -89,7 +88,7 @@ def test_other_repositories_take_pushes_and_remotes_answer_fetches(
 
 def test_every_remote_is_closed_wherever_its_address_is_written(
     repo: Path,
-    remote: Path,  # noqa: F811
+    remote: Path,
     worktree: Path,
     tmp_path: Path,
 ) -> None:
@@ -141,7 +140,7 @@ def test_a_remote_that_is_not_a_bare_repository_is_closed(
 
 def test_a_path_is_closed_in_capital_letters_too(
     repo: Path,
-    remote: Path,  # noqa: F811
+    remote: Path,
     tmp_path: Path,
 ) -> None:
     told = variables(repo, tmp_path)
@@ -151,7 +150,7 @@ def test_a_path_is_closed_in_capital_letters_too(
 
 def test_the_configuration_of_a_remote_cannot_open_it(
     repo: Path,
-    remote: Path,  # noqa: F811
+    remote: Path,
     tmp_path: Path,
 ) -> None:
     sh(remote, "config", "receive.hideRefs", "!refs/")
@@ -161,7 +160,7 @@ def test_the_configuration_of_a_remote_cannot_open_it(
 
 def test_the_systems_configuration_still_counts_unless_the_person_turned_it_off(
     repo: Path,
-    remote: Path,  # noqa: F811
+    remote: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -246,5 +245,6 @@ def test_a_repository_of_a_test_pushes_to_its_own_origin(
 def test_without_a_remote_the_network_is_closed_and_this_disk_is_open() -> None:
     made = closed_pushes.closed([])
     closing = [value for name, value in made.items() if name.endswith(".pushInsteadOf")]
-    assert any("https://host/x".startswith(value) for value in closing)
+    for word in ("https", "http", "ssh", "git+ssh", "ssh+git", "git", "ftp", "ftps"):
+        assert any(f"{word}://host/x".startswith(value) for value in closing), word
     assert not any("/tmp/x.git".startswith(value) for value in closing)

@@ -100,10 +100,12 @@ def test_a_run_goes_on_though_its_agents_memory_is_lost(world: World, junk: str)
     task = world.add("Add a thing")
     world.tick()
     wait_until(lambda: world.running(task), lambda: "running", harness.PATIENCE)
-    (world.home_folder / "agents" / "impl-1" / "state.json").write_text(junk)
+    memory = world.home_folder / "agents" / "impl-1" / "state.json"
+    memory.write_text(junk)
     assert [a["action"] for a in world.tick()["actions"]] == ["skip"]
     world.open("go")
     world.tick_until_in("done", task)
+    world.tick_until(lambda: json.loads(memory.read_text())["totals"]["runs"] == 1, "it counts")
     assert len(world.starts(task)) == 1
     assert requeued(world, task) == []
 

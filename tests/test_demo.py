@@ -25,7 +25,7 @@ import psutil
 import pytest
 from conftest import CHECKOUT, Done, git
 
-from orchestrator.cli import context
+from orchestrator.cli import context, demo
 from orchestrator.demo import play
 
 PROGRAM = (sys.executable, "-I", "-S", str(CHECKOUT / "orchestrator" / "__main__.py"))
@@ -381,3 +381,48 @@ def test_an_interrupted_demonstration_stops_every_run_that_it_started(
     assert os.listdir(queue / "claimed") == []
     names = {path.name for path in queue.glob("*/SHOP-*.md")}
     assert names == {f"SHOP-{number}.md" for number in (1, 2, 3)}
+
+
+def test_closing_a_demonstration_stops_runs_until_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = [["impl-1"], ["impl-2"], []], []
+
+    class Told:
+        folder = str(tmp_path)
+
+        def orchestrator(self, *words: str) -> str:
+            asked.append(words)
+            return json.dumps({"stopped": answers.pop(0)})
+
+    monkeypatch.setattr(play, "LAST_STEPS", 0.0)
+    left = subprocess.Popen(["sleep", "600"], env={**os.environ, play.MARK: str(tmp_path)})
+    project: Any = Told()
+    play.Play(project).close()
+    assert asked == [("--json", "stop", "--all")] * 3
+    assert left.wait(60) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_ends_a_demonstration_interrupts_it(
+    cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def interrupted(*_: object, **__: object) -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        return 0
+
+    monkeypatch.setattr(demo, "_demonstrate", interrupted)
+
+    def missed(*_: object) -> None:
+        pytest.fail("this signal would end the process, and no run would be stopped")
+
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, missed) for each in ends}
+    try:
+        done = cli("demo", "--dir", str(tmp_path / "demo"))
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert done.code == 130
+    assert "interrupted; every run was stopped" in done.err

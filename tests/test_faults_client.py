@@ -97,7 +97,7 @@ def test_a_service_that_refuses_is_one_problem_until_it_answers(
 
     project.api.script(refused, [Fault(status)])
     project.api.script("", WORK)
-    for _ in range(3):
+    for _ in range(2):
         project.tick()
         settled(project)
     assert_one_problem(project, said)

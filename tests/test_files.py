@@ -281,6 +281,7 @@ def test_a_lock_is_held_by_one_process_until_it_lets_go(tmp_path: Path) -> None:
     lock = locks.Lock(str(path))
     with pytest.raises(locks.LockHeld), lock:
         pytest.fail("two have it")
+    assert lock.descriptor == -1, "no file stays open"
     assert other.stdin
     assert other.stdout
     other.stdin.write("\n")

@@ -23,22 +23,13 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
-from orchestrator.pulls import forges, states
+from orchestrator.pulls import forge, forges, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import task_file
 
 URL = "https://github.com/owner/repo.git"
-
-
-@pytest.fixture
-def remote(repo: Path, tmp_path: Path) -> Path:
-    bare = tmp_path / "remote.git"
-    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    sh(repo, "remote", "add", "origin", str(bare))
-    sh(repo, "push", "--quiet", "origin", "main")
-    return bare
 
 
 @pytest.fixture
@@ -680,4 +671,4 @@ def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[st
 
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:
-    assert {name: kind.name for name, kind in forges.FORGES.items()} == {n: n for n in FORGES}
+    assert {name: kind.name for name, kind in forge.FORGES.items()} == {n: n for n in FORGES}

@@ -19,11 +19,12 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
-from orchestrator.pulls import forges, rework
+from orchestrator.pulls import follower, forges
+from orchestrator.pulls.forge import FORGES
 from orchestrator.pulls.local import Local
 from orchestrator.tasks.file_store import FileStore
 
-hub, remote = test_forge.hub, test_forge.remote
+hub = test_forge.hub
 Cli = Callable[..., Any]
 AUTO = Config()
 ELSEWHERE = "is on another forge (see orchestrator pr list)"
@@ -44,7 +45,7 @@ def deliver(layout: Layout, hub: Hub, forge: str, task: str = "T1") -> PullReque
     """A done task with an open pull request on a forge."""
     name = f"agent/{task}"
     head = branch(hub.repo, name)
-    where = forges.FORGES[forge](layout, Config())
+    where = FORGES[forge](layout, Config())
     pr = where.open(wanted(head, name)._replace(task=task), "body")
     store = FileStore(layout)
     store.add(new_task(task))
@@ -55,7 +56,7 @@ def deliver(layout: Layout, hub: Hub, forge: str, task: str = "T1") -> PullReque
 def follow(layout: Layout, config: Config) -> None:
     prs = refresh(layout, config, [])
     assert prs is not None
-    rework.follow(layout, Settings(config, {}, (), True), prs, 0.0)
+    follower.follow(layout, Settings(config, {}, (), True), prs, 0.0)
 
 
 def test_auto_keeps_the_forge_until_its_pull_requests_are_finished(

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 
 from orchestrator import idle
 from orchestrator.cli import tuning
-from orchestrator.client.claude import transcript
-from orchestrator.client.claude.adapter import Claude
+from orchestrator.client import registry
 from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
@@ -36,7 +35,7 @@ from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
+from orchestrator.pulls import github_adoption, github_repo, issue_memory, issue_text
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import Gh
 from orchestrator.pulls.github import GitHub
@@ -129,17 +128,20 @@ def role_file(data: bytes, _: Path) -> None:
 
 
 def stream(data: bytes, _: Path) -> None:
-    lines = io.StringIO(data.decode(errors="replace"))
-    Claude().outcome(lines, Ended(exit_code=0), ROLE, 0)
+    for client in registry.CLIENTS.values():
+        lines = io.StringIO(data.decode(errors="replace"))
+        client.outcome(lines, Ended(exit_code=0), ROLE, 0)
 
 
 def last_line(data: bytes, _: Path) -> None:
-    assert Claude().is_last_line(data) in (True, False)
+    for client in registry.CLIENTS.values():
+        assert client.is_last_line(data) in (True, False)
 
 
 def readable_stream(data: bytes, _: Path) -> None:
     for line in data.decode(errors="replace").split("\n"):
-        transcript.translate(line)
+        for client in registry.CLIENTS.values():
+            client.translate(line)
 
 
 def events(data: bytes, folder: Path) -> None:
@@ -235,7 +237,7 @@ def github_issues(data: bytes, folder: Path) -> None:
     found = layout(folder)
     os.makedirs(found.shared, exist_ok=True)
     Path(found.shared, "issues.json").write_bytes(data)
-    memory = issues.Memory(found)
+    memory = issue_memory.Memory(found)
     memory.tell(1, "asked")
     assert memory.was_told(1)[-1:] == ("asked",)
     try:

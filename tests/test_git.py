@@ -43,16 +43,6 @@ PATH_KINDS = [
 ]
 
 
-@pytest.fixture
-def remote(repo: Path, tmp_path: Path) -> Path:
-    """A bare remote that has what the repository has."""
-    bare = tmp_path / "remote.git"
-    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    sh(repo, "remote", "add", "origin", str(bare))
-    sh(repo, "push", "--quiet", "origin", "main")
-    return bare
-
-
 def commit(folder: Path, name: str = "file.txt", text: str = "text\n", message: str = "c") -> str:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)

@@ -35,7 +35,7 @@ from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 
-hub, remote, layout = test_forge.hub, test_forge.remote, test_forge.layout
+hub, layout = test_forge.hub, test_forge.layout
 
 
 def opened(hub: Hub, name: str = "agent/T1", text: str = "work\n") -> PullRequest:

@@ -76,13 +76,30 @@ def test_the_question_of_an_agent_is_in_the_inbox_of_every_host(
     assert (here["id"], here["host"], here["text"]) == ("agent:pm@two", "two", "Which?")
     assert (there["id"], there["host"]) == ("agent:pm", "two")
     assert here["since"] is not None
-    assert "on the host two: orchestrator agent resume pm" in one.ok("inbox").out
     assert one.status()["waiting_for_you"] == 1
-    refused = one.refused("inbox", "dismiss", "agent:pm@two", "--json").json["error"]
-    assert (refused["code"], "on the host two" in refused["message"]) == ("other_host", True)
+    assert "orchestrator agent resume pm" in one.ok("inbox").out
     assert [each["text"] for each in told([one, two], notes)] == ["Which?"]
-    two.ok("inbox", "dismiss", "agent:pm")
-    assert (one.json("inbox"), two.json("inbox")) == ([], [])
+    assert "the host two follows" in one.ok("inbox", "dismiss", "agent:pm@two", "--no-tick").out
+    assert one.json("inbox") == []
+    two.ok("tick")
+    assert two.json("inbox") == []
+
+
+def test_an_agent_that_was_paused_after_failures_is_resumed_from_another_host(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    agents = [World.agent("pm", "product_manager", host="two")]
+    settings: dict[str, Any] = {"agents": agents, "retry": {"max_attempts": 1}}
+    one, two = hosts.begin(**settings), hosts.another("two", **settings)
+    two.script("pm", {"steps": [], "report": {"outcome": "failed", "summary": "No."}}, {})
+    two.tick_until(lambda: two.json("inbox"), "the pause")
+    [item] = one.json("inbox")
+    assert (item["id"], item["kind"]) == ("agent:pm@two", "escalation")
+    assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == ["pm"]
+    assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == []
+    assert two.json("agent", "show", "pm")["suspended"] is not None
+    two.tick_until(lambda: len(two.starts()) > 1, "the next run")
+    assert two.json("agent", "show", "pm")["suspended"] is None
 
 
 def test_one_host_sends_the_report_of_a_day(hosts: Hosts, tmp_path: Path) -> None:  # noqa: F811

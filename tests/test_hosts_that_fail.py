@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from chaos import seen
 from database_proxy import Link, Proxy, kill_sender, proxy
 from harness import World, scratch, shadow, wait_until, world  # noqa: F401  (a fixture)
+from hosts_storm import Storm
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
-from shared_hosts import LIMITS, Behind
+from shared_hosts import Behind
 from store_contract import claim, entry, new_task
+from test_several_machines import attendants
 
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
@@ -182,6 +181,23 @@ def outcomes(host: World) -> list[str]:
     return sorted(each["verdict"] for each in found)
 
 
+def test_the_first_tick_after_an_outage_leaves_no_pause_of_a_run_that_met_it(
+    behind: Behind,
+) -> None:
+    one = behind.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS, {})
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    behind.proxy.go_away()
+    one.open("go")
+    wait_until(lambda: outcomes(one) == ["system_fault"], "the run meets the outage")
+    wait_until(lambda: not attendants(one, others=True), "the tick after the run meets it, too")
+    behind.proxy.is_closed = False
+    assert one.tick()["problems"] == []
+    behind.rest(task)
+    assert len(one.starts(task)) == 1
+
+
 @pytest.mark.slow
 def test_a_host_that_was_cut_off_for_longer_than_its_lease_delivers_nothing(
     behind: Behind,
@@ -270,64 +286,38 @@ def test_a_slow_database_costs_time_and_nothing_else(behind: Behind) -> None:
     assert behind.events(task) == ["claimed", "done"]
 
 
+_FORGETS = """
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END; $$;
+CREATE TRIGGER forget BEFORE INSERT ON orchestrator_pull_requests
+    FOR EACH ROW EXECUTE FUNCTION forget();
+"""
+
+
+def test_a_delivery_that_the_database_has_lost_is_made_again_without_the_client(
+    behind: Behind,
+) -> None:
+    """As after a failover to a standby that lacked it: `tests/test_database_failover.py`."""
+    one = behind.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    behind.script(_FORGETS)
+    one.tick_until(lambda: "requeued" in behind.events(task), "the loss is noticed")
+    assert behind.task(task)[1].history[1].fields["reason"] == "delivery_lost"
+    behind.script("DROP FUNCTION forget CASCADE")
+    behind.rest(task)
+    assert len(one.starts(task)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
     behind_of: Callable[[str], Behind],
 ) -> None:
-    """Ticks of three hosts at once, while hosts, processes, connections and the database fail."""
-    chance = random.Random(15)
-    settings = {
-        "agents": [World.agent(f"impl-{number}") for number in range(4)],
-        "queue_limits": LIMITS,
-        "retry": {"max_attempts": 50, "backoff_seconds": 0, "max_backoff_seconds": 1},
-    }
     with cluster() as own:
-        hosts = behind_of(own.base)
-        hosts.interrupts = 200  # a killed host interrupts each of its runs
-        one = hosts.begin(**settings)
-        for name in ("two", "three"):
-            hosts.another(name, **settings)
-        one.script("default", {"steps": [["sleep", 0.3], ["work_once"]]})
-        tasks = [one.add(f"Change number {n}", "implement", "--no-tick") for n in range(9)]
-
-        def kill_host() -> None:
-            name = chance.choice(["one", "two", "three"])
-            hosts.kill(hosts.named(name))
-            hosts.heartbeat_stops(name)
-
-        def some_process() -> list[psutil.Process]:
-            found = one.processes()
-            return [chance.choice(found)] if found else []
-
-        def kill_process() -> None:
-            for process in some_process():
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-
-        def suspend() -> None:
-            for process in some_process():
-                with contextlib.suppress(psutil.Error):
-                    process.suspend()
-                    time.sleep(1)
-                    process.resume()
-
-        def silence() -> None:
-            hosts.proxy.mute.add(name := f"orchestrator {chance.choice(['one', 'two', 'three'])}")
-            time.sleep(1)
-            hosts.proxy.mute.discard(name)
-
-        def restart() -> None:
-            own.stop()
-            time.sleep(0.5)
-            own.start()
-
-        deeds = [kill_host, suspend, silence, restart, hosts.proxy.cut, hosts.proxy.cut]
-        deeds += [kill_process] * 4
-        with hosts.watched(), hosts.ticking():
-            for _ in range(30):
-                time.sleep(0.5)
-                chance.choice(deeds)()
+        storm = Storm(hosts := behind_of(own.base), own, seed=15)
+        hosts.one.script("default", {"steps": [["sleep", 0.3], ["work_once"]]})
+        tasks = [hosts.one.add(f"Change number {n}", "implement", "--no-tick") for n in range(9)]
+        deeds = {"kill_process": 4, "cut": 2, "kill_host": 1, "suspend": 1, "silence": 1}
+        storm.rage(deeds | {"restart": 1}, 25, 0.5, lambda: None)
         hosts.rest(*tasks, limit=100)
         assert sum(hosts.events(task).count("requeued") for task in tasks) > 2, "a calm storm"
 

@@ -314,7 +314,7 @@ def _move_ref(repository: str | Path, ref: str) -> None:
 def test_every_change_of_an_open_pull_request_makes_the_next_tick_a_whole_one(
     delivered: Layout, cli: Callable[..., Any]
 ) -> None:
-    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[7::2]
+    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[8::2]
     names = [os.path.join(delivered.home, name) for name in found]
     for what, change in OF_PULL_REQUESTS.items():
         now = time.time()
@@ -357,12 +357,12 @@ NOT_ONLY_HERE = {
 
 
 @pytest.mark.parametrize("why", NOT_ONLY_HERE)
-def test_if_the_state_of_a_pull_request_is_not_in_files_here_no_stamp_is_left(
+def test_if_the_state_of_a_pull_request_is_not_in_files_here_no_tick_rests_without_asking(
     delivered: Layout, cli: Callable[..., Any], why: str
 ) -> None:
     sh(Path(delivered.root), *NOT_ONLY_HERE[why])
     leave_stamp(delivered, cli)
-    assert not os.path.exists(delivered.idle_stamp)
+    assert not idle.nothing_to_do()
 
 
 def test_a_tick_that_did_not_ask_the_remote_leaves_no_stamp(
@@ -530,7 +530,7 @@ def committed(bare: Path, **replaced: str) -> None:
     now = time.time()
     proof = str(bare.parent.parent.parent / ".git" / "orchestrator.json")
     fields = {"version": idle.VERSION, "written": repr(now - 5), "wake": repr(now + 300)}
-    fields |= {"number": "", "said": "", "proof": proof, "known": "1 2 3", **replaced}
+    fields |= {"number": "", "said": "", "asks": "", "proof": proof, "known": "1 2 3", **replaced}
     bare.write_bytes(os.fsencode("\0".join(fields.values())))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,14 +176,15 @@ def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
 ) -> None:
     (agent.path / "draft.txt").write_text("precious\n")
     monkeypatch.chdir(agent.path)
-    for _ in range(500):  # a path that is longer than the system allows
-        os.mkdir("longer-and-longer")
-        os.chdir("longer-and-longer")
+    name = "longer-and-longer-" * 10
+    for _ in range(50):  # a path that is longer than the system allows
+        os.mkdir(name)
+        os.chdir(name)
     kept = worktree.preserve(str(agent.path), BRANCH, "R1")
     assert kept.ref is not None
     assert sh(agent.repo, "show", f"{kept.ref}:draft.txt") == "precious"
     worktree.clean(str(agent.path))
-    assert not (agent.path / "longer-and-longer").exists()
+    assert not (agent.path / name).exists()
     agent.begin("agent/T2-next")
     commit(agent.path, "next.txt")
 
@@ -254,3 +256,37 @@ def test_a_folder_in_the_place_of_the_instructions_is_set_aside(agent: Agent) ->
     aside.make_way(str(agent.path), ".agent-instructions.md")
     assert not (agent.path / ".agent-instructions.md").exists()
     assert kept_text(agent.repo, "put there by an agent")
+
+
+def test_no_pipe_is_left_under_a_name_that_git_or_the_product_reads(tmp_path: Path) -> None:
+    names = [".git", ".gitignore", ".gitattributes", ".gitmodules", ".lfsconfig", ".mailmap"]
+    names += [".worktreeinclude", ".agent-instructions.md"]
+    (tmp_path / "deep").mkdir()
+    for name in (*names, "their-own"):
+        os.mkfifo(tmp_path / "deep" / name)
+    cleared = irregular.clear(str(tmp_path))
+    assert sorted(map(os.path.basename, cleared.removed)) == sorted(names)
+    assert os.listdir(tmp_path / "deep") == ["their-own"]
+    assert cleared.left == [str(tmp_path / "deep" / "their-own")]
+
+
+def test_a_closed_folder_is_opened_for_its_owner_and_nobody_else(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o010)
+    irregular.clear(str(tmp_path))
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o710
+
+
+def test_the_folders_that_all_worktrees_share_are_cleared_with_all_below_refs(
+    tmp_path: Path,
+) -> None:
+    shared = ("info", "objects/info", "objects/pack", "refs/heads/a", "logs/refs/heads/a")
+    for name in shared:
+        (tmp_path / name).mkdir(parents=True)
+        os.mkfifo(tmp_path / name / "pipe")
+    (tmp_path / "hooks").mkdir()
+    os.mkfifo(tmp_path / "hooks" / "pipe")
+    found = irregular.clear_shared(str(tmp_path))
+    assert sorted(found) == sorted(str(tmp_path / name / "pipe") for name in shared)
+    assert (tmp_path / "hooks" / "pipe").exists(), "the person's own"

@@ -352,7 +352,7 @@ def test_what_a_person_changed_since_the_last_tick_decides(
     lander = landing.Lander(world.layout, config, NOW)
     assert lander.try_one(pr._replace(verdict="approved")).startswith(said)
     assert (world.main(), sh(remote, "rev-parse", "dev")) == (before, dev)
-    lander.keep_fault()
+    lander.failures.keep_fault()
     fault = system_faults.read(world.layout.landing_fault)
     assert (fault is None) == ("base" not in change), "the next tick sees it: no problem"
 
@@ -411,7 +411,7 @@ def test_a_commit_that_is_pushed_after_the_look_is_not_merged(world: World) -> N
     world.branch("T1", {"sneaked.txt": "in\n"})
     lander = landing.Lander(world.layout, world.config, NOW)
     said = lander.try_one(pr)
-    lander.keep_fault()
+    lander.failures.keep_fault()
     assert said == "did not merge 1: pull request 1 has commits that were not reviewed"
     assert world.main() == before
     assert system_faults.read(world.layout.landing_fault) is None, "the next tick sees the push"

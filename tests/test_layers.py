@@ -368,7 +368,7 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
         for alias in node.names
     }
     assert top == {"os", "sys"}
-    assert set(imports("idle")) == {"fcntl", "os", "time"}
+    assert set(imports("idle")) == {"fcntl", "os", "sys", "time"}
 
 
 def loaded_by(*names: str) -> set[str]:
@@ -398,9 +398,16 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     loaded -= loaded_by()  # what an interpreter with site packages loads itself
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
     assert loaded.isdisjoint({"secrets", "socket", "urllib.parse", "subprocess", "tempfile"})
-    assert loaded.isdisjoint({"shutil", "threading", "pathlib"})
+    assert loaded.isdisjoint({"shutil", "threading", "pathlib", "typing"})
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     assert of_ours.isdisjoint({"cli.editor", "cli.explain", "run.prompts", "schedule.schedule"})
+    # Git is not asked while the stamp of the last tick holds, nor GitHub at any time.
+    look = loaded_by("cli.status", "tick.observe", "tick.inbox", "tick.problems", "pulls.states")
+    asks = ("git.call", "git.repository", "git.settings", "pulls.gh", "pulls.github_repo")
+    assert look.isdisjoint({f"orchestrator.{name}" for name in asks})
+    assert loaded_by("cli.costs", "cli.history", "cli.metrics").isdisjoint(
+        {"statistics", "decimal"}
+    )
     small = loaded_by("cli.main", "cli.logs", "cli.task", "cli.task_add", "cli.task_edit")
     assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
     program = str(PACKAGE / "__main__.py")
@@ -412,6 +419,12 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     add = {name.removeprefix("orchestrator.") for name in imported(program, "task", "add", "-h")}
     assert "cli.task_values" in add
     assert add.isdisjoint({"cli.json_rows", "plan.planner", "git.call", "guard.compiled_shapes"})
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"bootstrap"}))
+def test_no_module_loads_typing_which_takes_as_long_as_a_fifth_of_a_start(name: str) -> None:
+    here = {"model.annotations", "model.fields"}  # for type checkers only
+    assert name in here or not any(each.startswith("typing") for each in imports(name))
 
 
 def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
@@ -426,6 +439,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "client.registry",
         "errors",
         "model",
+        "model.annotations",
         "model.config",
         "model.fields",
         "model.snapshot",

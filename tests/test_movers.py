@@ -16,8 +16,8 @@ from orchestrator.cli import context
 from orchestrator.layout import Layout
 from orchestrator.model.config import Notify
 from orchestrator.model.work import Entry, Given, PullRequest, RemoteCheck, Task
-from orchestrator.plan.rules import Verdict
-from orchestrator.pulls import movers, rework
+from orchestrator.plan.rule import Verdict
+from orchestrator.pulls import follower, movers
 from orchestrator.pulls.landing_queue import Refused
 from orchestrator.pulls.local import Local
 from orchestrator.pulls.movers import Facts, next_move
@@ -70,11 +70,11 @@ MOVES: list[tuple[Facts, str, str | None, str]] = [
     (Facts(PR, task("failed")), "person", None, "was removed from the inbox"),
     (Facts(PR, task("failed", reason="cancelled")), "person", "pr:3", "was cancelled"),
     (Facts(PR._replace(queued=True), task()), "forge", None, "own rules"),
-    (Facts(APPROVED, task()), "person", "pr:3", "merge it?"),
+    (Facts(APPROVED, task()), "person", "pr:3", "merge it into main?"),
     (Facts(PR._replace(draft=True), task()), "person", "pr:3", "it is a draft"),
     (Facts(APPROVED, task(), lands=True), "landing", None, "next ticks"),
     (Facts(RUNS, task(), lands=True, refused=WAITS_LONG), "forge", None, "waits for check ci"),
-    (Facts(RUNS, task()), "person", "pr:3", "merge it?"),
+    (Facts(RUNS, task()), "person", "pr:3", "merge it into main?"),
     (Facts(APPROVED, task(), lands=True, first=PR), "landing", None, "after pull request 3"),
     (Facts(APPROVED, task(), lands=True, is_paused=True), "person", None, "is resumed"),
     (Facts(APPROVED, task(), lands=True, refused=WAITS_LONG), "landing", None, "remote refused"),
@@ -136,7 +136,7 @@ def tick(layout: Layout) -> None:
     loaded = context.settings(layout)
     prs = refresh(layout, loaded.config, [])
     assert prs is not None
-    rework.follow(layout, loaded, prs, context.now())
+    follower.follow(layout, loaded, prs, context.now())
     Path(layout.scheduler_lock).write_text(f"1 gone {time.time():.3f}\n")
 
 
@@ -291,9 +291,10 @@ def test_approved_work_is_never_said_to_land_where_it_does_not(project: Layout, 
     # Without a remote, only a person merges.
     for config in (AGENTS_YAML, AGENTS_YAML + "review: {auto_merge: true}\n"):
         configure(project, config)
-        assert "merge it?" in item_of(cli)["text"]
+        # The record of a local pull request is not an address that a person opens.
+        assert item_of(cli)["text"].endswith("; merge it into main?")
         [line] = [each for each in cli("status").out.splitlines() if each.startswith("  1  ")]
-        assert (line.count("approved"), line.endswith(" into main; merge it?")) == (1, True)
+        assert (line.count("approved"), line.endswith("; merge it into main?")) == (1, True)
         assert "; to merge it: orchestrator pr merge 1\n" in cli("pr", "approve", "1").out
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,8 +20,8 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Pulse
-from orchestrator.tick import attendant, observe, soon
+from orchestrator.tasks.store import Elsewhere, Offer, Peer, Pulse
+from orchestrator.tick import attendant, observe, soon, turn
 
 AGENT = "impl-agent-1"
 
@@ -52,58 +52,67 @@ def test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts(
     assert observe.totals(project)[AGENT].runs == 3
 
 
+WAITS = (("T1", "implement"),)
+
+
 class Shared:
     """A shared queue as the attendant sees it: it answers each wait with the next of these."""
 
     host = "one"
 
-    def __init__(self, *answers: bool | None, hosts: int = 1, work: bool = True) -> None:
-        self.answers, self.hosts, self.work = list(answers), hosts, work
+    def __init__(self, *answers: bool | None, offers: Sequence[Offer] = ()) -> None:
+        self.answers, self.offers = list(answers), list(offers)
 
-    def listen(self) -> None:
-        pass
+    def listen(self) -> bool | None:
+        return None
 
     def pulse(self, _: float) -> Pulse:
-        return Pulse("7", self.hosts)
+        return Pulse("7", 2)
 
     def wait(self, _: float) -> bool | None:
         if not self.answers:
             raise StoreFault("gone")
         return self.answers.pop(0)
 
-    def has_work(self) -> bool:
-        return self.work
+    def offer(self) -> Offer:
+        return self.offers.pop(0) if self.offers else Offer(WAITS, (Peer("one", 0, None),))
 
 
 @pytest.fixture
-def beat(project: Layout, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Return a function that sends a heartbeat to a queue; it returns how many ticks were asked."""
+def beat(project: Layout, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], int]:
+    """Return a function that sends a heartbeat to a queue; it returns how many ticks it began."""
     monkeypatch.setattr(attendant, "AGAIN", 0.0)
+    monkeypatch.setattr(turn, "STEP", 0.001)
     files.make_folder(project.cache)
 
     def beaten(shared: Any) -> int:
-        asked: list[Layout] = []
-        monkeypatch.setattr(soon, "ask", asked.append)
+        begun: list[Layout] = []
+        monkeypatch.setattr(soon, "begin", lambda layout, _: begun.append(layout))
         monkeypatch.setattr(stores, "of_project", lambda _: shared)
-        assert attendant._beat(project)
-        return len(asked)
+        assert attendant._beat(project, lambda: pytest.fail("no tick begins in this process"))
+        return len(begun)
 
     return beaten
 
 
-def test_a_change_that_may_be_work_asks_for_a_tick_at_once(beat: Callable[..., int]) -> None:
+def test_a_change_that_may_be_work_begins_a_tick_at_once(beat: Callable[[Any], int]) -> None:
     assert beat(Shared(True)) == 1
     assert beat(Shared(False, None, True, True)) == 2
     assert beat(Shared(False, None)) == 0
 
 
-def test_of_several_hosts_who_finds_no_work_left_asks_for_no_tick(beat: Callable[..., int]) -> None:
-    assert beat(Shared(True, hosts=3, work=False)) == 0
-    assert beat(Shared(True, hosts=3)) == 1
+def test_a_host_whose_turn_comes_later_begins_no_tick_for_a_task_that_was_claimed(
+    beat: Callable[[Any], int],
+) -> None:
+    peers = (Peer("one", 5, None), Peer("two", 0, None))  # the other host has fewer runs
+    waits, gone = Offer(WAITS, peers), Offer((), peers)
+    assert beat(Shared(True, offers=[waits, gone])) == 0
+    assert beat(Shared(True, offers=[waits, waits])) == 1
+    assert beat(Shared(True, offers=[gone])) == 0
 
 
 def test_no_tick_believes_the_attendant_after_a_change_or_a_fault(
-    beat: Callable[..., int], project: Layout
+    beat: Callable[[Any], int], project: Layout
 ) -> None:
     seen = []
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable
 
 import pytest
 
 from orchestrator.cli import output
+
+
+def test_a_sentence_on_a_terminal_ends_its_lines_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    monkeypatch.setattr(output, "size", lambda: (20, 24))
+    output.prose("short\n\n- one two three four five\n/a/path/that/is/too/long/for/it", 4)
+    assert capsys.readouterr().out.splitlines() == [
+        "short",
+        "",
+        "- one two three four",
+        "    five",
+        "/a/path/that/is/too/long/for/it",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -28,3 +44,12 @@ def test_what_is_printed_is_flushed(
         monkeypatch.setattr(sys, "stdout", stdout)
         show()
         assert pipe.getvalue() == shown
+
+
+def test_json_is_ascii_whatever_a_title_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"title": "\u202eright\u2066 \x9b31m red \x1b[31m \u00fc"}
+    output.show_json(value)
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert said.replace("\n", "").isprintable()
+    assert json.loads(said) == value

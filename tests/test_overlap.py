@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.git.overlap import Changes
 from orchestrator.model.config import Config, Role
 from orchestrator.pulls import landing_queue, states
 from orchestrator.pulls.overlap import Radar
+from orchestrator.run import instructions
 
 ROLES = {
     "implementer": Role("implementer", "implement", "pull_request", (), (), (), ""),
@@ -209,6 +211,15 @@ def test_pull_requests_that_change_near_lines_overlap(works: Works) -> None:
     assert works.pairs() == [("A", "B", ("ten.txt",))]
     works.config = works.config._replace(overlap="off")
     assert works.pairs() == []
+
+
+def test_a_reviewer_is_told_of_other_work_on_the_same_lines_only(works: Works) -> None:
+    for task, line in (("A", 1), ("B", 4), ("C", 9)):
+        works.change(task, line)
+    job: Any = SimpleNamespace(layout=works.layout, config=works.config)
+    told = {pr.task: list(instructions._overlaps(job, pr)) for pr in works.forge.book.list()}
+    said = "Also at work: pull request {} of {} changes the same lines of `ten.txt`"
+    assert told == {"A": [said.format("2", "B")], "B": [said.format("1", "A")], "C": []}
 
 
 def test_work_that_builds_on_other_work_does_not_overlap_with_it(works: Works) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from conftest import Done
+from conftest import CHECKOUT, Done
 from harness import wait_until
 from starlette.testclient import TestClient
 from test_cli_tasks import add
@@ -24,6 +24,7 @@ from orchestrator.cli.served import Served, command_line
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.page import changes, gate, regions, render
+from orchestrator.page.api import CHANGES
 from orchestrator.page.app import application
 from orchestrator.system import process
 from orchestrator.tasks.file_store import FileStore
@@ -361,6 +362,32 @@ def test_a_page_that_only_reads_refuses_every_change(
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only")
     assert client.get("/api/status").status_code == 200
     unchanged()
+
+
+def test_a_page_that_only_reads_shows_no_control_that_changes(project: Layout, cli: Cli) -> None:
+    task = add(cli)
+    paths = [*(region.name for region in regions.REGIONS), f"tasks/{task}", "agents/impl-agent-1"]
+    shown, all_controls = opened(project, read_only=True), opened(project)
+    for path in paths:
+        answer = shown.get(f"/part/{path}")
+        assert answer.status_code == 200, path
+        assert not re.search("data-post|draggable", answer.text), path
+    changing = [path for path in paths if "data-post" in all_controls.get(f"/part/{path}").text]
+    assert {"board", "agents", f"tasks/{task}", "agents/impl-agent-1"} <= set(changing)
+
+
+def test_every_control_of_the_page_asks_for_a_change_that_there_is() -> None:
+    """As the templates write it: most controls are shown only in some states of the project."""
+    asked = set()
+    for path in sorted((CHECKOUT / "orchestrator" / "page" / "templates").glob("*.html")):
+        text = path.read_text()
+        nouns = re.findall(r'set path = "/api/([a-z]+)/', text)
+        verbs = re.findall(r'path ~ "/([a-z-]+)"|data-post="\{\{ path \}\}/([a-z-]+)"', text)
+        asked |= {(noun, one or other) for noun in nouns for one, other in verbs}
+        whole = r'"/api/([a-z]+)/(?:\{name\}/|" ~ [^~"]+ ~ "/)?([a-z-]+)"'
+        asked |= set(re.findall(whole, text))
+    assert len(asked) > 15
+    assert {(noun, verb) for noun, verb in asked if verb not in CHANGES.get(noun, {})} == set()
 
 
 def test_no_value_becomes_an_option() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import runs
-from conftest import git
+from conftest import CHECKOUT, git
 from test_page import opened
 
+from orchestrator.account import costs
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.page import board, diff, transcript, views, work
+from orchestrator.page import board, diff, history, transcript, views, work
 from orchestrator.page.commands import Answer, Commands
 from orchestrator.page.remembered import Remembered
 from orchestrator.project import run_record
@@ -52,7 +53,6 @@ class Told(Commands):
 @pytest.mark.parametrize(
     ("hint", "found"),
     [
-        (None, []),
         ("fix that file", []),
         ("see: orchestrator doctor", ["orchestrator doctor"]),
         ("resume: orchestrator agent resume --all; or look", ["orchestrator agent resume --all"]),
@@ -61,11 +61,26 @@ class Told(Commands):
             "orchestrator stop a-1 (or: orchestrator limits set max_claimed=3).",
             ["orchestrator stop a-1", "orchestrator limits set max_claimed=3"],
         ),
+        ("until `orchestrator agent resume --all`.", ["orchestrator agent resume --all"]),
         ("the orchestrator's own folder", []),
     ],
 )
-def test_the_commands_of_a_hint_are_found(hint: str | None, found: list[str]) -> None:
-    assert work.commands_in(hint) == found
+def test_the_commands_of_a_hint_are_found(hint: str, found: list[str]) -> None:
+    pieces = list(work.pieces(hint))
+    assert [words for kind, words in pieces if kind == "command"] == found
+    assert "".join(words for _, words in pieces) == hint.replace("`", "")
+
+
+def test_what_a_hint_quotes_is_code() -> None:
+    hint = "make its first line `# Title`; or `orchestrator doctor` or `see orchestrator doctor`"
+    assert list(work.pieces(hint)) == [
+        ("text", "make its first line "),
+        ("code", "# Title"),
+        ("text", "; or "),
+        ("command", "orchestrator doctor"),
+        ("text", " or "),
+        ("code", "see orchestrator doctor"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,11 +123,38 @@ def test_every_reason_code_of_an_agent_is_shown_in_words() -> None:
     assert work.words({"reason": "a_new_rule"}) == "a new rule"
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["system_paused", "system_paused"], "The project is paused: no agent starts."),
+        (["budget_exhausted"], "Today's budget is used up: no agent starts before midnight."),
+        (["system_paused", "running"], None),
+        (["not_due", "not_due"], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_problems_say_what_keeps_all_agents_from_a_start(
+    reasons: list[str | None], said: str | None
+) -> None:
+    status = {"cannot_start": [], "agents": [{"reason": reason} for reason in reasons]}
+    halt = work.problems(Told(status=status), {})["halt"]
+    assert (halt and halt[0]) == said
+
+
 # --- the board -----------------------------------------------------------------------------------
 
 
 def a_task(number: int, state: str, priority: str = "P2") -> dict[str, object]:
     return {"id": f"T-{number}", "state": state, "priority": priority}
+
+
+def test_what_a_person_chooses_above_a_region_is_known() -> None:
+    folder = CHECKOUT / "orchestrator" / "page" / "templates"
+    zooms = re.findall(r'<option value="(\w+)"', (folder / "tools_history.html").read_text())
+    assert zooms == list(history.ZOOMS)
+    by = re.findall(r"<option>(\w+)<", (folder / "tools_costs.html").read_text())
+    assert by == list(costs.KEYS)
 
 
 def test_a_column_of_finished_tasks_is_one_page() -> None:

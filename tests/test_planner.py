@@ -34,8 +34,8 @@ from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import Task
 from orchestrator.plan import planner, repeats, rules, settlements
 from orchestrator.plan.draft import Draft
-from orchestrator.plan.due import next_due
-from orchestrator.plan.rules import Verdict, seconds_left
+from orchestrator.plan.due import next_due, seconds_left
+from orchestrator.plan.rule import Judged, Verdict
 from orchestrator.tasks import stores, task_file
 from orchestrator.tick import steps, tick
 
@@ -578,8 +578,8 @@ def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
     assert seen == ["T1", "T2", "", "T3", "T1", ""]
 
 
-@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (1, "T4")])
-def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id: str) -> None:
+@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (0.9, "T1"), (1, "T4")])
+def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: float, task_id: str) -> None:
     world = World(waiting=[task(f"T{number}") for number in range(1, 6)])
     hold = FAULT._replace(since=NOW - hours * 3600)
     for number in range(1, 4):
@@ -1072,23 +1072,23 @@ def new_rules() -> Iterator[None]:
     before = list(rules.RULES)
 
     @rules._rule("too_early", "choice", "no action needed: {about} starts at that time")
-    def _starts(waiting: Task, draft: Draft) -> rules.Judged | None:
+    def _starts(waiting: Task, draft: Draft) -> Judged | None:
         at = parse_time(waiting.header.get("START", ""))
         if at is None:
             return None
-        return rules.Judged(at <= draft.at, f"{waiting.id} starts at {iso(at)}", at)
+        return Judged(at <= draft.at, f"{waiting.id} starts at {iso(at)}", at)
 
     @rules._rule("expired", "task", "then: orchestrator task retry {about}", ends="fail")
-    def _expires(waiting: Task, draft: Draft) -> rules.Judged | None:
+    def _expires(waiting: Task, draft: Draft) -> Judged | None:
         at = parse_time(waiting.header.get("EXPIRES", ""))
         if at is None:
             return None
-        return rules.Judged(draft.at < at, f"{waiting.id} expires at {iso(at)}", at)
+        return Judged(draft.at < at, f"{waiting.id} expires at {iso(at)}", at)
 
     @rules._rule("not_needed", "task", "no action needed: the next tick ends it", ends="finish")
-    def _needed(waiting: Task, _: Draft) -> rules.Judged | None:
+    def _needed(waiting: Task, _: Draft) -> Judged | None:
         why = waiting.header.get("NOT_NEEDED")
-        return None if why is None else rules.Judged(False, f"{waiting.id} is not needed: {why}")
+        return None if why is None else Judged(False, f"{waiting.id} is not needed: {why}")
 
     last = next(n for n, rule in enumerate(rules.RULES) if rule.code == "queue_order")
     rules.RULES.append(rules.RULES.pop(last))  # `queue_order` stays the last rule

@@ -29,6 +29,23 @@ def test_each_fault_is_found_by_a_test_that_make_test_runs() -> None:
     assert [fault for fault in FAULTS if set(fault.found_by) <= slow] == []
 
 
+def test_the_long_tests_without_a_fault_are_long_tests() -> None:
+    assert set(planted_faults.OF_THE_CLIENT) <= set(quick_variants.HELD_BY)
+
+
+def test_a_long_test_is_proven_by_a_fault_that_its_holder_finds_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_by = {"test_long": "test_a", "test_longer": "test_a", "test_longest": "test_b"}
+    monkeypatch.setattr(quick_variants, "HELD_BY", held_by)
+    faults = (
+        Fault("f", "x", "y", ("test_long", "test_a")),
+        Fault("f", "x", "y", ("test_longest",)),
+    )
+    monkeypatch.setattr(planted_faults, "FAULTS", faults)
+    assert planted_faults.unproven() == ["test_longer", "test_longest"]
+
+
 def test_a_fault_whose_text_is_gone_is_reported() -> None:
     fault = Fault("Makefile", "no such text", "", ("test_a",))
     assert planted_faults.not_in_place(fault, CHECKOUT) == (
@@ -38,15 +55,12 @@ def test_a_fault_whose_text_is_gone_is_reported() -> None:
     assert planted_faults.not_in_place(gone, CHECKOUT) == "there is no file no/such/file"
 
 
-def test_a_test_finds_a_fault_if_a_variant_of_each_kind_fails(
+def test_a_test_finds_a_fault_if_a_variant_in_make_test_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(quick_variants, "QUICK", {"test_a": ("x",)})
     monkeypatch.setattr(quick_variants, "HELD_BY", {"test_long": "test_a"})
-    ended = {"test_a[x]": "passed", "test_a[y]": "failed", "test_long": "skipped"}
-    assert dict(play_faults.kinds("test_a", ended)) == {
-        "in make slow": {"failed"},
-        "in make test": {"passed"},
-    }
-    assert dict(play_faults.kinds("test_long", ended)) == {"in make slow": {"skipped"}}
-    assert dict(play_faults.kinds("test_other", ended)) == {"in make test": set()}
+    ended = {"test_a[x1]": "passed", "test_a[x2]": "skipped", "test_a[y]": "failed"}
+    assert play_faults.outcomes("test_a", ended) == {"passed", "skipped"}
+    assert play_faults.outcomes("test_long", {"test_long[x]": "failed"}) == {"failed"}
+    assert play_faults.outcomes("test_other", ended) == set()

@@ -279,7 +279,12 @@ def test_only_the_claim_that_names_the_former_branch_gives_a_task_another() -> N
 
 def test_a_fault_with_a_name_of_its_own_is_a_problem_of_that_name() -> None:
     hold = Hold("system_fault", "base_gone: it is gone", "a hint", 0.0)
-    assert faults.hold_problem(hold) == Problem("base_gone", "it is gone", "a hint")
+    for name in (
+        *("base_gone", "branch_in_the_way", "config_error", "git_lfs_failed", "git_lfs_missing"),
+        *("instructions_committed", "lock_held", "remote_refuses", "submodule_missing"),
+    ):
+        found = faults.hold_problem(hold._replace(message=f"{name}: it is gone"))
+        assert found == Problem(name, "it is gone", "a hint")
     hold = hold._replace(message="remote_unreachable: no route")
     assert faults.hold_problem(hold) == Problem(
         "system_fault", "remote_unreachable: no route", "a hint"

@@ -5,10 +5,11 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from orchestrator.model.annotations import Literal
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Hold, Outcome
 from orchestrator.model.work import PullRequest

@@ -19,6 +19,7 @@ from orchestrator.client import registry
 from orchestrator.config import keys as config_keys
 from orchestrator.model.config import Agent
 from orchestrator.plan import rules
+from orchestrator.plan.rule import Verdict
 
 REFERENCE = (CHECKOUT / "docs" / "reference.md").read_text()
 
@@ -180,7 +181,7 @@ def strings_of_the_product() -> set[str]:
 
 
 def test_the_rules_of_explain_have_the_keys_in_the_reference() -> None:
-    assert shown_keys("`explain`") == {"subject", "verdict", "rules", *rules.Verdict._fields}
+    assert shown_keys("`explain`") == {"subject", "verdict", "rules", *Verdict._fields}
 
 
 def test_the_reasons_to_skip_are_in_the_order_of_the_rules() -> None:

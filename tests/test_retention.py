@@ -195,7 +195,7 @@ def test_a_tick_that_settles_a_run_keeps_the_newest_and_logs_say_what_is_gone(
     world: World,
 ) -> None:
     world.create(retention={"runs": 2})
-    tasks = [world.add(f"Task {number}") for number in range(4)]
+    tasks = [world.add(f"Task {number}") for number in range(3)]
     world.tick_until_in("done", *tasks)
     world.quiet()
     runs = sorted(os.listdir(world.home_folder / "agents" / "impl-1" / "runs"))

@@ -15,7 +15,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.model.config import Agent, Retry, Role
 from orchestrator.model.work import Entry, Feedback, Given, PullRequest, RemoteCheck, Task
-from orchestrator.pulls import questions, rework
+from orchestrator.pulls import follower, questions, rework
 from orchestrator.pulls.local import Local
 
 world = test_landing.world
@@ -233,7 +233,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
     settings = Settings(world.config._replace(agents=agents), roles, (), True)
     prs = refresh(world.layout, settings.config, [])
     assert prs is not None
-    return rework.follow(world.layout, settings, prs, NOW)[0]
+    return follower.follow(world.layout, settings, prs, NOW)[0]
 
 
 def test_a_conflict_of_approved_work_goes_back_with_the_files_once(

@@ -35,30 +35,32 @@ Cli = Callable[..., Any]
 NASTY = "a 50% 'p' \"q\" $HOME \\x \\\\y \\% `z` ü"
 OTHERS = b'MAILTO=""\r\n# not ours \xff %\n*/5 * * * * echo 50\\% of it >/dev/null\n\n'
 
-#: Keeps a file; refuses what Debian's crontab refuses.
-FAKE_CRONTAB = """#!{python} -IS
-import os, re, sys
-kept = {kept!r}
-if sys.argv[1:] == ["-l"]:
-    if not os.path.exists(kept):
-        sys.exit("no crontab for tester")
-    sys.stdout.buffer.write(open(kept, "rb").read())
-elif sys.argv[1:] == ["-r"]:
-    os.unlink(kept)
-elif sys.argv[1:] == ["-"]:
-    text = sys.stdin.buffer.read()
-    if not text.endswith(b"\\n"):
-        sys.exit("new crontab file is missing newline before EOF, can't install.")
-    for number, line in enumerate(text.splitlines()):
-        when = rb"(?:@\\w+|(?:[\\d*/,-]+[ \\t]+){{5}})\\s*\\S"
-        good = re.match(rb"\\s*(#.*)?$|\\s*\\w+\\s*=|" + when, line)
-        if not good:
-            sys.exit('"-":%d: bad minute\\nerrors in crontab file' % number)
-        if len(line) - 10 >= 1000 and b"=" not in line.split()[0]:
-            sys.exit('"-":%d: command too long\\nerrors in crontab file' % number)
-    open(kept, "wb").write(text)
-else:
-    sys.exit("usage error")
+#: Keeps a file. In sh, because the product reads the crontab again and again.
+FAKE_CRONTAB = """#!/bin/sh
+case "$*" in
+-l)
+    [ -e {kept} ] || {{ echo 'no crontab for tester' >&2; exit 1; }}
+    exec cat {kept};;
+-r) exec rm {kept};;
+-) exec {python} -IS {checks} {kept};;
+esac
+echo 'usage error' >&2
+exit 1
+"""
+#: Refuses what Debian's crontab refuses.
+CHECKS = """
+import re, sys
+text = sys.stdin.buffer.read()
+if not text.endswith(b"\\n"):
+    sys.exit("new crontab file is missing newline before EOF, can't install.")
+for number, line in enumerate(text.splitlines()):
+    when = rb"(?:@\\w+|(?:[\\d*/,-]+[ \\t]+){5})\\s*\\S"
+    good = re.match(rb"\\s*(#.*)?$|\\s*\\w+\\s*=|" + when, line)
+    if not good:
+        sys.exit('"-":%d: bad minute\\nerrors in crontab file' % number)
+    if len(line) - 10 >= 1000 and b"=" not in line.split()[0]:
+        sys.exit('"-":%d: command too long\\nerrors in crontab file' % number)
+open(sys.argv[1], "wb").write(text)
 """
 
 
@@ -71,8 +73,11 @@ def program(path: Path, text: str) -> Path:
 
 def add_crontab(world: World) -> Path:
     """Give a world a crontab program; return the file that it keeps."""
-    kept = world.folder / "kept-crontab"
-    program(world.bin / "crontab", FAKE_CRONTAB.format(python=sys.executable, kept=str(kept)))
+    kept, checks = world.folder / "kept-crontab", world.folder / "crontab.py"
+    checks.write_text(CHECKS)
+    words = {"python": sys.executable, "kept": kept, "checks": checks}
+    quoted = {name: shlex.quote(str(word)) for name, word in words.items()}
+    program(world.bin / "crontab", FAKE_CRONTAB.format(**quoted))
     return kept
 
 

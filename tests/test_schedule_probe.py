@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.config import load
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import mark
@@ -41,13 +42,20 @@ def look(project: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lo
         here: list[Finding],
         *,
         said: str | None = None,
+        state: str | OrchestratorError = "there",
         programs: dict[str, str] | None = None,
         **given: str,
     ) -> list[Finding]:
         out = json.dumps({"findings": [each._asdict() for each in there]})
         known = mark.read(project)
         Path(mark.mark_path(project)).write_text(json.dumps({**known, "programs": programs or {}}))
-        monkeypatch.setattr(schedule, "state", lambda _: "there")
+
+        def now(_: Entry) -> str:
+            if isinstance(state, OrchestratorError):
+                raise state
+            return state
+
+        monkeypatch.setattr(schedule, "state", now)
         monkeypatch.setattr(program_copy, "version", lambda: __version__)
         monkeypatch.setattr(schedule, "environment", lambda *_: given)
         done = Finished(0, out, "") if said is None else Finished(7, "", said)
@@ -90,3 +98,21 @@ def test_another_time_zone_of_the_schedule_is_said(look: Look, zone: str, offset
 def test_a_launcher_that_fails_is_said_with_its_last_words(look: Look) -> None:
     [found] = look([], [], said="first\nbroken\n")
     assert found.message.endswith("launcher fails: broken")
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "message"),
+    [
+        ("gone", "fail", "the entry of cron is gone"),
+        ("old", "warn", "the entry of cron was written by an earlier version"),
+        ("changed", "warn", "the entry of cron differs from what init writes"),
+        (OrchestratorError("the crontab cannot be read"), "fail", "the crontab cannot be read"),
+    ],
+    ids=["gone", "old", "changed", "unreadable"],
+)
+def test_an_entry_that_is_not_as_init_wrote_it_is_said(
+    look: Look, state: str | OrchestratorError, level: str, message: str
+) -> None:
+    [found] = look([], [], state=state)
+    assert (found.code, found.level, found.message) == ("schedule", level, message)
+    assert "orchestrator init" in (found.hint or "")

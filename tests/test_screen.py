@@ -79,6 +79,15 @@ def test_a_picture_that_fits_is_whole_and_has_blank_lines() -> None:
     assert lines[-1] == "    step"
 
 
+def test_each_of_several_commands_has_a_line_of_its_own_where_both_do_not_fit() -> None:
+    parts = [Part([Entry("  T1", "orchestrator task retry T1; or: orchestrator inbox dismiss T1")])]
+    assert [line.text for line in screen.fit(parts, 50, 24)][1:] == [
+        "    orchestrator task retry T1",
+        "    or: orchestrator inbox dismiss T1",
+    ]
+    assert len(screen.fit(parts, 80, 24)) == 2
+
+
 def test_a_step_that_is_wider_than_the_terminal_is_wrapped_and_stays_whole() -> None:
     step = "orchestrator task retry " + " ".join(f"TASK-{n}" for n in range(30)) + " /a" + "x" * 99
     for height in (20, 200):

@@ -22,6 +22,10 @@ NOON = 1_767_268_800.0
 AGENT = "impl-agent-1"
 
 
+#: Settles a run (its id, its cost, the time, its verdict) and returns its agent's memory.
+Settle = Callable[..., AgentState]
+
+
 @pytest.fixture
 def utc() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -32,14 +36,14 @@ def utc() -> Iterator[None]:
 
 
 @pytest.fixture
-def settled(project: Layout, utc: None) -> Callable[[str, float, float], AgentState]:
-    """Return a function that settles a run (its id, its cost, the time) and returns the memory."""
+def settled(project: Layout, utc: None) -> Settle:
+    """Return a function that settles runs of an agent that takes no task."""
     settings = load.settings(project, write_cache=False)
 
-    def settle(run: str, cost: float, now: float) -> AgentState:
+    def settle(run: str, cost: float, now: float, verdict: str = "done") -> AgentState:
         before = agent_memory.read(project, AGENT)
         agent_memory.write(project, AGENT, before._replace(run=run))
-        outcome = Outcome("done", cost_usd=cost, input_tokens=3, output_tokens=2)
+        outcome = Outcome(verdict, "why", cost_usd=cost, input_tokens=3, output_tokens=2)
         record = RunRecord(
             id=run,
             agent=AGENT,
@@ -65,7 +69,7 @@ def settled(project: Layout, utc: None) -> Callable[[str, float, float], AgentSt
 
 
 def test_the_cost_of_a_days_runs_adds_up(
-    settled: Callable[[str, float, float], AgentState],
+    settled: Settle,
 ) -> None:
     settled("R1", 0.25, NOON)
     state = settled("R2", 0.5, NOON + 60)
@@ -76,7 +80,7 @@ def test_the_cost_of_a_days_runs_adds_up(
 
 
 def test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead(
-    settled: Callable[[str, float, float], AgentState],
+    settled: Settle,
 ) -> None:
     settled("R1", 0.25, NOON)
     settled("R2", 0.5, NOON + DAY)
@@ -84,9 +88,28 @@ def test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead(
 
 
 def test_the_cost_of_a_week_is_kept(
-    settled: Callable[[str, float, float], AgentState],
+    settled: Settle,
 ) -> None:
     for number in range(9):
         state = settled(f"R{number}", 1.0, NOON + number * DAY)
     assert sorted(state.spend)[0] == "2026-01-02"
     assert len(state.spend) == 8
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "failures", "is_paused"),
+    [
+        (["failed"] * 2, 2, False),
+        (["failed"] * 3, 3, True),  # retry.max_attempts
+        (["failed", "failed", "no_change", "failed"], 1, False),
+        (["failed", "failed", "system_fault", "usage_limit", "interrupted"], 2, False),
+        (["failed", "stopped", "failed", "failed"], 3, True),
+    ],
+)
+def test_an_agent_that_fails_again_and_again_is_paused(
+    settled: Settle, verdicts: list[str], failures: int, is_paused: bool
+) -> None:
+    for number, verdict in enumerate(verdicts):
+        state = settled(f"R{number}", 0.0, NOON, verdict)
+    assert state.failures == failures
+    assert state.suspended == ("failed 3 times in a row: why" if is_paused else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,9 @@ from postgresql import COUNTED, cluster, in_schema, server  # noqa: F401  (a fix
 from test_schedule import add_crontab
 
 from orchestrator.database import session
+from orchestrator.layout import Layout
+from orchestrator.system import files
+from orchestrator.tick import attendant
 
 
 def attendants(host: World, *, others: bool = False) -> list[psutil.Process]:
@@ -141,6 +145,10 @@ def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> Non
     for task in tasks:
         assert [e["event"] for e in two.task(task)["history"]] == ["claimed", "done"]
         assert len(one.starts(task)) == 1
+        assert one.commits_about(task)
+    assert not one.queue.exists()
+    jobs = hosts.sql("SELECT queue_name, status::text, attempts FROM procrastinate_jobs")
+    assert sorted(jobs) == sorted((task, "succeeded", 1) for task in tasks)
 
 
 def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts: Hosts) -> None:
@@ -395,6 +403,22 @@ def test_a_tick_that_finds_nothing_changed_sends_one_statement_or_none(
         # Another host's change is heard at once, and so is the end of the database.
         two.ok("pr", "merged", pr["id"])
         wait_until(lambda: not pulse(one), "the attendant vouches no longer")
+
+
+def test_an_attendant_that_ends_vouches_no_longer(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)  # it leaves the folder
+    answers = iter([True, False])
+    monkeypatch.setattr(attendant, "is_needed", lambda *_: next(answers))
+
+    def beat(layout: Layout, _load: object) -> bool:
+        files.write_atomic(layout.pulse, b"7")
+        return True
+
+    monkeypatch.setattr(attendant, "_beat", beat)
+    attendant.attend(project.root, lambda: pytest.fail("forked"))
+    assert not os.path.exists(project.pulse)
 
 
 def pulse(host: World) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CHECKOUT, Done, tree
+from conftest import CHECKOUT, Done, set_up_long_ago, tree
 from real_client import require_client
 from test_roles import variables
 
@@ -312,8 +312,8 @@ def test_no_copy_hides_a_command_of_the_client() -> None:
         require_client().open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program,
     ):
-        taken = [name for name in FOR_PEOPLE if program.find(f'name:"{name}"'.encode()) >= 0]
-    assert taken == list(skills.CLASHING)
+        known = {found[1].decode() for found in re.finditer(rb'name:"([a-z-]+)"', program)}
+    assert [name for name in FOR_PEOPLE if name in known] == list(skills.CLASHING)
 
 
 def test_in_a_submodule_the_copies_call_its_launcher(repo: Path, cli: Callable[..., Done]) -> None:
@@ -461,3 +461,12 @@ def test_the_history_of_a_new_project_and_a_damaged_one_can_be_read(
 
 def test_hidden_commands_are_not_in_the_help(cli: Callable[..., Done]) -> None:
     assert not re.search(r"\b_\w+", cli("--help").out)
+
+
+def test_the_session_of_an_agent_is_told_no_news(
+    project: Layout, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up_long_ago(project.root)
+    assert "the scheduler has never run" in cli("_news").out
+    monkeypatch.setenv("ORCHESTRATOR_RUN_ID", "r-1")
+    assert cli("_news").out == ""

@@ -262,6 +262,34 @@ def test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones() ->
     assert said == "split into 4 parts, 1 finished, 1 failed, 1 cancelled"
 
 
+def test_a_part_that_failed_or_was_cancelled_is_broken() -> None:
+    listed = [done("A"), done("B", state="failed"), done("C", state="incoming")]
+    listed.append(done("D", state="failed", reason="cancelled"))
+    assert [part.id for part in parts.broken(listed)] == ["B", "D"]
+
+
+def test_a_split_task_is_finished_once_every_part_is_done(project: Layout) -> None:
+    store = stores.of_project(project)
+    for name in ("T1", "A", "B"):
+        store.add(new_task(name))
+    waits = {"reason": parts.WAITS, "parts": ["A", "B"], "branch": "agent/T1"}
+    store.move(store.find("T1"), "blocked", entry("blocked", "R1", **waits))
+    assert list(split.finish(store, 0.0)) == []
+    store.move(store.find("A"), "done", entry("done", "R2"))
+    assert list(split.finish(store, 0.0)) == []
+    store.move(store.find("B"), "failed", entry("failed", "R3"))
+    assert list(split.finish(store, 0.0)) == [], "a person is asked about the part"
+    store.move(store.find("B"), "incoming", entry("retried"))
+    store.move(store.find("B"), "done", entry("done", "R4"))
+    [action] = split.finish(store, 0.0)
+    assert (action.action, action.task) == ("finish", "T1")
+    task = store.find("T1")
+    assert task.state == "done"
+    said = str(store.read(task).history[-1].fields["summary"])
+    assert "2 finished" in said
+    assert "Its own commits are kept on agent/T1" in said
+
+
 def test_a_part_that_needs_the_task_that_waits_for_it_is_a_cycle() -> None:
     parent = Task("P", "", "implement", "blocked", "", reason="split", parts=("A",))
     needs = [Task("A", "", "implement", "incoming", "", depends_on=("D",))]

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import harness
 from conftest import CHECKOUT
@@ -24,8 +25,15 @@ IN_A_DATABASE = f"""
 sys.path.append({str(CHECKOUT / "tests")!r})
 from orchestrator.tasks import stores
 from sqlite_store import SqliteStore
-stores.of_project = SqliteStore
+stores.KINDS["sqlite"] = SqliteStore
 """
+
+
+def in_a_database(world: World, **config: Any) -> None:
+    world.create(init=False)
+    world.home_folder.mkdir()
+    world.configure(store="sqlite", **config)
+    world.ok("init", "--schedule", "none", "--no-commands", "--start")
 
 
 class TestSqliteStore(StoreContract):
@@ -38,9 +46,7 @@ class TestSqliteStore(StoreContract):
 
 def test_a_task_travels_through_a_queue_in_a_database(world: World, tmp_path: Path) -> None:
     world.product = shadow(tmp_path / "shadow", IN_A_DATABASE)
-    world.create(init=False)
-    world.ok("init", "--schedule", "none", "--no-commands", "--start")
-    world.configure()
+    in_a_database(world)
     assert not world.queue.exists()
 
     task = world.add("Say hello", "implement", "--priority", "P1")
@@ -70,9 +76,7 @@ def test_a_tick_without_work_takes_the_idle_path_until_the_database_changes(
     world: World, tmp_path: Path
 ) -> None:
     world.product = shadow(tmp_path / "shadow", IN_A_DATABASE)
-    world.create(init=False)
-    world.ok("init", "--schedule", "none", "--no-commands", "--start")
-    world.configure(paused=True)
+    in_a_database(world, paused=True)
     stamp = Path(Layout(str(world.root)).idle_stamp)
     # A stamp is left once every file is older than a tick of the file system's clock.
     harness.wait_until(lambda: (world.ok("tick"), stamp.exists())[1], "a stamp is left", 20)

@@ -125,6 +125,7 @@ def test_a_time_that_cannot_be_read_is_refused_and_one_in_a_file_is_named(
     assert (done.code, "'soon' is not a time" in done.err) == (1, True)
     assert "a time like 2026-01-31T08:00Z" in done.err
     assert cli("task", "set", task, "not_before=2999-01-31T08:00Z").code == 0
+    assert cli("task", "show", task, "--json").json["not_before"] == "2999-01-31T08:00:00Z"
     hint = f"no action needed; to start it now: orchestrator task set {task} not_before="
     assert hint in cli("explain", task).out
     path = Path(FileStore(project).find(task).where)

@@ -523,7 +523,7 @@ REQUEUED: Event = (
             [CLAIMED, REQUEUED],
             {"claimed_by": None, "run": "r1", "attempts": 1, "reason": "checks_failed"}
             | {"error": "red", "backoff": 10.0, "not_before": 1795338010.0}
-            | {"session": "s", "session_agent": "impl-1", "interruptions": 0},
+            | {"session": "s", "interruptions": 0},
         ),
         (
             [CLAIMED, REQUEUED, ("claimed", {"agent": "b", "run": "r2", "branch": "other"})],
@@ -635,6 +635,7 @@ REQUEUED: Event = (
             {"cost_usd": 1.5},
         ),
         ([("failed", {"run": "1", "cost_usd": 0.5}), ("retried", {})], {"cost_usd": 0.0}),
+        ([("requeued", {"cost_usd": 1e12, "delay": -1e12})], {"cost_usd": 0.0, "backoff": None}),
         ([("unheard_of", {"pr": "p", "charged": True})], {"pr": None, "attempts": 0}),
         (
             [("requeued", {"delay": "x", "not_before": 5, "charged": "yes", "error": [1]})],

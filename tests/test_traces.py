@@ -146,7 +146,10 @@ def test_a_run_has_the_parts_whose_times_are_known(
 
 @pytest.mark.parametrize(
     ("verdict", "error"),
-    [("done", None), ("failed", "checks_failed: no"), ("needs_human", None), ("stopped", None)],
+    [
+        *((verdict, None) for verdict in ("done", "needs_human", "stopped", "usage_limit")),
+        *((verdict, "checks_failed: no") for verdict in ("failed", "system_fault", "interrupted")),
+    ],
 )
 def test_a_run_that_failed_is_an_error_with_its_reason(verdict: str, error: str | None) -> None:
     event = ended(NOON, "R1", verdict, reason="checks_failed: no", model="big", input_tokens=7)

@@ -136,9 +136,21 @@ def test_the_selection_goes_through_everything_and_stops_at_the_ends(
 
 
 def test_the_keys_fit_a_line_of_80(seen: tuple[Overview, list[Part]]) -> None:
-    for kind in ("item", "agent", "pr", "task", "queue"):
-        assert len(board.keys_line((kind, "x"))) <= 80
+    overview, parts = seen
+    for about in board.things(parts):
+        assert len(board.keys_line(about, overview)) <= 80
     assert max(map(len, board.HELP.splitlines())) <= 79
+    assert len(board.HELP.splitlines()) <= 22
+
+
+def test_the_keys_of_an_item_are_those_of_its_kind(seen: tuple[Overview, list[Part]]) -> None:
+    overview, _ = seen
+    kinds = {item.kind: item.id for item in overview.looked.waiting.items}
+    found = {kind: board.keys_line(("item", name), overview) for kind, name in kinds.items()}
+    assert "a answer" in found["question"]
+    assert "y approve" in found["approval"]
+    assert "r retry" in found["escalation"]
+    assert "a answer" not in found["escalation"]
 
 
 # --- texts -------------------------------------------------------------------------------------

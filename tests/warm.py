@@ -42,16 +42,17 @@ def run(
     env: Mapping[str, str],
     stdin: str = "",
     timeout: float,
+    inside: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run one command; return its exit code and its output as text, as `subprocess.run` does.
 
-    `product` is the main file, `timeout` is in seconds. Raises subprocess.TimeoutExpired, and ends
-    the command.
+    `product` is the main file, `timeout` is in seconds. `inside` are the words of a program that
+    runs the command somewhere else. Raises subprocess.TimeoutExpired, and ends the command.
     """
-    if _can_be_warm(product, env, stdin):
+    if not inside and _can_be_warm(product, env, stdin):
         return _run_warm(list(words), cwd, env, stdin, timeout)
     return subprocess.run(
-        [*PYTHON, str(product), *words],
+        [*inside, *PYTHON, str(product), *words],
         cwd=cwd,
         env=env,
         input=stdin,

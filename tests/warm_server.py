@@ -45,6 +45,8 @@ READ_AT_START = ("LANG", "LC_", "PYTHON")
 #: Bytes for which there is room in a command's environment.
 ROOM = 60_000
 FAKE_CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_client.py")
+#: A configuration that is read before the first fork.
+CONFIG = "agents: [{name: a, role: implementer}]"
 #: What the stand-in for the client imports in most executions.
 OF_THE_CLIENT = ("json", "re", "signal", "subprocess", "uuid")
 
@@ -107,6 +109,15 @@ class Program:
         for value in ({}, [], "", b"", 1, None):
             for kind in (Iterable, Mapping, Sequence, Set):
                 isinstance(value, kind)
+        # What compiles a regular expression, in most commands and runs.
+        quoting = importlib.import_module("orchestrator.text.quoting")
+        quoting.fenced(quoting.inline("text"))
+        roles, _ = importlib.import_module("orchestrator.config.roles").load(f"{FAKE_CLIENT}.roles")
+        importlib.import_module("orchestrator.config.keys").parse(CONFIG, roles=roles)
+        importlib.import_module("orchestrator.layout").worktree_around(os.sep)
+        importlib.import_module("orchestrator.guard.secret_names").is_secret("NAME", "value")
+        importlib.import_module("orchestrator.tasks.task_file").slug("A title")
+        list(importlib.import_module("orchestrator.system.locks").held(()))
 
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Literal
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import repository, rescued, worktree_commands, worktree_list
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
 
 #: Entries of a worktree's history of HEAD that are looked at.
@@ -47,6 +47,8 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     findings: list[Finding] = []
     failures: list[str] = []
     for path in worktree_list.listed(layout.root):
+        if os.path.dirname(os.path.realpath(path)) == os.path.realpath(layout.cache):
+            continue  # where merges are tried: it holds only what their checks wrote
         if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
             failures.append(f"{path}: its .git names another repository")
             continue

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, get_args
 
 from orchestrator.account.ledger import EndedRun, Told
+from orchestrator.model.annotations import Any, Literal, get_args
 from orchestrator.model.snapshot import ModelUse
 
 By = Literal["day", "agent", "role", "task", "model"]

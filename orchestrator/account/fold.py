@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO, Any, TypeVar
 
 from orchestrator.account import history, ledger
 from orchestrator.account.history import Facts
 from orchestrator.account.totals import Totals
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO, Any, TypeVar
 from orchestrator.project import event_fold, events
 from orchestrator.project.event_fold import Place
 from orchestrator.tasks import stores

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import quantiles
-from typing import Any
 
+from orchestrator.account.averages import quartiles
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 
 #: Finished tasks of a role that a forecast needs.
@@ -37,7 +37,7 @@ def forecast(finished: Mapping[str, Sequence[float]], waiting: Sequence[str]) ->
     roles = []
     for role, number in sorted(Counter(waiting).items()):
         known = finished.get(role, [])
-        found = quantiles(known, n=4, method="inclusive") if len(known) >= ENOUGH else None
+        found = quartiles(known) if len(known) >= ENOUGH else None
         row = {"role": role or None, "waiting": number, "finished": len(known)}
         roles.append({**row, "median_usd": round(found[1], 6) if found else None})
         if found:

@@ -10,11 +10,11 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from statistics import mean, median
-from typing import Any
 
 from orchestrator.account import ledger
+from orchestrator.account.averages import mean, median
 from orchestrator.account.ledger import EndedRun
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso, parse_time
 

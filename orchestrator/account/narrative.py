@@ -1,13 +1,13 @@
 """The account of a period, as data and as Markdown, from records and git only."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import ranges, repository
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso

@@ -6,9 +6,9 @@ Nothing in it is told by a model: each line is a record of the scheduler or an o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from orchestrator.account.ledger import ENDS, EndedRun
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import parse_time
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from operator import itemgetter
 
 from orchestrator.account.ledger import EndedRun
+from orchestrator.model.annotations import Any
 
 #: The events of a run that end its task; after the others, the task is worked on again.
 _ENDS = ("finish", "fail")
@@ -59,11 +60,8 @@ class Totals:
 
     def costliest_task(self) -> dict[str, Any] | None:
         """Return the task that cost most, and its cost; None if no task has a cost."""
-        task, most = max(
-            ((task, each[0]) for task, each in self._tasks.items()),
-            key=lambda pair: pair[1],
-            default=("", 0.0),
-        )
+        most = max(map(itemgetter(0), self._tasks.values()), default=0.0)
+        task = next((task for task, each in self._tasks.items() if each[0] == most), None)
         return {"task": task, "cost_usd": round(most, 6)} if most else None
 
     def kept(self) -> object:

@@ -8,17 +8,24 @@ examples:
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, group
-from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
+from orchestrator.system.later import Later
+from orchestrator.text.words import span
+
+if TYPE_CHECKING:
+    from orchestrator.config import change, edit
+else:
+    change = Later("config.change")
+    edit = Later("config.edit")
 
 Row = dict[str, Any]
 
@@ -41,7 +48,7 @@ def list_agents(arguments: Namespace) -> None:
     for row in rows if not arguments.json else ():
         due = row["due_in_seconds"]
         is_off = row["run"] or row["reason"] == "paused"
-        row["due_in_seconds"] = None if is_off else "now" if due == 0 else due and f"{due} s"
+        row["due_in_seconds"] = None if is_off else "now" if due == 0 else due and span(due)
     cells = [[row[name] for name in names] for row in rows]
     empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
     output.listing(arguments, rows, headings, cells, empty)

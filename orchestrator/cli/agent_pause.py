@@ -6,10 +6,18 @@ from collections.abc import Iterator
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
-from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.project import agent_memory, run_record
+from orchestrator.system.later import Later
+from orchestrator.tasks import stores
+
+if TYPE_CHECKING:
+    from orchestrator.config import change, edit
+else:
+    change = Later("config.change")
+    edit = Later("config.edit")
 
 NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
@@ -102,11 +110,14 @@ def resume(arguments: Namespace) -> None:
         layout, lambda t: _set_each(t, names, False) if names else edit.set_paused(t, False)
     )
     assert done.after is not None
-    woken = stop.wake(layout, names or [agent.name for agent in done.after.agents])
+    wanted = names or [agent.name for agent in done.after.agents]
+    woken = stop.wake(layout, wanted)
+    elsewhere = stores.of_project(layout).wake(wanted)
     context.record_event(layout, "resumed", agents=names or "all")
-    is_changed = bool(done.written or woken)
+    is_changed = bool(done.written or woken or elsewhere)
     said = [f"{'resumed' if is_changed else 'not paused'}: {', '.join(names) or 'the project'}"]
     said += [f"  {name} had been paused by the scheduler after failures" for name in woken]
+    said += [f"  {name}: the next tick on the host {host} follows" for name, host in elsewhere]
     if names and done.after.paused:
         said.append("  the whole system is still paused: orchestrator agent resume --all")
     still = " ".join(agent.name for agent in done.after.agents if agent.paused)
@@ -117,4 +128,5 @@ def resume(arguments: Namespace) -> None:
         said.append(f"  to resume these too: orchestrator agent resume {still}")
     if is_changed:
         said.append(f"  undo: orchestrator agent pause {' '.join(names) or '--all'}")
+    woken = [*dict.fromkeys((*woken, *(name for name, _ in elsewhere)))]
     output.answer(arguments, {"resumed": names or "all", "woken": woken}, *said)

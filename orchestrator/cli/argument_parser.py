@@ -6,12 +6,12 @@ import argparse
 import re
 import sys
 from functools import partial
-from typing import Any, NoReturn
 
 from orchestrator import __version__
 from orchestrator.cli import parser
 from orchestrator.cli.parser import COMMANDS, Namespace
 from orchestrator.errors import UsageError, did_you_mean
+from orchestrator.model.annotations import Any, NoReturn
 
 #: Words that people try first, and the commands they mean.
 _MEANT = {

@@ -32,12 +32,8 @@ i               open the inbox
 t               open the list of tasks
 ?               this help
 q               leave a text; leave `watch`
-
 In a text: ↑ ↓, Page Up and Page Down (or b and space), g to its start,
-G to its end; there it follows what is added.
-
-Each key that changes something is the command of the same name. What it
-says, or why it is refused, is shown at the bottom."""
+G to its end, where it follows. What a key's command says is at the bottom."""
 #: Entries of a transcript that are opened.
 ENTRIES = 1000
 
@@ -207,17 +203,21 @@ def _whole(about: About, seen: Overview, parts: Sequence[Part]) -> str:
 
 #: The keys that are named at the bottom, by what is selected.
 _KEYS = {
-    "item": "a answer  r retry  x remove  l transcript  e explain",
+    "question": "a answer  x remove  l transcript  e explain",
+    "escalation": "r retry  x remove  l transcript  e explain",
     "agent": "p pause/resume  l transcript  f follow  e explain",
     "pr": "d changes  y approve  n request changes  l transcript",
     "task": "r retry  l transcript  f follow  e explain",
 }
 
 
-def keys_line(about: About | None) -> str:
+def keys_line(about: About | None, seen: Overview) -> str:
     """Return the line at the bottom with the most useful keys; the help has the others."""
     kind, name = about or ("", "")
-    middle = _KEYS.get("pr" if name.startswith("pr:") else kind, "")
+    if kind == "item":
+        kinds = {item.id: item.kind for item in seen.looked.waiting.items}
+        kind = "pr" if name.startswith("pr:") else kinds.get(name, "")
+    middle = _KEYS.get(kind, "")
     return "  ".join(filter(None, ("↑↓  Enter", middle, "? help  q quit")))
 
 

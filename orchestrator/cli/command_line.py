@@ -6,9 +6,9 @@ What may be wrong, asks for help, or has a meaning that only argparse knows is l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from orchestrator.cli.parser import COMMANDS, MODULES, Argument, Namespace, declared
+from orchestrator.model.annotations import Any
 
 #: What `ArgumentParser.add_argument` is given for options that are read here.
 _KNOWN = {"help", "metavar", "default", "choices", "type"}

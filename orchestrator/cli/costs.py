@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.account import costs as account
 from orchestrator.account import fold, forecast, ledger
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
 from orchestrator.text.words import count, local
@@ -72,7 +72,7 @@ def costs(arguments: Namespace) -> None:
         output.table((arguments.by, "runs", "tokens in", "tokens out", "usd"), _cells(rows, total))
         output.out()
     for line in _lines(value, since, begins):
-        output.out(line)
+        output.prose(line)
 
 
 def _spent_today(layout: Layout, now: float) -> float:

@@ -79,7 +79,7 @@ def _export(arguments: Namespace) -> None:
     if is_stdout and (arguments.open or arguments.json):
         raise UsageError("--export - only prints the page", "leave --open and --json out")
     path = "" if is_stdout else export.check(arguments.export, force=arguments.force)
-    html = export.document(Served(layout), os.path.basename(layout.root), context.now())
+    html = export.document(Served(layout), layout.root, context.now())
     if is_stdout:
         output.copy(export.encoded(html))
         return

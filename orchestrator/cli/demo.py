@@ -10,12 +10,12 @@ import shlex
 import shutil
 import signal
 import tempfile
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.demo.play import Play

@@ -9,6 +9,8 @@ from orchestrator.cli.parser import Namespace, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.text.words import count
 
+#: The column at which the text of a finding begins.
+_TEXT = 24
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
@@ -27,10 +29,12 @@ def examine(arguments: Namespace) -> None:
 
     if arguments.checks:
         context.refuse_in_run("no check is run")
+    root = os.getcwd()
     try:
         layout = context.layout(arguments)
+        root = layout.root
     except OrchestratorError as error:
-        findings = doctor.without_project(error, os.getcwd())
+        findings = doctor.without_project(error, root)
     else:
         findings = doctor.examine(
             layout, dict(os.environ), context.now(), try_checks=arguments.checks
@@ -40,7 +44,11 @@ def examine(arguments: Namespace) -> None:
     counts = f"{count(failed, 'error')}, {count(len(wrong) - failed, 'warning')}"
     lines = [counts if wrong else "Everything is fine."]
     for finding in sorted(findings, key=lambda finding: finding.level == "ok"):
-        lines.append(f"{_MARKS[finding.level]}  {finding.code:16} {finding.message}")
+        said = finding.message.replace(f"{root}/", "")
+        lines.append(f"{_MARKS[finding.level]}  {finding.code:16}  {said}")
         if finding.level != "ok" and finding.hint:
-            lines.append(f"{'':24}{finding.hint}")
-    output.answer(arguments, {"findings": [each._asdict() for each in findings]}, *lines)
+            lines.append(f"{'':{_TEXT}}{finding.hint}")
+    if arguments.json:
+        output.show_json({"findings": [each._asdict() for each in findings]})
+    for line in () if arguments.json else lines:
+        output.prose(line, _TEXT)

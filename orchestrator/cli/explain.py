@@ -18,7 +18,7 @@ from orchestrator.model.times import iso
 from orchestrator.model.work import OPEN_STATES, STATES, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.plan.stuck import is_for_people
 from orchestrator.project import mark
 from orchestrator.pulls import forges, overlap, states

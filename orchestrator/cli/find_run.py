@@ -6,11 +6,11 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from orchestrator.cli import context
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord

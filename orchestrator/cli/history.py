@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, events
 from orchestrator.tasks import stores
@@ -69,7 +68,7 @@ def history(arguments: Namespace) -> None:
     output.table(_HEADINGS, [_cells(day) for day in found.days])
     if found.begins > start:
         limit = "retention.events_mb in agents.yaml limits its size"
-        output.out(f"\nthe history begins at {local(found.begins)}; {limit}")
+        output.prose(f"\nthe history begins at {local(found.begins)}; {limit}")
 
 
 def _cells(day: Row) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.times import parse_time
 from orchestrator.pulls import forges, merge_refusal, states
 from orchestrator.tasks import stores
+from orchestrator.text.words import local
 from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
 
 #: The fields of an item in the JSON.
@@ -32,17 +34,23 @@ def inbox(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
-    lines = []
+    if arguments.json:
+        output.show_json([_row(item) for item in found])
+        return
     for item in found:
         about = f" ({item.task})" if item.task not in (None, item.id) else ""
-        lines.append(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
-        lines += [f"  {line}" for line in item.text.splitlines()]
-        lines.append(f"  -> {next_step(layout, item)}")
-    rows = [
-        {name: getattr(item, name) for name in _SHOWN} | ({"host": item.host} if item.host else {})
-        for item in found
-    ]
-    output.answer(arguments, rows, *(lines or ["nothing waits for you"]))
+        since = local(parse_time(item.since)) if item.since else None
+        output.out(f"{item.id}  {item.kind}{about}  {since or ''}".rstrip())
+        for line in item.text.splitlines():
+            output.prose(f"  {line}")
+        output.prose(f"  -> {next_step(layout, item)}", 5)
+    if not found:
+        output.out("nothing waits for you")
+
+
+def _row(item: Item) -> dict[str, object]:
+    row = {name: getattr(item, name) for name in _SHOWN}
+    return row | ({"host": item.host} if item.host else {})
 
 
 def _item(layout: Layout, name: str) -> Item:
@@ -88,8 +96,7 @@ def _no_task(item: Item) -> OrchestratorError:
         what, hint = "a system fault", "see: orchestrator doctor"
     else:
         what = "an agent"
-        then = item.step if item.is_elsewhere else f"orchestrator inbox dismiss {item.id}"
-        hint = f"add a task that says what to do, then: {then}"
+        hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)
 
 
@@ -179,10 +186,10 @@ def dismiss(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
-    if item.is_elsewhere:
-        message = f"{item.id} is decided on the host {item.host}"
-        raise OrchestratorError(message, next_step(layout, item), code="other_host")
-    if item.agent:
+    if item.agent and item.is_elsewhere:
+        stores.of_project(layout).wake([item.agent], item.host)
+        said = f"the next tick on the host {item.host} follows"
+    elif item.agent:
         from orchestrator.tick import stop
 
         said = (

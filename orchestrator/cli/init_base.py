@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.setup import new_base
 from orchestrator.setup.new_base import Adoption
 from orchestrator.text.words import count

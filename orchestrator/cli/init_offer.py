@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.setup import proposal
 from orchestrator.setup.proposal import Place, Proposal
 from orchestrator.text.quoting import cleaned, one_line

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Snapshot
-from orchestrator.model.times import iso
+from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.plan.planner import Plan, plan, refusal
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 
 def task_row(task: Task, config: Config) -> Row:
     """Return a task as `task list --json` shows it; `branch` is its base branch."""
+    wanted = parse_time(task.header.get("NOT_BEFORE") or "")
     return {
         "id": task.id,
         "title": task.title,
@@ -38,7 +39,8 @@ def task_row(task: Task, config: Config) -> Row:
         "state": task.state,
         "path": task.where,
         "attempts": task.attempts,
-        "not_before": iso(task.not_before),
+        # The delay after a failed attempt, or the person's own time: both must be over.
+        "not_before": iso(max(task.not_before or 0.0, wanted or 0.0) or None),
         "depends_on": list(task.depends_on),
         "claimed_by": task.claimed_by,
         "reason": task.reason,

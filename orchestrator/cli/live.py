@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from orchestrator.cli import board, output, screen, status
 from orchestrator.cli.board import Act, Ask, Confirm, Effect, Open, Quit, Show
@@ -23,6 +22,7 @@ from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Line, Mood, Part
 from orchestrator.cli.terminal import Terminal
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.system import process
 
 #: Seconds between two looks at what commands and the thread have new.
@@ -167,7 +167,7 @@ class Live:
         elif self._at_work:
             yield Line(f"at work: orchestrator {' '.join(self._at_work.words)}", "quiet")
         else:
-            yield Line(board.keys_line(self._about), "quiet")
+            yield Line(board.keys_line(self._about, self._seen), "quiet")
 
     def _press(self, key: str) -> bool:
         """Act on a key; return whether it ends `watch`."""

@@ -78,17 +78,17 @@ def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
     task, title = (record.task, record.title) if record else (None, None)
     title = f": {title}" if title else ""
-    output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
+    output.prose(f"run {run.id} of {run.agent}, task {task or 'none'}{title}", 2)
     _show_end(run, run_record.SETUP_LOG)
     for event in events:
         clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
         text = event.text.replace("\n", "\n" + " " * 17)
-        output.out(f"{clock:8} {event.kind:6}  {text}")
+        output.prose(f"{clock:8} {event.kind:6}  {text}", 17)
     record = run.record()
     for name in _telling_logs(record):
         _show_end(run, name)
     for line in _ending(run, record):
-        output.out(line)
+        output.prose(line, 4)
 
 
 def _show_end(run: Run, name: str) -> None:

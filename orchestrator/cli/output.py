@@ -14,10 +14,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any
 
+from orchestrator.cli import columns
 from orchestrator.cli.parser import Namespace
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem
 from orchestrator.text.quoting import visible
 
@@ -55,6 +56,35 @@ def out(text: str = "") -> None:
         catching.lines.append(harmless(text))
         return
     print(harmless(text), flush=True)
+
+
+def prose(text: str, indent: int = 0) -> None:
+    """Print sentences: on a terminal, a line that is too long ends between two words.
+
+    What follows has the indent of the line, and at least `indent` spaces.
+    """
+    if _CAUGHT.get() is not None or not on_terminal():
+        out(text)
+        return
+    width = size()[0]
+    for line in harmless(text).split("\n"):
+        print(line if len(line) <= width else _wrapped(line, width, indent), flush=True)
+
+
+def _wrapped(line: str, width: int, indent: int) -> str:
+    """Return a line as several; a word wider than a line, such as a path, stays whole."""
+    import textwrap
+
+    lead = line[: len(line) - len(line.lstrip(" -"))]
+    found = textwrap.wrap(
+        line[len(lead) :],
+        width,
+        initial_indent=lead,
+        subsequent_indent=" " * max(len(lead), indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(found)
 
 
 def err(text: str) -> None:
@@ -116,15 +146,17 @@ def size() -> tuple[int, int]:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows: as a table on a terminal, as aligned columns elsewhere."""
-    if on_terminal():
-        console().print(drawn(headings, rows))
+    """Print rows as aligned columns; on a terminal they fit its width."""
+    width = size()[0] if on_terminal() else None
+    lines, heads = columns.lines(headings, [_cells(row) for row in rows], width)
+    if width is not None:
+        from rich.text import Text
+
+        bold = "\n".join(lines[:heads])
+        console().print(Text.assemble((bold, "bold"), *(f"\n{line}" for line in lines[heads:])))
         return
-    lines = [list(map(str.upper, headings)), *map(_cells, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip(), flush=True)
+        print(line, flush=True)
 
 
 def listing(
@@ -148,20 +180,8 @@ def console() -> Any:
     return Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
 
 
-def drawn(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
-    """Return rows as a table for `console`."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table(*headings, box=box.SIMPLE_HEAD)
-    for row in rows:
-        found.add_row(*map(Text, _cells(row)))
-    return found
-
-
 def _cells(row: Sequence[object]) -> list[str]:
-    return ["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row]
+    return [columns.EMPTY if v is None else harmless(str(v)).replace("\n", " ") for v in row]
 
 
 def refuse(error: OrchestratorError, *, as_json: bool) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import Namespace as Namespace

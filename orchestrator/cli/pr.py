@@ -98,7 +98,10 @@ def show(arguments: Namespace) -> None:
     said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
-    output.answer(arguments, json_rows.pull_request(pr, body, reviews, move), said.rstrip())
+    if arguments.json:
+        output.show_json(json_rows.pull_request(pr, body, reviews, move))
+    else:
+        output.prose(said.rstrip())
 
 
 def _shown(given: Given) -> str:
@@ -226,21 +229,21 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     None if the forge merges it later, by itself.
     """
-    from orchestrator.pulls import landing, rework
+    from orchestrator.pulls import follower, landing
 
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
     with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())
-    rework.end(layout, own, pr.id, context.now(), config.forge)
+    follower.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 
 
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
-    from orchestrator.pulls import rework
+    from orchestrator.pulls import follower
 
     layout = context.changing(arguments)
     own = context.good_settings(layout).config
@@ -258,7 +261,7 @@ def close(arguments: Namespace) -> None:
         where.book.record(pr.id, "closed")
         said = f"{pr.id} counts as closed here, but {where.name} was not told"
         output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
-    rework.end(layout, own, pr.id, context.now(), config.forge)
+    follower.end(layout, own, pr.id, context.now(), config.forge)
     task = stores.found(stores.of_project(layout), pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     if task and (task.state, task.reason) == ("failed", "cancelled"):

@@ -82,9 +82,9 @@ def merged(arguments: Namespace) -> None:
         ]
         book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
-        from orchestrator.pulls import rework
+        from orchestrator.pulls import follower
 
-        rework.end(layout, own, pr.id, context.now(), config.forge)
+        follower.end(layout, own, pr.id, context.now(), config.forge)
     output.answer(arguments, {"id": pr.id, "state": "merged"}, *said)
 
 

@@ -31,7 +31,10 @@ def report(arguments: Namespace) -> None:
     loaded, seen = context.look(layout)
     found = daily.account(layout, loaded, seen, since, now)
     if not arguments.notify:
-        output.answer(arguments, found.value, found.markdown.rstrip("\n"))
+        if arguments.json:
+            output.show_json(found.value)
+        else:
+            output.prose(found.markdown.rstrip("\n"))
         return
     wanted = loaded.config.notify
     if not wanted.command:

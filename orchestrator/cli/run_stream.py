@@ -7,9 +7,9 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, cast
 
 from orchestrator.cli.find_run import Run
+from orchestrator.model.annotations import IO, cast
 from orchestrator.project import run_record
 from orchestrator.system import files
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
+from orchestrator.cli import columns
 from orchestrator.cli.output import harmless
+from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
 
 #: Entries of one list that are shown where the output has no height, as in a pipe.
@@ -149,17 +150,17 @@ def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
     texts = [clipped(text, width)] if is_cut else wrapped(text, width)
     yield from (Line(each, entry.mood, entry.about) for each in texts)
     if entry.step:
-        for each in wrapped(f"{INDENT}{harmless(entry.step)}", width):
-            yield Line(each, "plain", entry.about)
+        step = harmless(entry.step)
+        is_long = width is not None and columns.cells(step) + len(INDENT) > width
+        # Each of several commands is on a line of its own rather than broken.
+        for way in step.replace("; or: ", "\nor: ").split("\n") if is_long else [step]:
+            for each in wrapped(f"{INDENT}{way}", width):
+                yield Line(each, "plain", entry.about)
 
 
 def clipped(text: str, width: int | None) -> str:
     """Return a text that fills at most `width` cells of a terminal; an ellipsis shows a cut."""
-    if width is None or (text.isascii() and len(text) <= width):
-        return text
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+    return text if width is None else columns.cut(text, width)
 
 
 def wrapped(text: str, width: int | None) -> list[str]:

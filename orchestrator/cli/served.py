@@ -11,7 +11,6 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.cli import argument_parser, output, parser
 from orchestrator.cli.command_line import parse
@@ -19,6 +18,7 @@ from orchestrator.cli.main import refusal
 from orchestrator.cli.parser import Argument
 from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.page.commands import Answer, Commands, Refused
 from orchestrator.system import process
 

@@ -7,12 +7,12 @@ that makes lines of this value. `cli/shown_work.py` has agents, runs and tasks i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.screen import Entry
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time
@@ -119,7 +119,7 @@ def _totals_lines(totals: Row, looked: Looked) -> Iterator[Entry]:
     of = "" if cap is None else f" of {cap:g}"
     runs, took = count(totals["runs"], "run"), span(totals["seconds_running"])
     tokens = totals["input_tokens"] + totals["output_tokens"]
-    tokens_used = f", {count(tokens, 'token')}" if tokens else ""
+    tokens_used = f", {tokens:,} tokens" if tokens else ""
     total = f"total: {runs}, {took}{tokens_used}, {totals['cost_usd']:.2f} USD"
     yield Entry(f"cost   today {looked.seen.snapshot.spent_today_usd:.2f}{of} USD; {total}")
 

@@ -38,19 +38,23 @@ def _agents(looked: Looked) -> list[Row]:
 def _agents_lines(rows: list[Row], looked: Looked) -> Iterator[Entry]:
     wide = min(max((len(row["name"]) for row in rows), default=0), 24)
     runs = {run.agent: run for run in looked.seen.snapshot.runs}
+    titles = {task.id: task.title for task in looked.seen.claimed.tasks}
     if len(rows) > FEW_AGENTS:
         # Stable: agents of one state stay in the order of agents.yaml.
         rows = sorted(rows, key=lambda row: _AGENTS.index(row["state"]))
     for row in rows:
         held, run = refusal(looked.planned.agents[row["name"]]), runs.get(row["name"])
         if row["reason"] == "running" or row["run"]:
-            where = f" on {run.host}" if run and run.host else ""
+            host = (run.host if run else None) or looked.seen.snapshot.host
+            where = f" on {host}" if host else ""
             age = looked.age(run) if run else None
-            why = f"{row['task'] or 'no task'}{where}, for {span(age)}"
+            title = titles.get(row["task"])
+            said = f": {one_line(title, CELL)}" if title else ""
+            why = f"{row['task'] or 'no task'}{where}, for {span(age)}{said}"
         else:
             why = _why(row, held.detail if held else "")
-        last = f"; last run: {row['last_outcome']}" if row["last_outcome"] else ""
-        text = f"  {row['name']:{wide}}  {row['state']:7}  {why}{last}"
+            why += f"; last run: {row['last_outcome']}" if row["last_outcome"] else ""
+        text = f"  {row['name']:{wide}}  {row['state']:7}  {why}"
         mood: Mood = "good" if row["run"] else "plain"
         yield Entry(text, mood=mood, about=("agent", row["name"]))
 

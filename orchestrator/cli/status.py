@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.account import ticks
 from orchestrator.cli import context, output, overview, screen, summary
@@ -11,6 +10,7 @@ from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
 from orchestrator.errors import StoreFault
+from orchestrator.model.annotations import Any
 from orchestrator.project import mark
 from orchestrator.pulls import states
 from orchestrator.tick.inbox import next_step

@@ -11,7 +11,6 @@ import itertools
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, flag, group
@@ -19,6 +18,7 @@ from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config, Role
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
@@ -168,7 +168,7 @@ def show_task(arguments: Namespace) -> None:
     if file.history:
         output.out("\nHistory (UTC)")
     for entry in file.history:
-        output.out(f"  {history_line(entry)}")
+        output.prose(f"  {history_line(entry)}", 4)
 
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:

@@ -16,7 +16,8 @@ import termios
 import tty
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Any
+
+from orchestrator.model.annotations import Any
 
 #: The alternate screen, no cursor, and marks around pasted text (xterm's control sequences).
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h", "\x1b[?2004l\x1b[?25h\x1b[?1049l"

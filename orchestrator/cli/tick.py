@@ -49,7 +49,8 @@ def tick(arguments: Namespace) -> int:
     # Taken away: the runs inherit this environment.
     is_soon = os.environ.pop(soon.MARK, None) is not None
     every = soon.LOOK_EVERY if is_soon else 0.0
-    report = run_tick(layout, context.now(), dry_run=dry_run, at_most_every=every)
+    rests = wait is None and not (as_json or arguments.project)
+    report = run_tick(layout, context.now(), dry_run=dry_run, at_most_every=every, may_rest=rests)
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from statistics import median
-from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.times import parse_time
 from orchestrator.project import events

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from orchestrator import idle
 from orchestrator.cli import context, output, overview, status
@@ -18,6 +17,7 @@ from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.pulls import states
 
 #: Seconds between two looks: the default, the least and the most.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.client.protocol import Ended
 from orchestrator.guard import secret_names
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import OUTCOMES, Role
 from orchestrator.model.snapshot import VERDICTS, Outcome
 

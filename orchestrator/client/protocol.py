@@ -6,8 +6,8 @@ To add a client, see CONTRIBUTING.md. `tests/client_contract.py` states what eve
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Protocol
 
+from orchestrator.model.annotations import ClassVar, Protocol
 from orchestrator.model.config import Agent, Config, Role
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.finding import Finding

@@ -6,9 +6,9 @@ Waiting supervisors load this module, so adapters import next to nothing at the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.client.claude.adapter import Claude
+from orchestrator.model.annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Client

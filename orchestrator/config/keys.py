@@ -6,12 +6,10 @@ lenient reader once let a misspelt key empty the agent list (failures 9).
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
 from orchestrator.client import registry
+from orchestrator.config import key_checks
 from orchestrator.config.yaml_values import (
     boolean,
     each,
@@ -23,7 +21,7 @@ from orchestrator.config.yaml_values import (
     texts,
 )
 from orchestrator.database import address, this_host
-from orchestrator.errors import did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import (
     FORGES,
     MERGE_METHODS,
@@ -45,7 +43,7 @@ from orchestrator.model.config import (
     Submodules,
     ports,
 )
-from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
+from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null
 
 #: How problems name the file.
 FILE = ".orchestrator/agents.yaml"
@@ -67,64 +65,6 @@ _PREFIX = (
     r"(?![-/.])(?!.*(\.\.|//|/\.|@\{|\.lock/))"
     r"[^\x00-\x20\x7f~^:?*\[\\]{1,50}"
 )
-#: The time at which a schedule is tested: wall-clock time, so without a zone.
-_ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001
-
-
-# --- values that occur only in this file ----------------------------------------------------------
-
-
-def _command(reading: Reading, node: Node, where: str) -> Any:
-    argument = text(r"(?s).*")
-    words = texts(argument, "a list of words", shlex.split)(reading, node, where)
-    if words == () or (words is not BAD and words[0] is not BAD and not words[0].strip()):
-        return reading.wrong(node, where, "expected a program and its arguments, found none")
-    return words
-
-
-def _schedule(reading: Reading, node: Node, where: str) -> Any:
-    from cronsim import CronSim, CronSimError
-
-    value = text(what="a cron expression like '0 3 * * *'", null=True)(reading, node, where)
-    if value is None or value is BAD:
-        return value
-    reason = "it matches no existing day"
-    try:
-        if len(value.split()) != 5 or len(value) > 200:
-            reason = "it needs 5 fields: minute hour day-of-month month day-of-week"
-        elif next(CronSim(value, _ANY_DAY), None) is not None:
-            return value
-    except CronSimError as error:
-        reason = str(error)[:1].lower() + str(error)[1:]
-    return reading.wrong(node, where, f"{shown(node)} is not a cron expression: {reason}")
-
-
-def _role(reading: Reading, node: Node, where: str) -> Any:
-    value = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the name of a role")(reading, node, where)
-    if value is BAD or reading.names is None or value in reading.names:
-        return value
-    hint = did_you_mean(value, sorted(reading.names))
-    return reading.wrong(node, where, f"unknown role {value!r}; {hint}")
-
-
-def _effort(reading: Reading, node: Node, where: str) -> Any:
-    words = [word for client in registry.CLIENTS.values() for word in client.efforts]
-    return None if is_null(node) else one_of(words)(reading, node, where)
-
-
-def _store(reading: Reading, node: Node, where: str) -> Any:
-    value = text(what="files, or postgresql://HOST/DATABASE")(reading, node, where)
-    if value is BAD or value == "files":
-        return value
-    if (why := address.wrong(value)) is not None:
-        hint = "use files, or postgresql://HOST/DATABASE"
-        if why == address.HAS_PASSWORD:
-            return reading.wrong(
-                node, where, f"the address has a password; {address.PASSWORD_HINT}"
-            )
-        return reading.wrong(node, where, f"{shown(node)} cannot be used: {why}; {hint}")
-    return value
-
 
 # --- the tables: every key and its allowed values ------------------------------------------------
 
@@ -140,14 +80,14 @@ _VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment va
 
 _AGENT: dict[str, Check] = {
     "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"),
-    "role": _role,
+    "role": key_checks.role,
     "interval_seconds": number(0, YEAR, null=True),
-    "schedule": _schedule,
+    "schedule": key_checks.schedule,
     "paused": boolean,
     "model": text(r"[^\s-]\S*", "the name of a model", null=True),
     "max_turns": number(1, whole=True, null=True),
     "budget_usd": _RUN_MONEY,
-    "effort": _effort,
+    "effort": key_checks.effort,
     "fallback_model": text(r"[^\s-]\S*", "names of models, separated by commas", null=True),
     "mcp_config": paths,
     "settings": paths,
@@ -196,18 +136,9 @@ def _takes_no_tasks(reading: Reading, role: object) -> bool:
     return isinstance(found, Role) and found.takes is None
 
 
-def _hours(reading: Reading, node: Node, where: str) -> Any:
-    time = "([01][0-9]|2[0-3]):[0-5][0-9]"
-    what = "local hours like '22:00-07:00'"
-    value = text(f"{time}-({time}|24:00)", what, null=True)(reading, node, where)
-    if value is None or value is BAD or value[:5] != value[6:].replace("24:00", "00:00"):
-        return value
-    return reading.wrong(node, where, f"{shown(node)} begins and ends at the same time")
-
-
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
-_CLIENT = {"command": _command, "sandbox": boolean}
+_CLIENT = {"command": key_checks.command, "sandbox": boolean}
 _RETENTION = {
     "runs": _POSITIVE,
     "days": number(0, 36_500),
@@ -246,13 +177,13 @@ _SUBMODULES = {
 }
 
 _NOTIFY = {
-    "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
+    "command": key_checks.optional_command,
     "on": texts(one_of(Notify().on), "a list of kinds"),
     "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
 }
 
 _SHARE = number(0, 1, null=True)
-_PACE: dict[str, Check] = {"five_hour": _SHARE, "seven_day": _SHARE, "hours": _hours}
+_PACE: dict[str, Check] = {"five_hour": _SHARE, "seven_day": _SHARE, "hours": key_checks.hours}
 
 _TOP: dict[str, Check] = {
     "paused": boolean,
@@ -281,7 +212,7 @@ _TOP: dict[str, Check] = {
     "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
     "pace": section(Pace, _PACE),
-    "store": _store,
+    "store": key_checks.store,
     "agents": _agents,
 }
 
@@ -312,8 +243,8 @@ def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Confi
         if label is not None and label is not BAD:
             why = "only GitHub has issues: it needs `forge: github`, and the forge is local"
             reading.wrong(reading.lines["issues.label"], "issues.label", why)
-    store = values.get("store", "files")
-    if store not in (BAD, address.in_text(source.encode(errors="replace")) or "files"):
+    store = values.get("store", address.FILES)
+    if store not in (BAD, address.in_text(source.encode(errors="replace"))):
         # Processes without a YAML reader look for it.
         why = "write it as a line of its own: store: postgresql://HOST/DATABASE"
         reading.wrong(reading.lines.get("store", 1), "store", why)

@@ -9,8 +9,8 @@ import json
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, Config, Role
 
 _FORMAT = "orchestrator-config-2"

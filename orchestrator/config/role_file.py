@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, paths, text
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import OUTCOMES, Role
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading
 

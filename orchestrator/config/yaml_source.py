@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.config.keys import FILE
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.text.yaml_nodes import Node, Reading, is_null
 
 #: Keys and list positions, from the top.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
 from orchestrator.errors import did_you_mean
+from orchestrator.model.annotations import Any
 from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,
@@ -77,7 +77,7 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
         if null and is_null(node):
             return None
         if is_text(node):
-            if shape.fullmatch(node.value) and not UNPRINTABLE.search(node.value):
+            if shape.fullmatch(node.value) and not re.search(UNPRINTABLE, node.value):
                 return node.value
         elif node.id == "scalar" and not is_null(node):
             return reading.expected(node, where, f"{what} (in quotes)")

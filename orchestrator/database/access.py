@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from orchestrator.database import address
 from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
@@ -25,7 +25,7 @@ def of_project(layout: Layout) -> Session | None:
     Raises StoreFault if the libraries are missing.
     """
     found = address.of_project(layout, os.environ)
-    return None if found is None else at(layout, found)
+    return at(layout, found) if address.is_address(found) else None
 
 
 def at(layout: Layout, found: str) -> Session:

@@ -1,4 +1,4 @@
-"""The address of a shared database, as agents.yaml and the environment give it."""
+"""Where the queue is: the value of `store`, as agents.yaml and the environment give it."""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from orchestrator.layout import Layout
 from orchestrator.system import files
 
+#: The value of `store` for a queue in the project's files.
+FILES = "files"
 #: How an address begins.
 SCHEMES = ("postgresql://", "postgres://")
 #: The schema of a queue, unless the address names another one.
@@ -21,20 +23,25 @@ PASSWORD_HINT = (
 )
 _SECRET = ("password", "sslpassword")
 _SCHEMA = r"[a-z_][a-z0-9_]{0,40}"
-#: `store` at the top level, as a line of YAML, or as a key of JSON.
-_STORE = rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?(postgres(?:ql)?://[^\s"',}#]*)"""
+#: `store` at the top level, as a line of YAML, or as a key of JSON. An address may name several
+#: servers, with commas between them.
+_STORE = (
+    rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?"""
+    rb"""(postgres(?:ql)?://[^\s"'}#]*[^\s"',}#]|[a-z]+)"""
+)
 
 
 def wrong(text: str) -> str | None:
     """Return why a text cannot be the address of a queue; None if it can. Asks no server."""
-    if not text.startswith(SCHEMES):
+    if not is_address(text):
         return "it does not begin with postgresql://"
     from urllib.parse import urlsplit
 
     try:
         parts = urlsplit(text)
         has_password = parts.password is not None or _is_secret(parts.query)
-        _ = parts.port
+        for server in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{server}").port
     except ValueError as error:
         return str(error)
     if has_password:
@@ -75,18 +82,22 @@ def shown(address: str) -> str:
     return f"postgresql://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
-def in_text(source: bytes) -> str | None:
-    """Return the address that the text of agents.yaml gives to `store`; None for a file queue.
+def in_text(source: bytes) -> str:
+    """Return the value that the text of agents.yaml gives to `store`: an address, or a word.
 
-    It needs no YAML reader, and a broken file does not hide the queue. `config.keys` refuses an
-    address that this function does not see.
+    It needs no YAML reader, and a broken file does not hide the queue. `config.keys` refuses a
+    value that this function does not see.
     """
-    found = re.search(_STORE, source, re.M) if b"postgres" in source else None
-    return found[1].decode(errors="replace") if found else None
+    found = re.search(_STORE, source, re.M) if b"store" in source else None
+    return found[1].decode(errors="replace") if found else FILES
 
 
-def of_project(layout: Layout, variables: Mapping[str, str]) -> str | None:
-    """Return the address of a project's queue; None for a queue of files.
+def is_address(value: str) -> bool:
+    return value.startswith(SCHEMES)
+
+
+def of_project(layout: Layout, variables: Mapping[str, str]) -> str:
+    """Return the value of `store` that counts: the address of a database, or a word.
 
     Without agents.yaml, the address that a tick used last counts: a file that is gone for a moment
     must not turn claimed tasks into tasks that nobody has.
@@ -95,16 +106,16 @@ def of_project(layout: Layout, variables: Mapping[str, str]) -> str | None:
         source = files.read_inside(layout.config, layout.root)
     except OSError:
         found = (files.read_json(layout.host) or {}).get("store")
-        in_file = found if isinstance(found, str) and wrong(found) is None else None
+        in_file = found if isinstance(found, str) and wrong(found) is None else FILES
     else:
         in_file = in_text(source)
     return chosen(in_file, variables)
 
 
-def chosen(in_file: str | None, variables: Mapping[str, str]) -> str | None:
-    """Return the address to use: that of the environment counts only if the file names a database.
+def chosen(in_file: str, variables: Mapping[str, str]) -> str:
+    """Return the value to use: that of the environment counts only if the file names a database.
 
     Otherwise a shell with the variable and a schedule without it would work on two queues.
     """
     given = variables.get(VARIABLE, "")
-    return given if in_file and given.startswith(SCHEMES) else in_file
+    return given if is_address(in_file) and is_address(given) else in_file

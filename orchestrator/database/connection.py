@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -13,6 +12,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from orchestrator.errors import OrchestratorError, StoreFault
+from orchestrator.model.annotations import Any, TypeVar
 from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 _T = TypeVar("_T")

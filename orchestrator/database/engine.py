@@ -7,7 +7,6 @@ the change of its task are one transaction.
 
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
 from procrastinate import connector, exceptions
 from procrastinate.jobs import Job, Status
@@ -17,6 +16,7 @@ from procrastinate.sql import queries
 from psycopg.types.json import Jsonb
 
 from orchestrator.database.session import Session
+from orchestrator.model.annotations import Any, TypeVar
 
 _T = TypeVar("_T")
 #: The engine's statement of a heartbeat, to be used as a part of another one: `{}` is the worker.

@@ -7,7 +7,6 @@ to the host's worker; if the worker is removed because its heartbeat stopped, th
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from orchestrator import __version__
 from orchestrator.database import json_text, schema
@@ -15,6 +14,7 @@ from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
@@ -229,10 +229,10 @@ LEASES = (
     "SELECT agent, host, run, task, extract(epoch FROM clock_timestamp() - since)::float8"
     " FROM orchestrator_agents ORDER BY agent"
 )
-#: What the agents of all hosts but one remember, with the time of the database's clock.
+#: What the agents of all hosts remember, with the time of the database's clock.
 MEMORIES = (
     "SELECT host, agent, memory, extract(epoch FROM clock_timestamp())::float8"
-    " FROM orchestrator_memories WHERE host <> %s ORDER BY host, agent"
+    " FROM orchestrator_memories ORDER BY host, agent"
 )
 
 
@@ -241,10 +241,28 @@ def leases(session: Session) -> Sequence[Lease]:
     return [Lease(*row) for row in session.rows(LEASES)]
 
 
-def memories(session: Session, but: str) -> Sequence[tuple[str, str, Mapping[str, object]]]:
-    """Return host, agent and memory for every host but one, with times by this host's clock."""
-    rows, now = session.rows(MEMORIES, but), time.time()
+def memories(session: Session) -> Sequence[tuple[str, str, Mapping[str, object]]]:
+    """Return host, agent and memory for every host, with times by this host's clock."""
+    rows, now = session.rows(MEMORIES), time.time()
     return [(host, agent, _moved(memory, now - there)) for host, agent, memory, there in rows]
+
+
+def wake(
+    session: Session, agents: Iterable[str], but: str, only: str | None
+) -> Sequence[tuple[str, str]]:
+    """End questions and pauses in what agents remember, on the hosts other than `but`.
+
+    `only` is the one host where this is to be done; None for all. Returns agent and host of each.
+    """
+    query = (
+        "UPDATE orchestrator_memories SET memory = memory || %s::jsonb"
+        " WHERE agent = ANY(%s) AND host <> %s AND host = coalesce(%s, host)"
+        " AND coalesce(memory ->> 'suspended', memory ->> 'question') IS NOT NULL"
+        " RETURNING agent, host"
+    )
+    awake = {"suspended": None, "question": None, "failures": 0}
+    with session.transaction():
+        return session.rows(query, json.dumps(awake), [*agents], but, only)
 
 
 def _times(memory: Mapping[str, object]) -> dict[str, float]:

@@ -7,10 +7,10 @@ line is copied once, whichever process is killed.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import IO
 
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO
 from orchestrator.system import files
 
 #: Days for which the other hosts see an event; `ticks/` is kept as long.

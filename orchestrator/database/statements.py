@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors, sql
@@ -16,6 +15,7 @@ from psycopg import errors, sql
 from orchestrator.database import address as addresses
 from orchestrator.database import connection
 from orchestrator.database.connection import HINT, Pooled, Unreachable
+from orchestrator.model.annotations import Any, TypeVar
 
 _T = TypeVar("_T")
 #: A query, and its values.

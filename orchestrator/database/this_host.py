@@ -2,8 +2,6 @@
 
 import os
 import re
-import secrets
-import socket
 
 from orchestrator.database import address as addresses
 from orchestrator.errors import OrchestratorError
@@ -27,7 +25,7 @@ def read(layout: Layout) -> ThisHost:
     found = files.read_json(layout.host) or {}
     name, clone = found.get("name"), found.get("clone")
     good = isinstance(name, str) and re.fullmatch(NAME, name)
-    machine = re.sub(r"[^a-z0-9._-]+", "-", socket.gethostname().partition(".")[0].lower())
+    machine = re.sub(r"[^a-z0-9._-]+", "-", os.uname().nodename.partition(".")[0].lower())
     return ThisHost(
         str(name) if good else machine.lstrip("-._")[:63] or "host",
         clone if isinstance(clone, str) else "",
@@ -45,7 +43,7 @@ def write(layout: Layout, name: str) -> ThisHost:
     if re.fullmatch(NAME, name) is None:
         hint = "use a-z, 0-9, '.', '_' and '-', at most 63 characters, a letter or digit first"
         raise OrchestratorError(f"{name!r} cannot be the name of a host", hint, code="usage")
-    host = ThisHost(name, read(layout).clone or secrets.token_hex(8))
+    host = ThisHost(name, read(layout).clone or os.urandom(8).hex())
     files.make_folder(os.path.dirname(layout.host))
     files.write_json(layout.host, {**(files.read_json(layout.host) or {}), **host._asdict()})
     return host

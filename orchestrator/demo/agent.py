@@ -16,11 +16,11 @@ import shlex
 import subprocess
 import sys
 import uuid
-from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from orchestrator.demo.shop import STEPS
+from orchestrator.model.annotations import Any
 
 #: Seconds for one command.
 TIMEOUT = 60

@@ -8,11 +8,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from orchestrator.demo import shop
 from orchestrator.demo.project import MARK, Project
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.project import events
 
 #: Seconds between two ticks, maximum seconds of a demonstration, and seconds in which the last

@@ -117,7 +117,10 @@ def _fetch(
     specs = [
         f"+refs/heads/{branch}:{names[branch]}"
         for branch, commit in theirs.items()
-        if branch in branches and ours.get(names[branch]) != commit
+        if branch in branches
+        and ours.get(names[branch]) != commit
+        # A landing may have pushed it from here since the refs were seen.
+        and not repository.is_at(root, names[branch], commit)
     ]
     if not specs:
         return theirs

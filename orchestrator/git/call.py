@@ -9,12 +9,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
 from orchestrator.git import abandoned_locks, irregular, place, repairs, start
 from orchestrator.guard import client_environment
+from orchestrator.model.annotations import TypeVar
 from orchestrator.system import commands, files
 
 #: Seconds for a command that only reads or writes this disk.

@@ -8,8 +8,6 @@ Lines are counted in the common ancestor: only there do the numbers of two branc
 import re
 from collections.abc import Mapping
 
-from orchestrator.git.call import head
-from orchestrator.git.contents import PATCH_SETTINGS
 from orchestrator.model.fields import NamedTuple
 
 #: Above these, only the names of changed files count.
@@ -30,7 +28,6 @@ _OPTIONS = (
     "--src-prefix=a/",
     "--dst-prefix=b/",
 )
-_SETTINGS = (*PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false")
 
 #: How git writes bytes of a quoted name.
 _ESCAPED = rb'\\([abtnvfr"\\]|[0-3][0-7]{2})'
@@ -72,7 +69,7 @@ def changes(cwd: str, since: str, until: str | None = None) -> Changes | None:
     """
     commits = (since, until) if until else (since,)
     words = ("diff", "-U0", "--inter-hunk-context=0", *_OPTIONS, *commits, "--")
-    text = head(cwd, *_SETTINGS, *words, most=MAX_BYTES, timeout=TIMEOUT)
+    text = _head(cwd, *words)
     if text is None:
         return None
     found = parse(text)
@@ -87,9 +84,17 @@ def changes(cwd: str, since: str, until: str | None = None) -> Changes | None:
 
 
 def _names(cwd: str, *words: str) -> list[str]:
-    text = head(cwd, *_SETTINGS, *words, most=MAX_BYTES, timeout=TIMEOUT) or b""
+    text = _head(cwd, *words) or b""
     # What follows the last separator was cut off.
     return [name.decode(errors="replace") for name in text.split(b"\0")[:-1]]
+
+
+def _head(cwd: str, *words: str) -> bytes | None:
+    """Return the beginning of what git prints; None if it fails or takes too long."""
+    from orchestrator.git import call, contents  # not for what is remembered
+
+    settings = (*contents.PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false")
+    return call.head(cwd, *settings, *words, most=MAX_BYTES, timeout=TIMEOUT)
 
 
 def parse(text: bytes) -> Changes:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from orchestrator.git import place, settings
+from orchestrator.git import place
 from orchestrator.system import files
 
 #: In the order in which git looks for the repository at a path (git's `enter_repo`).
@@ -78,6 +78,8 @@ def remote_folder(root: str, remote: str, address: str | None = None) -> str | N
     `address` replaces the remote's URL. None also where git's configuration leads to another
     place, or through another program. Raises what `settings.seen` raises.
     """
+    from orchestrator.git import settings
+
     known = settings.seen(root)
     urls = (address,) if address else known.get(f"remote.{remote}.url", ())
     odd = any(f"remote.{remote}.{name}" in known for name in _ELSEWHERE)

@@ -176,12 +176,17 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
     ask(cwd, "update-ref", *how, ref, commit, *([old] if old is not None else []))
 
 
-def have_ref(root: str, ref: str, commit: str) -> None:
-    """Point a full ref name at a commit, if it does not; a ref that was just written costs nothing.
+def is_at(root: str, ref: str, commit: str) -> bool:
+    """Return whether a full ref name that was just written is at a commit, without asking git.
 
-    Such a ref is a file of its own, except in a repository with reftables.
+    Such a ref is a file of its own; False for another ref, and in a repository with reftables.
     """
-    if place.words(os.path.join(place.common_folder(root), ref)) != commit:
+    return place.words(os.path.join(place.common_folder(root), ref)) == commit
+
+
+def have_ref(root: str, ref: str, commit: str) -> None:
+    """Point a full ref name at a commit, unless it was just written there."""
+    if not is_at(root, ref, commit):
         update_ref(root, ref, commit)
 
 

@@ -22,9 +22,6 @@ from orchestrator.system import files
 LIST = ".gitmodules"
 #: Seconds for a clone of a submodule from its remote.
 TIMEOUT = 900.0
-#: What `check_out` fills: the submodules that the person's checkout has, was told to have, or does
-#: not know; every submodule; or no further submodule.
-WHICH = ("same", "all", "none")
 #: The end of the name of a git folder that a clone is still making.
 _UNFINISHED = ".unfinished"
 #: The second version of git's protocol also hands out commits that no ref names.
@@ -133,10 +130,12 @@ def _name_and_path(entry: str) -> tuple[str, str]:
 def check_out(main: str, tree: str, which: str = "none", store: str | None = None) -> list[str]:
     """Bring the submodules of a worktree to the commits in its index, without leftovers.
 
-    `main` is the person's checkout, `which` is one of `WHICH`, `store` is the repository that keeps
-    commits of submodules that `main` does not have (default: `main`). The content was preserved
-    before. Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault
-    when a submodule cannot be cloned, GitError when another repository is in its place.
+    `main` is the person's checkout. `which` says what is filled: `same` the submodules that `main`
+    has, was told to have, or does not know; `all` every submodule; `none` no further submodule.
+    `store` is the repository that keeps commits of submodules that `main` does not have (default:
+    `main`). The content was preserved before. Returns the paths of submodules whose commits can be
+    found nowhere. Raises SystemFault when a submodule cannot be cloned, GitError when another
+    repository is in its place.
     """
     if not are_used(tree):
         return []

@@ -10,9 +10,9 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from orchestrator.guard.compiled_shapes import ROWS
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
 

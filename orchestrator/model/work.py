@@ -69,9 +69,8 @@ class Task(NamedTuple):
     parts: tuple[str, ...] = ()
     #: The number of review rounds that requested changes.
     review_rounds: int = 0
-    #: The client's conversation to continue, and the agent whose worktree it belongs to.
+    #: The client's conversation to continue.
     session: str | None = None
-    session_agent: str | None = None
     #: For a review task: the task under review, and the commit that was handed over.
     reviews: str | None = None
     head: str | None = None

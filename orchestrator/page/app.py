@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.page import changes, regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
 from orchestrator.page.commands import Commands
@@ -30,6 +30,7 @@ class Page:
         self._layout = layout
         self._shared: dict[str, Any] = {
             "project": os.path.basename(layout.root),
+            "root": layout.root,
             "read_only": read_only,
             "all_regions": regions.REGIONS,
         }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import Any, Protocol
 from orchestrator.model.fields import NamedTuple
 
 

@@ -98,13 +98,14 @@ def static(html: str) -> Markup:
     return Markup("".join(parser.parts))
 
 
-def document(commands: Commands, project: str, now: float) -> str:
-    """Return the page as one HTML document; `now` is epoch seconds.
+def document(commands: Commands, root: str, now: float) -> str:
+    """Return the page of a project as one HTML document; `now` is epoch seconds.
 
     A region that a command refuses to show says why.
     """
     templates = render.environment()
-    shared = {"project": project, "read_only": True, "all_regions": regions.REGIONS}
+    named = {"project": os.path.basename(root), "root": root}
+    shared = {**named, "read_only": True, "all_regions": regions.REGIONS}
     shown = []
     for region in regions.REGIONS:
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any
 
 from markupsafe import Markup
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.page import lanes, plots
 from orchestrator.page.commands import Commands
@@ -30,6 +30,8 @@ ZOOMS = {
 WIDEST_FIT = "week"
 #: Runs, and rows of costs, that a table shows.
 MOST_RUNS, MOST_COSTS = 50, 50
+#: What a day counts; where all are zero, there is nothing to draw.
+COUNTED = ("added", "done", "merged", "failed", "runs")
 BY = ("day", "agent", "role", "task", "model")
 SINCE = {"today": "today", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 
@@ -55,6 +57,7 @@ def history(commands: Commands, query: Query) -> Row:
         "legend": plots.legend(lanes.LEGEND),
         "plots": pictures(found["days"]),
         "days": found["days"],
+        "something": any(day[name] for day in found["days"] for name in COUNTED),
         "runs": runs[:MOST_RUNS],
         "more_runs": len(runs[MOST_RUNS:]),
         "shared": any("host" in run for run in runs),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.page import changes
 from orchestrator.page.commands import Answer, Commands
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator import __version__
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
-from orchestrator.page.work import click
+from orchestrator.page.work import click, pieces
 from orchestrator.text.quoting import visible
 from orchestrator.text.words import count, span
 
@@ -69,5 +69,6 @@ def environment() -> Environment:
     found.filters.update(
         bdi=isolated, moment=moment, ago=ago, span=span, usd=dollars, visible=visible, clock=clock
     )
-    found.globals.update(count=count, version=__version__, escape=escape, click=click)
+    found.globals.update(count=count, version=__version__, escape=escape)
+    found.globals.update(click=click, pieces=pieces)
     return found

@@ -9,11 +9,11 @@ import contextlib
 import gzip
 import os
 from collections.abc import Iterator
-from typing import IO, cast
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Line
 from orchestrator.guard import secret_shapes
+from orchestrator.model.annotations import IO, cast
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import run_record
 from orchestrator.system import files

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from jinja2 import Environment
 
 from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
 from orchestrator.page.commands import Commands
@@ -47,7 +47,6 @@ def _task(commands: Commands, layout: Layout, subject: str) -> Row:
         "explained": explained,
         "pr": pr,
         "rounds": rounds(task["history"], pr["reviews"] if pr else ()),
-        "commands_in": work.commands_in,
     }
 
 
@@ -80,14 +79,12 @@ def _agent(commands: Commands, layout: Layout, subject: str) -> Row:
         "settings": {name: agent["settings"].get(name) for name in SETTINGS},
         "explained": commands.read("explain", subject=agent["name"]),
         "runs": commands.read("runs", {"agent": agent["name"]})[::-1],
-        "commands_in": work.commands_in,
     }
 
 
 def _pull_request(commands: Commands, layout: Layout, subject: str) -> Row:
     return {
         "pr": commands.read("pr show", subject=subject),
-        "commands_in": work.commands_in,
     }
 
 

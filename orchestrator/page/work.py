@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
+from orchestrator.model.annotations import Any
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -33,6 +33,18 @@ WORDS = {
     "no_matching_task": "there is no task for its role",
     "max_starts": "starts at one of the next ticks",
 }
+#: What keeps all agents from a start until a person, or the next day, ends it; and how.
+HALTS = {
+    "system_paused": ("The project is paused: no agent starts.", "orchestrator agent resume --all"),
+    "paused": ("Every agent is paused.", ""),
+    "budget_exhausted": ("Today's budget is used up: no agent starts before midnight.", ""),
+    "pace": ("The setting pace in agents.yaml holds new runs.", ""),
+}
+#: More agents than these are listed by their states, as `status` lists them.
+FEW_AGENTS = 8
+ORDER = ("running", "paused", "ready", "waiting")
+#: What a hint quotes: a word of a file, or a whole command.
+_QUOTED = re.compile("(`[^`]+`)")
 #: A command in a hint: from the program's name to the end of the words that a shell would take.
 _COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]))+")
 
@@ -40,10 +52,24 @@ _COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]
 MOST_FINISHED = 50
 
 
-def commands_in(hint: str | None) -> list[str]:
-    """Return the commands that a hint names, to copy. Pure."""
-    found = _COMMAND.findall(hint or "")
-    return [each for each in found if each.split()[1][0].isalpha() or each.split()[1][0] == "-"]
+def pieces(hint: str) -> Iterator[tuple[str, str]]:
+    """Yield the pieces of a hint in their order: `text`, `code` or `command`, and the words. Pure.
+
+    A command is to be copied; a code is what the hint quotes in backticks.
+    """
+    for piece in _QUOTED.split(hint):
+        is_quoted = len(piece) > 2 and piece[0] == piece[-1] == "`"
+        said, place = piece.strip("`") if is_quoted else piece, 0
+        for found in _COMMAND.finditer(said):
+            verb = found[0].split()[1]
+            if not (verb[0].isalpha() or verb[0] == "-") or (is_quoted and found[0] != said):
+                continue
+            if text := said[place : found.start()]:
+                yield "text", text
+            yield "command", found[0]
+            place = found.end()
+        if left := said[place:]:
+            yield "code" if is_quoted else "text", left
 
 
 #: Commands that the page runs at a click, by their words: the noun in the address, and the verb.
@@ -79,18 +105,23 @@ def problems(commands: Commands, query: Query) -> Row:
     stuck: dict[tuple[str, str | None], list[str]] = {}
     for row in status["cannot_start"]:
         stuck.setdefault((row["message"], row["hint"]), []).append(row["task"])
-    return {"status": status, "stuck": stuck, "commands_in": commands_in}
+    reasons = {row["reason"] for row in status["agents"]}
+    halt = next(iter(reasons)) if len(reasons) == 1 else None
+    return {"status": status, "stuck": stuck, "halt": HALTS.get(halt) if halt else None}
 
 
 def inbox(commands: Commands, query: Query) -> Row:
     """Return what waits for a person."""
-    return {"items": commands.read("inbox"), "commands_in": commands_in}
+    return {"items": commands.read("inbox")}
 
 
 def agents(commands: Commands, query: Query) -> Row:
     """Return every agent with its reason in words, and the queue's limits."""
     status = commands.read("status")
     rows = status["agents"]
+    if len(rows) > FEW_AGENTS:
+        # Stable: agents of one state stay in the order of agents.yaml.
+        rows = sorted(rows, key=lambda row: ORDER.index(row["state"]))
     running = {row["agent"]: row for row in status["running"]}
     return {
         "agents": [{**row, "words": words(row), "now": running.get(row["name"])} for row in rows],

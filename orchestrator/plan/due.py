@@ -1,9 +1,10 @@
-"""When an agent is due: an interval after its last start, or the next match of its schedule."""
+"""When an agent is due, and how long a task still waits for its next attempt."""
 
 import math
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from orchestrator.model.config import Agent
+from orchestrator.model.work import Task
 
 #: By how much of its interval, and by how many seconds at most, an agent may start too early.
 #: The ticks of a schedule are not exactly a minute apart (systemd.timer(5): `AccuracySec`, 5 s
@@ -75,3 +76,19 @@ class _MachineZone(tzinfo):
 
 
 _ZONE = _MachineZone()
+
+
+def seconds_left(task: Task, now: float) -> float:
+    """Return the seconds that a task still waits for its next attempt, at most its delay.
+
+    If `not_before` is farther away than the whole delay, the clock was set back to before the time
+    of the record, and the delay counts as finished. A clock that was set back by less than the time
+    waited so far cannot be detected; the task then waits for that time again.
+    """
+    if task.not_before is None:
+        return 0.0
+    left = task.not_before - now
+    if task.backoff is not None:
+        # One second is tolerated, because clocks are often corrected by less than that.
+        left = min(left, task.backoff) if left <= task.backoff + 1 else 0.0
+    return max(left, 0.0)

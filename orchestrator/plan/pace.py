@@ -50,7 +50,7 @@ def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judgement
     if refused:
         until = max(at for _, at in refused)
         said = "; ".join(said for said, _ in refused)
-        return Judgement(False, f"{said}; until {_shown(until)}", until)
+        return Judgement(False, f"{said}; until {shown(until)}", until)
     return Judgement(True, "; ".join(allowed), wake)
 
 
@@ -76,7 +76,7 @@ def next_change(hours: str, now: float) -> float:
     return next((at for at in minutes if is_open(hours, at) != was), at)
 
 
-def _shown(at: float) -> str:
+def shown(at: float) -> str:
     """Return a time for people, in local time as the hours are. The client's times can be odd."""
     try:
         return _local(at).isoformat(timespec="minutes")

@@ -12,7 +12,8 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.model.work import Task
 from orchestrator.plan.draft import Draft
-from orchestrator.plan.rules import RULES, Verdict, verdicts
+from orchestrator.plan.rule import Verdict, verdicts
+from orchestrator.plan.rules import RULES
 from orchestrator.plan.settlements import settlements
 
 Row = tuple[Verdict, ...]

@@ -15,59 +15,16 @@ The reason is the first verdict that is not ok, in the order of this file.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable
 
 from orchestrator.model.config import Agent
-from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso, parse_time
+from orchestrator.model.times import parse_time
 from orchestrator.model.work import Task
 from orchestrator.plan import pace
 from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK
 from orchestrator.plan.draft import Draft
-from orchestrator.plan.due import next_due, next_midnight
-
-
-class Judged(NamedTuple):
-    """The finding of a judge."""
-
-    ok: bool
-    detail: str
-    #: The first time (seconds since the epoch) at which `ok` may change; None means never.
-    until: float | None = None
-    #: The subject of the rule's hint, if it is not the judged agent or task.
-    about: str | None = None
-
-
-class Verdict(NamedTuple):
-    """One rule's verdict on one agent or task."""
-
-    code: str
-    ok: bool
-    detail: str
-    #: As in `Judged`.
-    until: float | None = None
-    #: What a person can do; None if the verdict is ok.
-    hint: str | None = None
-
-
-#: Judges an agent or a task, by the kind of the rule. None: the rule does not concern the subject.
-Judge = Callable[[Any, Draft], Judged | None]
-#: `finish` moves the task to `done`, `fail` moves it to `failed`.
-Ends = Literal["finish", "fail"]
-
-
-class Rule(NamedTuple):
-    """One rule. In the hint, `{about}` is the judged agent or task, or what `about` names."""
-
-    code: str
-    kind: str
-    hint: str
-    #: The action with which the plan ends a waiting task if this rule is the first that refuses the
-    #: task. The judge's detail becomes the summary of a finished task, the error of a failed task.
-    ends: Ends | None
-    judge: Judge
-
+from orchestrator.plan.due import next_due, next_midnight, seconds_left
+from orchestrator.plan.rule import Ends, Judge, Judged, Rule
 
 RULES: list[Rule] = []
 
@@ -89,16 +46,6 @@ def _rule(code: str, kind: str, hint: str, ends: Ends | None = None) -> Callable
         return judge
 
     return add
-
-
-def verdicts(subject: Agent | Task, draft: Draft, rules: Iterable[Rule]) -> Iterator[Verdict]:
-    """Yield the verdicts of some rules on an agent or a task."""
-    name = subject.name if isinstance(subject, Agent) else subject.id
-    for code, _, hint, _, judge in rules:
-        if (judged := judge(subject, draft)) is not None:
-            ok, detail, until, about = judged
-            step = None if ok else hint.format(about=about or name)
-            yield Verdict(code, ok, detail, until, step)
 
 
 # --- is a waiting task available at all? -------------------------------------------------------
@@ -337,7 +284,7 @@ def _not_before(task: Task, draft: Draft) -> Judged | None:
         why = f"{task.id}: NOT_BEFORE {text!r} is not a time like {A_TIME}"
         return Judged(False, why, about=f"orchestrator task set {task.id} not_before={A_TIME}")
     step = f"no action needed; to start it now: orchestrator task set {task.id} not_before="
-    detail = f"{task.id} may start from {iso(at)}"
+    detail = f"{task.id} may start from {pace.shown(at)}"
     return Judged(draft.at >= at, detail, at if draft.at < at else None, step)
 
 
@@ -349,22 +296,6 @@ def _backoff(task: Task, draft: Draft) -> Judged:
     # If the clock was set back, the delay begins again when `not_before` is near enough.
     again = (task.not_before or 0.0) - (task.backoff or 0.0) - 1
     return Judged(True, "no delay", again if again > draft.at else None)
-
-
-def seconds_left(task: Task, now: float) -> float:
-    """Return the seconds that a task still waits for its next attempt, at most its delay.
-
-    If `not_before` is farther away than the whole delay, the clock was set back to before the time
-    of the record, and the delay counts as finished. A clock that was set back by less than the time
-    waited so far cannot be detected; the task then waits for that time again.
-    """
-    if task.not_before is None:
-        return 0.0
-    left = task.not_before - now
-    if task.backoff is not None:
-        # One second is tolerated, because clocks are often corrected by less than that.
-        left = min(left, task.backoff) if left <= task.backoff + 1 else 0.0
-    return max(left, 0.0)
 
 
 # --- rules after the choice of a task ----------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from orchestrator.plan.dependencies import BROKEN
 from orchestrator.plan.planner import Plan, refusal
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 
 #: The rules whose refusal only a person ends.
 _FOR_PEOPLE = ("no_matching_agent", "system_paused", "paused")

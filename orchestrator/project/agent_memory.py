@@ -6,10 +6,10 @@ is counted exactly once.
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, records
 from orchestrator.system.process import ProcessId
@@ -59,6 +59,18 @@ class AgentState(NamedTuple):
         """Return the same memory without a run."""
         return self._replace(run=None, supervisor=None, restarts=0, restarted_in=None)
 
+    def awake(self) -> "AgentState":
+        """Return the same memory without a pause after failures, and without a question."""
+        return self._replace(suspended=None, question=None, failures=0)
+
+    def was_woken(self, told: "AgentState") -> bool:
+        """Whether a person on another host ended the pause or the question (`Store.wake`).
+
+        `told` is this memory as the other hosts have it. Of another run, it is older or newer.
+        """
+        waits = self.suspended or self.question
+        return bool(waits) and told == told.awake() and told.last_run == self.last_run
+
     def of_day(self, day: str) -> "AgentState | None":
         """Return only the facts by local day; None if there is no such fact about `day`.
 
@@ -102,6 +114,19 @@ def values(state: AgentState) -> dict[str, object]:
 def write(layout: Layout, agent: str, state: AgentState) -> None:
     files.make_folder(layout.agent(agent))
     files.write_json(layout.agent_state(agent), records.plain(state))
+
+
+def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Resume agents that a person resumed on another host; yield their names.
+
+    `told` is what the other hosts know of this host's agents (`tasks.store.Elsewhere.own`). To be
+    called under the scheduler's lock.
+    """
+    for name, known in told.items():
+        state = read(layout, name)
+        if state.was_woken(from_values(known)):
+            write(layout, name, state.awake())
+            yield name
 
 
 def unusable(layout: Layout) -> list[str]:

@@ -14,10 +14,10 @@ import json
 import os
 from collections.abc import Iterator
 from itertools import islice
-from typing import IO, Any
 
 from orchestrator import __version__, idle
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO, Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import events, mark
 from orchestrator.system import files, records

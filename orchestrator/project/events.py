@@ -8,9 +8,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO
 from orchestrator.model.times import iso
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -51,31 +51,35 @@ def rotate(layout: Layout, limit: float) -> bool:
 
 
 def lines(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of both files, oldest first; of a long history the newest `most` bytes.
+    """Return the lines of both files, oldest first; of a long history the newest `most` bytes.
 
     `since` (seconds since the epoch): lines before it can be left out, see `LATE`.
     """
+    return itertools.chain.from_iterable(_of_files(layout, most, since))
+
+
+def _of_files(layout: Layout, most: int, since: float) -> Iterator[Iterable[bytes]]:
+    """Yield the lines of each of the two files."""
     # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
     with opened(layout.events) as newer, opened(layout.events_before) as older:
         left = most - newer.seek(0, os.SEEK_END)
         if left > 0 and not os.path.sameopenfile(newer.fileno(), older.fileno()):
-            yield from _newest(older, left, since)
-        yield from _newest(newer, most, since)
+            yield _newest(older, left, since)
+        yield _newest(newer, most, since)
 
 
 def everywhere(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of every host that shares the queue, by time; the newest `most` bytes each.
+    """Return the lines of every host that shares the queue, by time; the newest `most` bytes each.
 
     Lines of other hosts have the key `host`. `since`: as for `lines`. Raises StoreFault.
     """
     own, others = lines(layout, most, since), iter(stores.of_project(layout).events(most))
     first = next(others, None)
     if first is None:  # the usual project has one host
-        yield from own
-        return
+        return own
     import heapq
 
-    yield from heapq.merge(own, itertools.chain([first], others), key=_at)
+    return heapq.merge(own, itertools.chain([first], others), key=_at)
 
 
 def _at(line: bytes) -> bytes:
@@ -159,14 +163,14 @@ def opened(path: str) -> IO[bytes]:
         return open(os.devnull, "rb")
 
 
-def _newest(file: IO[bytes], most: int, since: float) -> Iterator[bytes]:
-    """Yield the complete lines of a file's last `most` bytes; earlier ones can be left out."""
+def _newest(file: IO[bytes], most: int, since: float) -> Iterable[bytes]:
+    """Return the complete lines of a file's last `most` bytes; earlier ones can be left out."""
     start = file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
     if start:
         file.readline()
     if since > 0:
         file.seek(_beginning(file, file.tell(), since - LATE))
-    yield from file
+    return file
 
 
 def _beginning(file: IO[bytes], first: int, limit: float) -> int:

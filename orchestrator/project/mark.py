@@ -7,11 +7,11 @@
 import os
 import stat
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.system import files
 from orchestrator.tasks import stores

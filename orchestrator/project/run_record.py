@@ -8,8 +8,8 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 
 import os
 from collections.abc import Mapping
-from typing import Literal, get_args
 
+from orchestrator.model.annotations import Literal, get_args
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome

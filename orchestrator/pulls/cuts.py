@@ -3,19 +3,29 @@
 The branch of such a task is cut from what its dependencies delivered. It lands after them.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
-from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.system import files
+from orchestrator.system.later import Later
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch, contents, repository
+else:
+    base_branch = Later("git.base_branch")
+    contents = Later("git.contents")
+    repository = Later("git.repository")
 
 
 class Cut(NamedTuple):

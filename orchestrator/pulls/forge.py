@@ -1,22 +1,21 @@
-"""The protocol of a forge: where pull requests live. `pulls.forges` has the implementations.
+"""The protocol of a forge, where pull requests live, and the table of the forges.
 
-To add a forge, see "Common changes" in CONTRIBUTING.md. `tests/forge_contract.py` is the suite that
+To add a forge, see "Add a forge" in CONTRIBUTING.md. `tests/forge_contract.py` is the suite that
 every forge passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import ClassVar, Protocol
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest
 from orchestrator.pulls.book import Book
-
-#: Agents' branches; only their pull requests count against `max_open_prs`.
-BRANCH_PREFIX = "agent/"
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
 
 
 class Forge(Protocol):
@@ -86,3 +85,10 @@ class Forge(Protocol):
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         """Return why the forge cannot be used with these environment variables, or None."""
+
+
+#: By the value of `forge` in agents.yaml. `auto` is the first that takes the remote's address.
+FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
+
+#: The programs of all forges.
+PROGRAMS = tuple(kind.program for kind in FORGES.values() if kind.program)

@@ -1,28 +1,28 @@
-"""Which forges there are, and which one a project uses."""
+"""Which forge a project uses, and what concerns all forges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.git import remotes
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.work import PullRequest, Task
-from orchestrator.pulls import github_repo
-from orchestrator.pulls.forge import Forge
-from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.local import Local
+from orchestrator.pulls.forge import FORGES, PROGRAMS, Forge
+from orchestrator.system.later import Later
 from orchestrator.tasks import store, stores
+
+if TYPE_CHECKING:
+    from orchestrator.git import remotes
+    from orchestrator.pulls import github_repo
+else:
+    remotes = Later("git.remotes")
+    github_repo = Later("pulls.github_repo")
 
 #: Records of merged pull requests that are put away while a lock is held: tenths of a second. With
 #: more than MANY records beside those of the unfinished ones, a tick is noticeably slower.
 AT_ONCE = 2_000
 MANY = 500
-#: By the value of `forge` in agents.yaml. `auto` is the first that takes the remote's address.
-FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
-
-#: The programs of all forges.
-PROGRAMS = tuple(kind.program for kind in FORGES.values() if kind.program)
 
 
 def denied(rules: Iterable[str]) -> tuple[str, ...]:

@@ -12,19 +12,28 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING, Any, ClassVar
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest
-from orchestrator.pulls import github_repo, github_rows, shared_book
-from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
-from orchestrator.pulls.github_alone import Alone
-from orchestrator.pulls.github_people import People, Reviewers
-from orchestrator.pulls.github_repo import Repository
+from orchestrator.pulls import shared_book
 from orchestrator.system import files
+from orchestrator.system.later import Later
+
+if TYPE_CHECKING:
+    from orchestrator.pulls import gh, github_alone, github_people, github_repo, github_rows
+    from orchestrator.pulls.gh import Gh
+    from orchestrator.pulls.github_people import Reviewers
+    from orchestrator.pulls.github_repo import Repository
+else:
+    gh = Later("pulls.gh")
+    github_alone = Later("pulls.github_alone")
+    github_people = Later("pulls.github_people")
+    github_repo = Later("pulls.github_repo")
+    github_rows = Later("pulls.github_rows")
 
 #: The open pull requests that one request lists.
 LISTED = 100
@@ -71,7 +80,9 @@ class GitHub:
 
     @cached_property
     def _gh(self) -> Gh:
-        return Gh(self._layout.root, os.path.join(self._layout.cache, "gh"), self._repository.host)
+        return gh.Gh(
+            self._layout.root, os.path.join(self._layout.cache, "gh"), self._repository.host
+        )
 
     def _run(self, *words: str, stdin: str | None = None) -> str:
         return self._gh.run(*words, "-R", self._repository.words, stdin=stdin)
@@ -86,14 +97,14 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
-        alone = Alone(self._layout, self.book.list())
+        alone = github_alone.Alone(self._layout, self.book.list())
         if (due := alone.due(time.time())) is not None:
             # Instead of the list, so that a tick makes one request (reference 9.9).
             self._keep(due, self._view(due))
             alone.remember({**alone.asked, due: time.time()})
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=TICK_TIMEOUT))
+        rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=gh.TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
         after = {}
         for old in self.book.list():
@@ -135,7 +146,9 @@ class GitHub:
 
     @cached_property
     def _reviewers(self) -> Reviewers:
-        return Reviewers(self._layout, People(self._gh, self._repository))
+        return github_people.Reviewers(
+            self._layout, github_people.People(self._gh, self._repository)
+        )
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
@@ -186,7 +199,7 @@ class GitHub:
 
     def _judged(self, wanted: PullRequest, error: SystemFault) -> OrchestratorError:
         """Return why GitHub opened no pull request: of this one, or of the system."""
-        if not isinstance(error, Refusal):
+        if not isinstance(error, gh.Refusal):
             return error
         from orchestrator.pulls import github_refusals
 
@@ -224,7 +237,7 @@ class GitHub:
             try:
                 self._run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
                 return
-            except Refusal:
+            except gh.Refusal:
                 # GitHub refuses a review of one's own pull request, and then takes a comment.
                 pass
         self._run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
@@ -285,7 +298,7 @@ class GitHub:
         if done.code is None:
             again = f"try: gh auth status --hostname {host}"
             return Problem("forge_failed", "gh did not answer in time", again)
-        if done.code != 0 and not is_signed_in(done.out + done.err):
+        if done.code != 0 and not gh.is_signed_in(done.out + done.err):
             return Problem("forge_failed", f"gh is not signed in to {host}", login)
         return None
 

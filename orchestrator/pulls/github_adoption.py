@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.work import STATES
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.book import Book, from_record

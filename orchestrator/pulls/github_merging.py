@@ -6,10 +6,10 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import MERGE_METHODS
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.system import files

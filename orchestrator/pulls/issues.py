@@ -10,13 +10,12 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
-from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
@@ -24,8 +23,9 @@ from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_people import People
+from orchestrator.pulls.issue_memory import Known, Memory
 from orchestrator.pulls.issue_text import Issue
-from orchestrator.system import files, records
+from orchestrator.system import files
 from orchestrator.tasks import parts, stores, task_file
 
 #: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
@@ -37,47 +37,6 @@ PAGE, MOST = 100, 1000
 ASKED = 20
 _FIELDS = "number,title,body,author,labels,url"
 _ID = "GH-"
-
-
-# --- the memory ----------------------------------------------------------------------------------
-
-
-class Known(NamedTuple):
-    """Whether a login may write to the repository, and when that was asked."""
-
-    may_write: bool
-    asked: float
-
-
-class Kept(NamedTuple):
-    """The file of a `Memory`."""
-
-    #: When issues were last asked for.
-    asked: float = 0.0
-    #: By the number of an issue that became a task: what the issue was told.
-    made: Mapping[str, tuple[str, ...]] = {}
-    authors: Mapping[str, Known] = {}
-
-
-class Memory:
-    """What outlasts a tick. A task whose file a person removed is not made again."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._path = os.path.join(layout.shared, "issues.json")
-        kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
-        self.asked, self.made, self.authors = kept.asked, dict(kept.made), dict(kept.authors)
-
-    def was_told(self, number: int) -> tuple[str, ...]:
-        return self.made.get(str(number), ())
-
-    def tell(self, number: int, what: str) -> None:
-        self.made[str(number)] = (*self.was_told(number), what)
-        self.write()
-
-    def write(self) -> None:
-        files.make_folder(os.path.dirname(self._path))
-        kept = Kept(self.asked, self.made, self.authors)
-        files.write_json(self._path, records.plain(kept))
 
 
 def next_look(layout: Layout, config: Config, now: float) -> float:
@@ -100,9 +59,6 @@ def problem(layout: Layout, config: Config) -> Problem | None:
 
 def _fault(layout: Layout) -> str:
     return os.path.join(layout.cache, "issues-fault.json")
-
-
-# --- acting --------------------------------------------------------------------------------------
 
 
 class Follower:

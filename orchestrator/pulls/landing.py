@@ -9,17 +9,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
+from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.times import iso
-from orchestrator.model.work import Given, PullRequest
-from orchestrator.project import faults as system_faults
-from orchestrator.project.worktree_setup import SetUpFailed
+from orchestrator.model.work import PullRequest
 from orchestrator.pulls import (
     forges,
     landing_queue,
@@ -29,17 +25,14 @@ from orchestrator.pulls import (
     states,
 )
 from orchestrator.pulls.forge import Forge
+from orchestrator.pulls.landing_checks import Checks
+from orchestrator.pulls.landing_failures import Failures
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
-from orchestrator.pulls.verdicts import SCHEDULER
-from orchestrator.system import files, locks, records
+from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
-#: Results of checks that are remembered.
-REMEMBERED = 100
-#: After so many tries a person is told of a merge that the forge accepts and never makes.
-UNMERGED = 3
 #: What somebody did to a pull request since the last tick: the codes of `merge_refusal.not_ready`,
 #: and a push to its branch.
 _CHANGED = ("not_open", "draft", "not_reviewed")
@@ -95,7 +88,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
         waiting = landing_queue.candidates(layout, config, states.known(layout, config) or (), now)
         lander = Lander(layout, config, now)
         said = [lander.try_one(pr) for pr in waiting]
-        lander.keep_fault()
+        lander.failures.keep_fault()
         return said
     return []
 
@@ -113,7 +106,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     try:
         return lander.land(pr)
     except Conflict as error:
-        if lander.send_back(pr, error):
+        if lander.failures.send_back(pr, error):
             hint = f"its author gets it back: orchestrator task show {pr.task}"
             raise OrchestratorError(error.message, hint, code=error.code) from None
         raise
@@ -124,11 +117,11 @@ class Lander:
 
     def __init__(self, layout: Layout, config: Config, now: float) -> None:
         self._layout, self._config, self._now = layout, config, now
-        self._memory = landing_queue.remembered(layout)
-        self._workshop = Workshop(layout, config)
         self._remote = base_branch.remote_of(layout, config)
         self._forge: Forge = forges.of_project(layout, config)
-        self._fault: OrchestratorError | None = None
+        notes = landing_queue.Notes(layout)
+        self._checks = Checks(layout, config, notes)
+        self.failures = Failures(layout, config, self._forge, now, notes)
         #: Whether the last merge deleted the remote's branch.
         self._has_dropped = False
 
@@ -137,17 +130,17 @@ class Lander:
         try:
             merged = self.land(pr, only=pr.head)
         except CannotLand as error:
-            self.send_back(pr, error)
+            self.failures.send_back(pr, error)
             return f"sent {pr.id} back: {error.message.splitlines()[0]}"
         except OrchestratorError as error:
             if error.code in _CHANGED:
                 # The next tick sees that.
-                self._forget(pr)
+                self.failures.forget(pr)
                 return f"did not merge {pr.id}: {error.message}"
-            return self._refused(pr, error)
+            return self.failures.refused(pr, error)
         if merged is None:
-            return self._queued(pr)
-        self._forget(pr)
+            return self.failures.queued(pr)
+        self.failures.forget(pr)
         dropped = f", and deleted {pr.branch} at {self._remote}" if self._has_dropped else ""
         return f"merged {pr.id} as {merged[:12]}{dropped}"
 
@@ -164,7 +157,7 @@ class Lander:
             if repository.is_ancestor(self._layout.root, head, base):
                 return self._forge.merge(pr, head, "merge", partial(str, base))
             method = self._method(base, head)
-            merged = self._checked(pr, base, head, method)
+            merged = self._checks.merged(pr, base, head, method)
             is_elsewhere = self._forge.is_elsewhere
             if self._as_it_is_now(pr).base != pr.base or (
                 is_elsewhere and self._has_moved(pr, base)
@@ -175,7 +168,7 @@ class Lander:
                 landed = self._forge.merge(pr, head, method, move)
             except _Moved:
                 continue
-            self._note_landed(pr, landed, merged)
+            self._checks.note_landed(pr, self._remote, landed, merged)
             return landed
         raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="base_moved")
 
@@ -240,53 +233,6 @@ class Lander:
             )
         return base, head
 
-    def _checked(self, pr: PullRequest, base: str, head: str, method: str) -> str:
-        """Return the merge of two commits, after the checks passed on it."""
-        key = f"{base} {head} {method}"
-        known = self._memory.passed.get(key)
-        if known and repository.resolve(self._layout.root, known):
-            return known
-        if base == self._memory.red and key in self._memory.failed:
-            raise self._base_is_red(pr)
-        merged = self._workshop.merge(pr, base, head, method)
-        try:
-            failure = self._workshop.check(merged, pr.id)
-        except SetUpFailed as error:
-            if error.failure.was_killed:
-                raise
-            # If it fails on the base too, that is a system fault, and nobody is blamed.
-            self._workshop.set_up(base)
-            said = f"{error.key} fails on the merge with {pr.base}: {error.failure}"
-            raise CannotLand(said) from None
-        if failure is not None:
-            self._blame_base(pr, base, key)
-            raise CannotLand(f"the checks fail on the merge with {pr.base}: {failure}")
-        newest = [*self._memory.passed.items()][-REMEMBERED:]
-        self._remember(passed={**dict(newest), key: merged})
-        return merged
-
-    def _blame_base(self, pr: PullRequest, base: str, key: str) -> None:
-        """Raise if the base itself fails its checks: then the author of a merge is not to blame.
-
-        The merge with this `key` is not checked again on the same base. Another merge is checked:
-        it may be the repair of the base.
-        """
-        if base in self._memory.green:
-            return
-        if base != self._memory.red:
-            failure = self._workshop.check(base, f"base-{pr.id}")
-            if failure is None:
-                self._remember(green=(*self._memory.green[-REMEMBERED:], base), red=None)
-                return
-            self._remember(red=base, said=str(failure)[:2000], failed=())
-        self._remember(failed=(*self._memory.failed[-REMEMBERED:], key))
-        raise self._base_is_red(pr)
-
-    def _base_is_red(self, pr: PullRequest) -> OrchestratorError:
-        said = f"the checks fail on {pr.base} itself, so nothing lands: {self._memory.said}"
-        hint = f"fix {pr.base}, directly or with a pull request whose merge passes the checks"
-        return OrchestratorError(said, f"{hint}; then landing continues", code="base_red")
-
     def _move(self, pr: PullRequest, base: str, merged: str, guessed: str | None) -> str:
         """Move the base branch to the merge, as a forge without a server needs it.
 
@@ -332,77 +278,3 @@ class Lander:
     def _has_moved(self, pr: PullRequest, base: str) -> bool:
         tips = remotes.tips(self._layout.root, self._remote or "", [pr.base])
         return tips.get(pr.base) != base
-
-    def _note_landed(self, pr: PullRequest, landed: str | None, merged: str) -> None:
-        """Remember that the base passes its checks, if it has the contents that were checked."""
-        root = self._layout.root
-        if landed is None:
-            return
-        if landed != merged and self._remote:
-            base_branch.fetch(self._layout, self._remote, [pr.base])
-        trees = (contents.tree_of(root, commit) for commit in (landed, merged))
-        if landed == merged or len({*trees}) == 1:
-            self._remember(green=(*self._memory.green[-REMEMBERED:], landed), red=None)
-
-    # --- what follows from a failure ---------------------------------------------------------
-
-    def send_back(self, pr: PullRequest, error: CannotLand) -> bool:
-        """Send the task back to its author; return whether there was a finished task to send."""
-        store = stores.of_project(self._layout)
-        try:
-            task = store.find(pr.task or "")
-        except NotFound:
-            return False
-        said = error.message
-        given = Given(SCHEDULER, "agent", "changes_requested", pr.head, said, iso(self._now))
-        self._forge.post(pr, given)
-        run = f"landing-{pr.id}-{pr.head[:12]}"
-        from orchestrator.pulls import review
-
-        review.record_verdict(store, self._config, task, given, now=self._now, run=run)
-        return task.state == "done"
-
-    def _refused(self, pr: PullRequest, error: OrchestratorError) -> str:
-        said = f"could not merge {pr.id}: {error.message}"
-        if error.code == "base_red":
-            said = error.message
-        if error.code != "merge_refused" or not landing_queue.awaited(pr):
-            self._fault = self._fault or OrchestratorError(said, error.hint, code=error.code)
-        self._delay(pr, said)
-        return said
-
-    def _queued(self, pr: PullRequest) -> str:
-        """Delay the next try: a merge queue may remove a pull request each time it gets it."""
-        tries = self._delay(pr, "the forge accepted the merge, but did not carry it out")
-        if tries >= UNMERGED:
-            said = f"{tries} tries to merge {pr.id} did not merge it: the forge accepts the merge"
-            hint = f"see its checks and the merge queue: {pr.url}"
-            fault = OrchestratorError(
-                f"{said} but does not carry it out", hint, code="merge_refused"
-            )
-            self._fault = self._fault or fault
-        return f"queued {pr.id} at the forge"
-
-    def _delay(self, pr: PullRequest, said: str) -> int:
-        """Remember when the merge is tried again; return the number of tries with this head."""
-        before = self._memory.refused.get(pr.id)
-        tries = before.tries + 1 if before and before.head == pr.head else 1
-        again = self._now + self._config.retry.delay(tries)
-        refused = landing_queue.Refused(pr.head, tries, again, said)
-        self._remember(refused={**self._memory.refused, pr.id: refused})
-        return tries
-
-    def _forget(self, pr: PullRequest) -> None:
-        left = {key: each for key, each in self._memory.refused.items() if key != pr.id}
-        self._remember(refused=left)
-
-    def keep_fault(self) -> None:
-        """Keep the first refusal of this landing as a problem, or remove the one before."""
-        if self._fault is not None:
-            system_faults.keep(self._layout.landing_fault, self._fault)
-        elif not self._memory.refused:
-            files.remove(self._layout.landing_fault)
-
-    def _remember(self, **changes: Any) -> None:
-        self._memory = self._memory._replace(**changes)
-        files.write_json(landing_queue.memory_path(self._layout), records.plain(self._memory))

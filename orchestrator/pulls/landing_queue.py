@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
@@ -50,6 +51,18 @@ def memory_path(layout: Layout) -> str:
 
 def remembered(layout: Layout) -> Memory:
     return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
+
+
+class Notes:
+    """The memory of landings, which the holder of the landings' lock changes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = memory_path(layout)
+        self.memory = remembered(layout)
+
+    def change(self, **changes: Any) -> None:
+        self.memory = self.memory._replace(**changes)
+        files.write_json(self._path, records.plain(self.memory))
 
 
 def awaited(pr: PullRequest) -> list[str]:

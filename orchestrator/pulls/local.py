@@ -7,9 +7,9 @@ crash opens no second one (failures 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import ClassVar
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest

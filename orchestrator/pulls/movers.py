@@ -7,17 +7,17 @@ so: its own item, or the item of a task. `tick.moves` collects the facts.
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
 from collections.abc import Collection, Mapping
-from typing import Literal
 
+from orchestrator.model.annotations import Literal
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Given, PullRequest, Task
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.pulls import states
 from orchestrator.pulls.landing_queue import Refused, awaited
 from orchestrator.pulls.verdicts import APPROVED, CHANGES
 from orchestrator.tasks import parts
 from orchestrator.text.quoting import one_line
+from orchestrator.text.words import local
 
 #: What is said of an item that a person has dismissed.
 REMOVED = "removed from the inbox"
@@ -191,7 +191,7 @@ def _approved(facts: Facts) -> Move:
     if first is not None:
         return Move("landing", f"approved; it can be merged after pull request {first.id}")
     if not facts.lands:
-        return _person(pr, f"approved, {pr.branch} into {pr.base}; merge it?", None, "approved")
+        return _person(pr, f"approved; merge it into {pr.base}?", None, "approved")
     if facts.is_paused:
         said = "approved; it is merged when the project is resumed"
         return Move("person", said, "orchestrator agent resume --all")
@@ -199,7 +199,7 @@ def _approved(facts: Facts) -> Move:
         many = "check" if len(names) == 1 else "checks"
         return Move("forge", f"approved; waits for {many} {', '.join(names)}")
     if facts.refused is not None:
-        again = f"the merge is tried again from {iso(facts.refused.until)}"
+        again = f"the merge is tried again from {local(facts.refused.until)}"
         return Move("landing", f"approved; {again}: {one_line(facts.refused.message, 300)}")
     return Move("landing", "approved; one of the next ticks merges it")
 

@@ -11,16 +11,25 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, overlap, ref_files, repository, worktree_commands
+from orchestrator.git import overlap, ref_files
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config, Role
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files, records
+from orchestrator.system.later import Later
 from orchestrator.tasks import history, stores
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch, repository, worktree_commands
+else:
+    base_branch = Later("git.base_branch")
+    repository = Later("git.repository")
+    worktree_commands = Later("git.worktree_commands")
 
 #: Characters of a waiting task's text that are searched for names of files.
 SEARCHED = 100_000

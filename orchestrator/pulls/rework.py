@@ -6,23 +6,13 @@ it conflicts with its base. Each fact counts once: the task's history keeps its 
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-import os
 from collections.abc import Iterable, Sequence
 
-from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import base_branch
-from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.plan import repeats
-from orchestrator.project import events
-from orchestrator.pulls import cuts, forges, questions, review, states, verdicts
-from orchestrator.pulls.forge import Forge
-from orchestrator.system import files
-from orchestrator.tasks import stores
+from orchestrator.pulls import questions, review, verdicts
 from orchestrator.text.words import count
 
 #: The events with which a person decided where a task is: no fact overrules them.
@@ -55,7 +45,7 @@ def step(
     """
     last = history[-1].event if history else ""
     if pr.state != "open":
-        return None if last in _DECIDED else _ended(pr, task, history)
+        return None if last in _DECIDED else ended(pr, task, history)
     if task.state != "done":
         if task.state == "blocked":
             return _withdrawn(pr, history, found)
@@ -120,7 +110,7 @@ def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
     return Step("blocked", "blocked", {"pr": pr.id, "question": said, "reason": "branch_moved"})
 
 
-def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
+def ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
     """A merge is written down; it finishes a task that waits for rework. A close cancels, once."""
     again = [place for place, e in enumerate(history) if e.fields.get(review.AGAIN) is True]
     since = max(again, default=0)
@@ -136,41 +126,6 @@ def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None
     if task.state == "failed":
         return None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
-
-
-def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> None:
-    """Tell the task of a pull request at once that a person merged or closed it.
-
-    `forge` is the value of `forge` for the pull request, which may be on another forge than the
-    project's.
-    """
-    store = stores.of_project(layout)
-    own = forges.of_project(layout, config)
-    where = forges.of_project(layout, config._replace(forge=forge))
-    pr = where.book.get(pr_id)
-    if pr is None or pr.state == "open":
-        return
-    with store.change():
-        try:
-            task = store.find(pr.task or "")
-            history = store.read(task).history
-        except NotFound:
-            return
-        newer = own.book.get(pr.id) if own.name != where.name else None
-        if task.pr != pr.id or (newer is not None and newer.task == task.id):
-            return  # the task has another pull request, perhaps of the same number
-        wanted = _ended(pr, task, history)
-        if wanted is not None:
-            store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
-            told = {"task": task.id, "state": wanted.state, "reason": _why(wanted)}
-            events.append(layout, now, "followed", **told)
-
-
-def _why(wanted: Step) -> str:
-    """Return the reason of a step, as the project's events have it."""
-    return (
-        "merged" if "merged" in wanted.fields else str(wanted.fields.get("reason") or wanted.event)
-    )
 
 
 def unheard(history: Iterable[Entry]) -> list[Feedback]:
@@ -221,140 +176,3 @@ def _rounds(history: Sequence[Entry]) -> int:
             rounds = 0
         rounds += entry.event == "reopened" and bool(_keys(entry))
     return rounds
-
-
-# --- acting ------------------------------------------------------------------------------------
-
-
-class Follower:
-    """Applies what follows, in one tick, under the scheduler's lock."""
-
-    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
-        self._layout, self._settings, self._now = layout, settings, now
-        self._store = stores.of_project(layout)
-        self._forge: Forge = forges.of_project(layout, settings.config)
-        self._contents = states.contents(layout, ask=True)
-        self._memory = os.path.join(layout.cache, "feedback.json")
-        self._known = files.read_json(self._memory) or {}
-        self._before = dict(self._known)
-        self._prs: list[PullRequest] = []
-        self._bases: dict[str, str | None] = {}
-        #: Of pull requests whose details the forge did not give.
-        self.faults: list[OrchestratorError] = []
-
-    def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
-        """Apply every step; return the task, its new state and the reason of each."""
-        prs = self._prs = list(prs)
-        told = [
-            done
-            for pr in prs
-            if pr.task is not None and not pr.followed and (done := self._follow(pr))
-        ]
-        self._remember(prs)
-        return told
-
-    def _follow(self, pr: PullRequest) -> tuple[str, str, str] | None:
-        known = stores.with_history(self._store, pr.task)
-        if known is None:
-            if pr.state != "open":
-                self._mark_followed(pr)
-            return None
-        task, history = known
-        is_open = pr.state == "open"
-        if not is_open and task.pr != pr.id:  # the task has a newer pull request
-            self._mark_followed(pr)
-            return None
-        found = []
-        if task.state == "done" and is_open:
-            found = [*requested(pr, history), *self._feedback(pr, task, history)]
-        elif is_open and any(map(questions.is_about_conflict, questions.open_facts(pr, history))):
-            found = self._conflict(pr, task, history)
-        in_review = self._is_in_review(pr, task)
-        wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
-        if wanted is not None:
-            entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
-            if review.needs_review(wanted.fields):
-                self._review_again(pr, task, review.openings(history) + 1)
-            self._store.move(task, wanted.state, entry)
-        elif task.state == "done" and is_open:
-            review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
-        if not is_open and task.state != "claimed":
-            self._mark_followed(pr)
-        if wanted is None:
-            return None
-        return task.id, wanted.state, _why(wanted)
-
-    def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
-        """Whether a review of the head waits or is being done; looked at only after a review."""
-        known = task.uncharged.get("review") and pr.verdict is None
-        waiting = (self._store.list(state).tasks for state in ("incoming", "claimed"))
-        about = (task.id, pr.head)
-        return bool(known) and any((t.reviews, t.head) == about for ts in waiting for t in ts)
-
-    def _mark_followed(self, pr: PullRequest) -> None:
-        with self._forge.book.locked():
-            self._forge.book.write(pr._replace(followed=True))
-
-    def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
-        found: list[Feedback] = []
-        if self._known.get(pr.id) != _mark(pr):
-            try:
-                found += self._forge.feedback(pr)
-                self._known[pr.id] = _mark(pr)
-            except OrchestratorError as error:  # asked again at the next tick
-                self.faults.append(error)
-        if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr, task, history)
-        return found
-
-    def _conflict(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
-        base = self._base(pr.base)
-        # Its commits are on top of those of an open dependency, which may land as other commits.
-        if cuts.below(self._store, task, self._prs) is not None:
-            return []
-        if base is None or not (names := self._contents.conflicts(pr.head, base)):
-            return []
-        mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
-        below, config = map(self._store.get, task.depends_on), self._settings.config
-        prs = forges.with_merged(self._layout, config, self._prs, below) or ()
-        from orchestrator.pulls import restack
-
-        if restack.updated(root, self._store, task, history, prs, mine, its):
-            return []  # the landing brings it up to date
-        said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
-        said += f": merge {pr.base} into {pr.branch}."
-        return [Feedback(f"conflict:{pr.head}:{base}", said, by_machine=True)]
-
-    def _base(self, name: str) -> str | None:
-        """Return the commit of a base branch, asked once per tick."""
-        if name not in self._bases:
-            remote = base_branch.remote_of(self._layout, self._settings.config)
-            self._bases[name] = base_branch.branch_commit(self._layout.root, remote, name)
-        return self._bases[name]
-
-    def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
-        """Ask for the review that ended when the pull request was closed or a person was asked."""
-        waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
-        if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
-            review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
-
-    def _remember(self, prs: Iterable[PullRequest]) -> None:
-        """Remember what was heard: the forge is asked for details only after a change."""
-        open_ones = {pr.id for pr in prs if pr.state == "open"}
-        heard = {key: mark for key, mark in self._known.items() if key in open_ones}
-        if heard != self._before:
-            files.make_folder(os.path.dirname(self._memory))
-            files.write_json(self._memory, heard)
-
-
-def _mark(pr: PullRequest) -> str:
-    checks = ",".join(f"{check.name}={check.state}" for check in pr.checks)
-    return f"{pr.head} {pr.updated} {checks}"
-
-
-def follow(
-    layout: Layout, settings: Settings, prs: Iterable[PullRequest], now: float
-) -> tuple[list[tuple[str, str, str]], list[OrchestratorError]]:
-    """Apply what follows from the pull requests; return the steps, and the faults of the forge."""
-    follower = Follower(layout, settings, now)
-    return follower.follow(prs), follower.faults

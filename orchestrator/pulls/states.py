@@ -5,7 +5,7 @@ Under the lock it records what followed (`record`). Read commands use what is on
 change nothing.
 """
 
-# No `from __future__ import annotations`, for the reason that `model.config` gives.
+from __future__ import annotations
 
 import functools
 import math
@@ -15,10 +15,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from orchestrator import idle
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
-from orchestrator.git.contents import Contents, missing
-from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
@@ -26,8 +24,20 @@ from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
+    from orchestrator.git.contents import Contents
+    from orchestrator.git.remote_pair import Pair
+else:
+    base_branch = Later("git.base_branch")
+    damage = Later("git.damage")
+    remote_pair = Later("git.remote_pair")
+    remotes = Later("git.remotes")
+    repository = Later("git.repository")
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
@@ -50,10 +60,17 @@ class Look(NamedTuple):
     #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
     #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
     gone: frozenset[str] = frozenset()
+    #: The pull requests whose branches and bases were asked for.
+    looked_at: frozenset[str] = frozenset()
 
     def has_seen(self, prs: Iterable[PullRequest]) -> bool:
-        """Whether git was asked about each of these that is open, as the remotes had it."""
-        return self.is_fetched and self.unsure >= {pr.id for pr in prs if pr.state == "open"}
+        """Whether each of these that is open was looked at, as the remotes had it."""
+        return self.is_fetched and self.looked_at >= {pr.id for pr in prs if pr.state == "open"}
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether what was found is nothing but what it left on this disk."""
+        return self.fault is None and not (self.problems or self.gone)
 
 
 def look(
@@ -100,7 +117,8 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
     gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
-    return Look(None, tuple(problems), ids, there is not None, gone)
+    seen = frozenset(pr.id for pr in looked_at)
+    return Look(None, tuple(problems), ids, there is not None, gone, seen)
 
 
 def record(
@@ -144,7 +162,7 @@ def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
         if where.is_elsewhere and found.is_fetched:
             seen |= _pushed_by_hand(layout, answers, pair.base, open_ones)
         now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
-    now = _judged(layout, answers, lambda: remote, now)
+    now = _judged(layout, lambda: answers, lambda: remote, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
@@ -171,7 +189,7 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        answers = contents(layout, ask=False)
+        answers = functools.cache(lambda: contents(layout, ask=False))
         find = functools.cache(lambda: remote_pair.find(layout.root, config))
         if config.push_remote:
             find()  # raises if there is no such remote
@@ -179,7 +197,7 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
         if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
             # Only a fetch shows that the remote's branch is gone.
             sure = [pr.id for pr in open_ones] if find().base is None else []
-            seen = _seen(layout.root, answers, find(), open_ones, may_close=sure)
+            seen = _seen(layout.root, answers(), find(), open_ones, may_close=sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
         return _judged(layout, answers, lambda: find().base, prs)
     except OrchestratorError:
@@ -227,11 +245,15 @@ def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> 
 
 
 def _judged(
-    layout: Layout, answers: Contents, remote: Callable[[], str | None], prs: list[PullRequest]
+    layout: Layout,
+    answers: Callable[[], Contents],
+    remote: Callable[[], str | None],
+    prs: list[PullRequest],
 ) -> list[PullRequest]:
     """Return the pull requests, each open one with the verdict that its reviews come to.
 
-    `remote` returns the name of the remote with the base; only reviews of other commits need it.
+    `remote` returns the name of the remote with the base; only reviews of other commits need it,
+    and the `answers` about them.
     """
 
     store = stores.of_project(layout)
@@ -244,7 +266,7 @@ def _judged(
             if commit in heads:
                 return True
             base = base_branch.branch_commit(layout.root, remote(), pr.base)
-            return base is not None and any(answers.is_update(commit, h, base) for h in heads)
+            return base is not None and any(answers().is_update(commit, h, base) for h in heads)
 
         found = verdicts.standing([*verdicts.given(history), *pr.reviews], counts)
         return pr._replace(verdict=found.verdict, reviewed=found.commit)
@@ -254,6 +276,8 @@ def _judged(
 
 def contents(layout: Layout, *, ask: bool) -> Contents:
     """Return the answers about pairs of commits; `ask=False` for commands that only read."""
+    from orchestrator.git.contents import Contents
+
     return Contents(layout.root, os.path.join(layout.cache, "contents.json"), ask=ask)
 
 
@@ -337,6 +361,8 @@ def _age(path: str) -> float:
 
 def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     """Return the open pull requests whose heads this repository does not have yet."""
+    from orchestrator.git.contents import missing
+
     heads = {pr.id: pr.head for pr in prs}
     gone = missing(layout.root, heads.values()) if heads else set()
     return [pr for pr in prs if heads.get(pr.id) in gone]

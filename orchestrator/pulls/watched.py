@@ -1,26 +1,34 @@
-"""Which files show that something about an open pull request changed, if they are all here."""
+"""Which files show that something about an open pull request changed."""
 
 from collections.abc import Iterable
 
 from orchestrator.git import ref_files, remote_pair, settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import forges
 from orchestrator.tasks import stores
 
 
-def paths(layout: Layout, config: Config, prs: Iterable[PullRequest]) -> list[str] | None:
-    """Return the paths whose times change when a tick could see another state of a pull request.
+class Watch(NamedTuple):
+    """Paths whose times change when a tick could see another state of a pull request."""
 
-    `prs` are the open ones. None if their state is not in files of this machine alone: the forge
-    or a remote must be asked. None also while an approved one is to be merged automatically.
-    Raises OrchestratorError and OSError.
+    paths: tuple[str, ...]
+    #: Whether the forge or a remote elsewhere must be asked, too: these files show what it said.
+    asks: bool
+
+
+def of(layout: Layout, config: Config, prs: Iterable[PullRequest]) -> Watch | None:
+    """Return what shows another state of a pull request; `prs` are the open ones.
+
+    None while an approved one is to be merged automatically, and where a ref is symbolic. Raises
+    OrchestratorError and OSError.
     """
     prs = list(prs)
     forge = forges.of_project(layout, config)
     lands = config.review.auto_merge and any(pr.verdict == "approved" for pr in prs)
-    if forge.is_elsewhere or lands:
+    if lands:
         return None
     store = stores.of_project(layout)
     tasks = (store.get(pr.task) for pr in prs if pr.task)
@@ -37,10 +45,14 @@ def paths(layout: Layout, config: Config, prs: Iterable[PullRequest]) -> list[st
     if pair.push and not pair.is_one:
         there = ref_files.remote_folder(layout.root, pair.push, pair.address)
         repositories.append((there, branches))
+    asks = forge.is_elsewhere
     for folder, refs in repositories:
+        if folder is None:
+            asks = True
+            continue
         full = [ref if ref.startswith("refs/") else f"refs/heads/{ref}" for ref in refs]
-        found = ref_files.paths(folder, full) if folder else None
+        found = ref_files.paths(folder, full)
         if found is None:
             return None
         own += found
-    return [*own, *settings.read_files(here, here)]
+    return Watch((*own, *settings.read_files(here, here)), asks)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import IO
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
@@ -24,6 +23,7 @@ from orchestrator.git import (
 )
 from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import IO
 from orchestrator.model.config import Role
 from orchestrator.model.snapshot import Outcome
 from orchestrator.project import alike, checkout_changed, run_record

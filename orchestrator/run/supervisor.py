@@ -22,8 +22,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
+from orchestrator.model.annotations import NoReturn
 from orchestrator.project import run_record
 from orchestrator.run import watch
 from orchestrator.run.journal import Journal

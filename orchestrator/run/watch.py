@@ -10,9 +10,9 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from orchestrator.client import registry
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended
 from orchestrator.run.journal import Journal

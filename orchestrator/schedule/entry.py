@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
+from orchestrator.idle import SCHEDULED
 from orchestrator.layout import SCHEDULE_LOG, resources
 from orchestrator.model.fields import NamedTuple
 
@@ -53,6 +54,7 @@ class Entry(NamedTuple):
             f"cd {shlex.quote(self.root)} 2>/dev/null || exit 0",
             f"export PATH={shlex.quote(self.path)}",
             f'[ $# -eq 0 ] || exec {launcher} "$@"',
+            f"export {SCHEDULED}=1",
             f"exec {launcher} tick >/dev/null 2>>{SCHEDULE_LOG}",
         )
         return "".join(f"{line}\n" for line in lines).encode()

@@ -6,9 +6,9 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from glob import escape, glob
-from typing import ClassVar, Literal
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import ClassVar, Literal
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import commands, files
 

@@ -17,7 +17,6 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
@@ -123,10 +122,14 @@ def is_own(launcher: str) -> bool:
 def _names(root: str) -> list[str]:
     """Return the program's files in a copy or checkout, by relative path."""
     is_wheel = resources().startswith(os.path.dirname(process.own_program()[-1]))
-    tops = [Path(root, name) for name in (("orchestrator",) if is_wheel else _NAMES)]
-    found = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
-    names = [os.path.relpath(path, root) for path in found]
-    return sorted(name for name in names if "__pycache__" not in name.split(os.sep))
+    found = []
+    for top in ("orchestrator",) if is_wheel else _NAMES:
+        found.append(top)
+        for where, folders, names in os.walk(os.path.join(root, top)):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            inside = os.path.relpath(where, root)
+            found += [os.path.join(inside, name) for name in names]
+    return sorted(name for name in found if os.path.isfile(os.path.join(root, name)))
 
 
 def _is_same(source: str, copy: str) -> bool:

@@ -10,8 +10,8 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 
 #: Requirements of development, in the order of preference.

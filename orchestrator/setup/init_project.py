@@ -18,7 +18,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, checkout_changed, mark
-from orchestrator.pulls import forges
+from orchestrator.pulls import forge
 from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -146,7 +146,7 @@ def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record the person's choices, and the paths in this shell of the programs that ticks need."""
     known = mark.read(layout)
     client = registry.of_config(load.settings(layout, write_cache=False).config)
-    programs = ("git", client.program, *forges.PROGRAMS)
+    programs = ("git", client.program, *forge.PROGRAMS)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
 
+from orchestrator.model.annotations import IO
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system.process import signal_group
 

@@ -7,7 +7,6 @@ A tick asks this first: a tick that cannot write cannot record what it does.
 
 import errno
 import os
-import re
 
 from orchestrator.model.fields import NamedTuple
 
@@ -17,7 +16,7 @@ LEAST_FILES = 64
 #: Error numbers of the system for a disk that cannot be written to.
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: The same as words in a program's output: strerror(3) in the C locale, and the words of Node.js.
-SAID = re.compile(
+SAID = (
     r"(?i:no space left on device|disk quota exceeded|read-only file system)"
     r"|\b(ENOSPC|EDQUOT|EROFS)\b"
 )

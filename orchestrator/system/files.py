@@ -14,8 +14,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import IO, Any
 
+from orchestrator.model.annotations import IO, Any
 from orchestrator.system import locks
 
 #: The most bytes that are read of a state file, far more than any state file has.

@@ -5,7 +5,6 @@
 import errno
 import fcntl
 import os
-import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -164,7 +163,8 @@ def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
     """Yield those of the locks that a process holds, with the holder. Disturbs no other process."""
     try:
         with open("/proc/locks", "rb") as file:
-            known = set(re.findall(rb":(\d+) \d+ \w+$", file.read(), re.MULTILINE))
+            # Each line ends with the file as MAJOR:MINOR:INODE, and where the lock begins and ends.
+            known = {line.split()[-3].rpartition(b":")[2] for line in file}
     except OSError:
         known = None  # another system: each lock is tried for a moment
     for path in paths:

@@ -16,13 +16,12 @@ HINT = "let fewer runs work at once (queue_limits.max_claimed), or give this mac
 #: What programs say when they got no memory: strerror(3) in the C locale, git, Python and Java, the
 #: shell's fork, Node.js, C++, Go, Rust, the dynamic linker, the kernel (too many files), and
 #: make about a killed program.
-SAID = re.compile(
+SAID = (
     r"(?i:cannot allocate memory)|Out of memory, |MemoryError|fork: (retry: )?Resource"
     r"|heap out of memory|std::bad_alloc|runtime: out of memory"
     r"|memory allocation of \d+ bytes failed|failed to map segment from shared object"
     r"|Too many open files in system"
-    r"|^make.*: \*\*\* .* Killed$",
-    re.MULTILINE,
+    r"|(?m:^make.*: \*\*\* .* Killed$)"
 )
 #: Linux counts the processes that it killed because no memory was left (vm/vmstat.c).
 _COUNTERS = "/proc/vmstat"
@@ -55,6 +54,6 @@ def shortage_since(kills_before: int | None) -> Shortage | None:
 
 def named_in(text: str) -> str | None:
     """Return the word for the lack of space or memory that a program's output names."""
-    if disk.SAID.search(text):
+    if re.search(disk.SAID, text):
         return "disk_full"
-    return WORD if SAID.search(text) else None
+    return WORD if re.search(SAID, text) else None

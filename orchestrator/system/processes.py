@@ -10,7 +10,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from typing import Protocol
+
+from orchestrator.model.annotations import Protocol
 
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
 MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")

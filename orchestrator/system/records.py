@@ -9,8 +9,8 @@ of the wrong type counts as missing. Imported by the waiting supervisor, so it i
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
 
+from orchestrator.model.annotations import Any, Literal, TypeVar, get_args, get_origin
 from orchestrator.model.fields import NamedTuple
 
 _T = TypeVar("_T")

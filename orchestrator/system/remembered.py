@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+
+from orchestrator.model.annotations import Generic, TypeVar
 
 Said = TypeVar("Said")
 

@@ -7,8 +7,8 @@ marker keeps every byte. A line that a crash truncated or doubled is recognised 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
 
@@ -104,7 +104,7 @@ def append(data: bytes, entry: Entry) -> bytes:
 
 _FREE = {"claimed_by": None, "not_before": None, "backoff": None, "question": None}
 _AFRESH: dict[str, Any] = {**_FREE, "attempts": 0, "interruptions": 0, "uncharged": {}}
-_ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
+_ENDED = {**_FREE, "interruptions": 0, "session": None}
 #: The values that each event sets, regardless of its fields. Other events are ignored.
 _SETS: dict[str, dict[str, Any]] = {
     # The result of the previous run stays in the history; it does not describe this run.
@@ -127,13 +127,12 @@ _SETS: dict[str, dict[str, Any]] = {
 NAME_REFUSED = "remote_refuses"
 #: The events with which a run releases its task.
 _ENDS = ("requeued", "failed", "blocked", "done")
-_SESSION = (("session", "session"), ("session_agent", "agent"))
 #: The values that each event takes from its fields; None if the field is absent.
 _TAKES = {
     "claimed": (("claimed_by", "agent"), ("run", "run"), ("host", "host")),
-    "requeued": (("reason", "reason"), ("error", "error"), *_SESSION),
+    "requeued": (("reason", "reason"), ("error", "error"), ("session", "session")),
     "failed": (("reason", "reason"), ("error", "error")),
-    "blocked": (("reason", "reason"), ("question", "question"), *_SESSION),
+    "blocked": (("reason", "reason"), ("question", "question"), ("session", "session")),
     "cancelled": (("error", "reason"),),
 }
 

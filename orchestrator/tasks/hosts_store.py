@@ -52,6 +52,9 @@ class HostsStore(Store):
         with self._session.transaction():
             hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
 
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        return hosts.wake(self._session, agents, self.host, host)
+
     def holds(self, task_id: str, run: str) -> bool:
         with self._session.transaction():
             # The heartbeat first: from now on, no other host may take the task for a while.
@@ -114,10 +117,12 @@ class HostsStore(Store):
     def elsewhere(self) -> Elsewhere:
         with self.ahead(ELSEWHERE):
             leases = hosts.leases(self._session)
-            memories = hosts.memories(self._session, self.host)
+            known = hosts.memories(self._session)
         runs = (
             RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
             for each in leases
             if each.host != self.host
         )
-        return Elsewhere(tuple(runs), tuple(memories))
+        memories = tuple(each for each in known if each[0] != self.host)
+        own = {agent: memory for host, agent, memory in known if host == self.host}
+        return Elsewhere(tuple(runs), memories, own)

@@ -8,11 +8,11 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
 from orchestrator.errors import NotFound, TaskFileError
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
@@ -52,7 +52,7 @@ class PostgresqlStore(HostsStore):
         asked: list[tuple[str, tuple[object, ...]]] = []
         for word in what:
             if word == ELSEWHERE:
-                asked += [(hosts.LEASES, ()), (hosts.MEMORIES, (self.host,))]
+                asked += [(hosts.LEASES, ()), (hosts.MEMORIES, ())]
             else:
                 asked.append((_LISTED, (word,)))
         with self._session.ahead(*asked):
@@ -250,4 +250,4 @@ class PostgresqlStore(HostsStore):
         task = task_file.summarise(file, state, self._where(task_id), added)
         # The client's conversation is on the disk of the host that had it.
         is_here = task.session is None or task.host in (None, self.host)
-        return task if is_here else task._replace(session=None, session_agent=None)
+        return task if is_here else task._replace(session=None)

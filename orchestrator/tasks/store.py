@@ -12,9 +12,9 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 from orchestrator.errors import NotFound
+from orchestrator.model.annotations import Protocol
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
@@ -54,6 +54,8 @@ class Elsewhere(NamedTuple):
     runs: tuple[RunView, ...] = ()
     #: Host, agent, and the agent's memory there (`project.agent_memory`), as JSON values.
     memories: tuple[tuple[str, str, Mapping[str, object]], ...] = ()
+    #: What is known there of this host's agents: the memory of each, as JSON values.
+    own: Mapping[str, Mapping[str, object]] = {}
 
 
 class Pulse(NamedTuple):
@@ -200,6 +202,13 @@ class Store(Protocol):
     def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
         """Tell the other hosts that a run ended, and what its agent remembers now (JSON values)."""
         return None
+
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        """End what these agents ask, or why they are paused, on another host, or on all others.
+
+        The next tick there follows. Returns each agent for which this was so, with its host.
+        """
+        return ()
 
     def holds(self, task_id: str, run: str) -> bool:
         """Return whether a run still has its task. Other hosts then leave it the task for now."""

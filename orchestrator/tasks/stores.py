@@ -1,11 +1,13 @@
 """Which queue a project has."""
 
 import contextlib
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable
 
-from orchestrator.database import access
+from orchestrator.database import access, address
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.work import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.database.session import Session
 
 
+#: The queues of one machine, by the value of `store`. Another value is the address of a database.
+KINDS: dict[str, Callable[[Layout], Store]] = {address.FILES: FileStore}
 #: Looks at a task that moves to another state between each look and its reading.
 _LOOKS = 10
 
@@ -25,7 +29,10 @@ def of_project(layout: Layout) -> Store:
     The choice must not depend on agents.yaml being right: a broken configuration must not hide the
     queue. Raises StoreFault if the libraries for a database are missing.
     """
-    return at(layout, access.of_project(layout))
+    value = address.of_project(layout, os.environ)
+    if address.is_address(value):
+        return at(layout, access.at(layout, value))
+    return KINDS.get(value, FileStore)(layout)
 
 
 def at(layout: Layout, session: "Session | None", *, moves: bool = False) -> Store:

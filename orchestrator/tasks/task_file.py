@@ -20,6 +20,8 @@ MAX_TASK_BYTES = 1 << 20
 #: distance to MAX_TASK_BYTES ensures that the tool's own lines never make a task malformed.
 MAX_BYTES = 4 * MAX_TASK_BYTES
 MAX_TITLE = 200
+#: Most characters of the words of a title in the name of a branch.
+SLUG = 40
 #: The header field of a part: the task that its agent split (`tasks.parts`).
 PARENT = "PARENT"
 #: Maximum ids in DEPENDS_ON: each is looked up in every tick.
@@ -238,15 +240,15 @@ def fits(search: str, title: str, task_id: str) -> bool:
     return title_key(search) in title_key(title) or search.strip().lower() in task_id.lower()
 
 
-def slug(text: str, limit: int = 40) -> str:
-    """Return `text` as ASCII words joined by `-`, at most `limit` characters; may be empty."""
+def slug(text: str) -> str:
+    """Return `text` as ASCII words joined by `-`, at most SLUG characters; may be empty."""
     if not text.isascii():
         import unicodedata
 
         text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if len(words) > limit:
-        words = words[: limit + 1].rpartition("-")[0] or words[:limit]
+    if len(words) > SLUG:
+        words = words[: SLUG + 1].rpartition("-")[0] or words[:SLUG]
     return words
 
 

@@ -4,13 +4,13 @@ Each call is to be made in a transaction under the lock of the queue (`Session.c
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from orchestrator.database import hosts
 from orchestrator.database.engine import ENDS, FETCH, FINISH, HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import rewrite, task_file

@@ -9,8 +9,8 @@ use are here. Jinja2 itself renders the user's templates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn
 
+from orchestrator.model.annotations import Any, NoReturn
 from orchestrator.text.quoting import clipped, fenced, inline
 
 #: Stands for a variable that the template was not given.

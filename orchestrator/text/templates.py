@@ -7,9 +7,9 @@ quoting of `quoting`. Jinja2 is imported when it is used: for a template that wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.text.quoting import clipped, fenced, inline
 
 if TYPE_CHECKING:

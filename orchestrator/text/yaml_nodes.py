@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NoReturn
 
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.model.annotations import Any, NoReturn
 
 #: A node of PyYAML: `id` (scalar, sequence or mapping), `tag`, `value`, `start_mark`, `style`.
 Node = Any
@@ -25,7 +25,8 @@ MAX_PROBLEMS = 100
 
 TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {TAG + word for word in ("null", "bool", "int", "float", "str")}
-UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Compiled when it is used, which takes longer than the import of most modules.
+UNPRINTABLE = "[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 #: Replaces a value that has a problem. A result that contains it is never returned.
 BAD: Any = object()
 
@@ -125,7 +126,7 @@ class Reading:
 
         if len(text) > limit:
             self.fail(1, f"larger than {limit >> 10} KiB")
-        if odd := UNPRINTABLE.search(text):
+        if odd := re.search(UNPRINTABLE, text):
             self.fail(text.count("\n", 0, odd.start()) + 1, f"a control character, {odd[0]!r}")
         # The C parser is ten times faster, and not in every build of PyYAML.
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

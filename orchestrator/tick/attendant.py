@@ -64,12 +64,11 @@ def attend(root: str, load: soon.Load) -> None:
     try:
         with locks.Lock(lock_path(layout)):
             end, program = time.monotonic() + LIFETIME, _program(layout)
-            while is_needed(layout, time.time()):
+            while is_needed(layout, time.time()) and _beat(layout, load):
                 if time.monotonic() > end or _program(layout) != program:
                     words = _words(layout)
                     os.execv(words[0], words)
-                if not _beat(layout, load):
-                    return
+            files.remove(layout.pulse)  # nobody hears of changes any more
     except locks.LockHeld:
         return
 

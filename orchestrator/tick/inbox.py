@@ -43,7 +43,7 @@ class Item(NamedTuple):
     step: str | None = None
     #: What the item is about: with another fact, the item of the same id is another item.
     fact: str = ""
-    #: The host on which it is decided; None if that can be any host.
+    #: The host that has it; None if every host has.
     host: str | None = None
 
     @property
@@ -54,7 +54,7 @@ class Item(NamedTuple):
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another host decides it."""
+        """Whether another host has it."""
         return "@" in self.id
 
     @property
@@ -227,8 +227,7 @@ def _agent(name: str, state: AgentState, host: str | None, *, is_elsewhere: bool
     fact, since = text if kind == "question" else "", iso(state.last_finished)
     item = Item(f"agent:{name}", kind, None, state.last_run, text, since, fact=fact, host=host)
     if is_elsewhere:
-        step = f"on the host {host}: orchestrator agent resume {name}"
-        item = item._replace(id=f"{item.id}@{host}", step=step)
+        item = item._replace(id=f"{item.id}@{host}")
     yield item
 
 
@@ -247,10 +246,15 @@ def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:
     for pr, move, task, last in moved:
         if move.item != f"pr:{pr.id}":
             continue
-        said = f"{pr.title}: {move.text}" + (f"\n{pr.url}" if pr.url else "")
+        said = f"{pr.title}: {move.text}" + (f"\n{pr.url}" if _is_address(pr.url) else "")
         about = task.id if task else None
         since = last.at if last else None
         yield Item(move.item, "approval", about, None, said, since, move.step, move.fact)
+
+
+def _is_address(url: str | None) -> bool:
+    """Whether a person can open the address of a pull request; that of a local one is a file."""
+    return url is not None and "://" in url
 
 
 def next_step(layout: Layout, item: Item) -> str:

@@ -3,18 +3,24 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.config.load import Settings
-from orchestrator.git import base_branch
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.plan.planner import Plan, plan
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.plan.stuck import stuck
 from orchestrator.pulls import cuts, landing_queue, movers, review, rework, verdicts
 from orchestrator.pulls.movers import Facts, Move
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.tick.observe import Observation
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch
+else:
+    base_branch = Later("git.base_branch")
 
 
 class Moved(NamedTuple):

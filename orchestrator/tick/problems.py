@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import damage
 from orchestrator.layout import SCHEDULE_LOG, Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick import held, lock
 from orchestrator.tick.observe import Observation
+
+if TYPE_CHECKING:
+    from orchestrator.git import damage
+else:
+    damage = Later("git.damage")
 
 #: Seconds since the last tick after which a problem is reported: no schedule seems to run ticks.
 STALE_AFTER = 300.0
@@ -68,7 +74,7 @@ def find_problems(
             f"its question says what to do: orchestrator task show {task.id}",
         )
         for task in blocked_tasks.tasks
-        if task.reason == damage.CODE
+        if task.reason and task.reason == damage.CODE
     ]
     found += _damaged_records(layout)
     found += [

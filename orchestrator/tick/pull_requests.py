@@ -18,10 +18,10 @@ def follow(
     layout: Layout, loaded: Settings, prs: list[PullRequest], now: float, report: Report
 ) -> None:
     """Send tasks where the facts about their pull requests say."""
-    from orchestrator.pulls import rework
+    from orchestrator.pulls import follower
 
     with report.noting("pull requests"):
-        steps, failed = rework.follow(layout, loaded, prs, now)
+        steps, failed = follower.follow(layout, loaded, prs, now)
         for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
         for fault in failed:

@@ -16,11 +16,11 @@ from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
 from orchestrator.plan import repeats
-from orchestrator.plan.rules import Verdict
+from orchestrator.plan.rule import Verdict
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
-from orchestrator.pulls import review
+from orchestrator.pulls import forges, review
 from orchestrator.system import locks, process
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.history import NAME_REFUSED
@@ -30,6 +30,11 @@ from orchestrator.tick import hold, run_facts
 _TOLD = ("summary", "verdict", "pr", "head", "branch")
 #: Why an interrupted run counts as an attempt.
 _AGAIN = " (the second interruption in a row)"
+#: Why a run that delivered is not the end of its task. The next run delivers the work again.
+_LOST = (
+    "delivery_lost: the database has lost the pull request: an earlier dump was restored, or a "
+    "standby that lacked it took its place"
+)
 #: Maximum characters of a reason or error in events and listings.
 REASON_KEPT = 500
 
@@ -51,7 +56,7 @@ class Settler:
         """
         if not action.agent or not action.run:
             return self._release(action)
-        folder = self.layout.run(action.agent, action.run)
+        agent, folder = action.agent, self.layout.run(action.agent, action.run)
         found = run_record.read(folder)
         record = found if found and found.is_of_clone(folder, mark.key(self.layout)) else None
         outcome = record.outcome if record else None
@@ -61,9 +66,12 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
+                if self._is_lost(action, outcome, record):
+                    outcome = outcome._replace(verdict="stopped", reason=_LOST, pr=None)
+                    action = action._replace(action="requeue", charged=False)
                 if outcome.verdict == "interrupted" and action.charged:
                     outcome = outcome._replace(reason=f"{outcome.reason}{_AGAIN}")
-                worktree_commands.unlock(self.layout.worktree(action.agent))
+                worktree_commands.unlock(self.layout.worktree(agent))
                 ids, is_own = (action.task, action.run), False
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:
@@ -92,6 +100,14 @@ class Settler:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
         return action
+
+    def _is_lost(self, action: Action, outcome: Outcome, record: RunRecord | None) -> bool:
+        """Return whether the database has lost the pull request that the run opened in it."""
+        if self.store.host is None or action.action != "finish" or outcome.pr is None:
+            return False
+        forge = forges.of_project(self.layout, self.config)
+        is_own = not forge.is_elsewhere and record is not None and record.undelivered is not None
+        return is_own and forge.book.get(outcome.pr) is None
 
     def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
         """Put back the tasks that failed by what turns out to be a system fault."""

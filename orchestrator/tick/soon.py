@@ -13,11 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.project import mark
 from orchestrator.system import files, locks, process
@@ -125,9 +125,8 @@ def begin(layout: Layout, load: Load) -> None:
     try:
         os.setsid()
         if os.fork() == 0:  # nobody has to wait for the end of this process
-            os.closerange(
-                3, 4096
-            )  # the connection to the database, and the locks, are the parent's
+            # The connection to the database, and the locks, are the parent's.
+            os.closerange(3, 4096)
             _ticked(layout, command)
     except BaseException:
         import traceback

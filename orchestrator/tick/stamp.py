@@ -31,12 +31,12 @@ def leave(
 
     No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
     shared queue (its number) changes. An agent at work here and a fault that is being probed need
-    whole ticks, and so does an open pull request of which the forge or a remote elsewhere must be
-    asked.
+    whole ticks. If the forge or a remote elsewhere must be asked of an open pull request, the stamp
+    says so.
     """
     if any(run.host is None for run in seen.runs) or seen.hold is not None:
         return
-    watched = _watched(layout, config, seen, prs)
+    watched, asks = _watched(layout, config, seen, prs)
     if watched is None or bool(number) != (seen.host is not None):
         return
     if config.issues.label is not None:
@@ -50,32 +50,34 @@ def leave(
     if not watched.sees_edits:
         wake = min(wake or math.inf, now + EDITS_UNSEEN)
     wake = wake or now + idle.LONGEST
-    idle.write_stamp(layout.idle_stamp, now, wake, [*watched.paths], number, news())
+    idle.write_stamp(layout.idle_stamp, now, wake, [*watched.paths], number, news(), asks=asks)
 
 
 def _watched(
     layout: Layout, config: Config, seen: Snapshot, prs: list[PullRequest] | None
-) -> Watched | None:
+) -> tuple[Watched | None, bool]:
     """Return the paths that show each change of what the tick read; None if there are no such.
 
-    `prs` are the pull requests, if the tick looked for each open one.
+    And whether they show it only after something elsewhere was asked. `prs` are the pull requests,
+    if the tick looked for each open one.
     """
-    queue = stores.of_project(layout).watched()
+    queue, asks = stores.of_project(layout).watched(), False
     if queue is None or seen.open_prs is None:
-        return None
+        return None, False
     own = [layout.config, layout.hold, layout.prs, layout.roles]
     # What other processes than ticks find wrong.
     own += [layout.landing_fault, layout.notify_fault, layout.checkout_changed]
     if seen.open_prs:
         if prs is None or (config.overlap == "hold" and seen.waiting):
-            return None  # which lines a pull request changes decides what starts
+            return None, False  # which lines a pull request changes decides what starts
         from orchestrator.pulls import watched
 
         try:
-            found = watched.paths(layout, config, [pr for pr in prs if pr.state == "open"])
+            found = watched.of(layout, config, [pr for pr in prs if pr.state == "open"])
         except (OSError, OrchestratorError):
-            return None  # the next tick asks again, and reports what is wrong
+            return None, False  # the next tick asks again, and reports what is wrong
         if found is None or seen.open_prs > sum(pr.state == "open" for pr in prs):
-            return None
-        own += found
-    return queue._replace(paths=(*own, *queue.paths))
+            return None, False
+        own += found.paths
+        asks = found.asks
+    return queue._replace(paths=(*own, *queue.paths)), asks

@@ -8,7 +8,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.snapshot import Action, Problem
+from orchestrator.model.snapshot import Action, Problem, RunView
 from orchestrator.model.work import PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
@@ -97,17 +97,22 @@ class Steps:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
         memory, claimed, runs, records = observe.observe_runs(layout)
+        _adopt(layout, memory, runs)
         store.attend(run.id for run in runs)
         if store.host is not None:
-            if not after_run:
-                faults.end_hold(layout, StoreFault.code)  # the database has just answered
-            for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
+            others = store.elsewhere()
+            for name in agent_memory.follow_wakes(layout, others.own):
+                events.append(layout, now, "resumed", agents=[name])
+            for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
                 events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
         for record in held.continue_overdue(records, now):
             events.append(layout, now, "continued", agent=record.agent, run=record.id)
         for action in settlements(runs, claimed.tasks, self.loaded.config):
             is_restart = action.action == "deliver"
             self.report.apply(action, self.starter.restart if is_restart else self.settler.settle)
+        if store.host is not None and not after_run:
+            # The database has just answered. A run that met its outage may be settled only now.
+            faults.end_hold(layout, StoreFault.code)
         _repair_clocks(layout, memory, now)
 
     def _follow(self, prs: list[PullRequest] | None) -> None:
@@ -227,6 +232,17 @@ def _is_still(report: Report, planned: Plan) -> bool:
         return False
     idle_actions = all(action.action == "skip" for action in report.actions)
     return idle_actions and all(problem.code in _STILL for problem in report.problems)
+
+
+def _adopt(layout: Layout, memory: dict[str, AgentState], runs: Iterable[RunView]) -> None:
+    """Give agents their runs back that only a claimed task names, so that each run is settled.
+
+    An agent's memory can be lost, and so can the answer of the database to a claim.
+    """
+    for run in runs:
+        known = memory.get(run.agent) or AgentState()
+        if known.run is None and known.last_run != run.id:
+            agent_memory.write(layout, run.agent, known._replace(run=run.id))
 
 
 def _repair_clocks(layout: Layout, memory: dict[str, AgentState], now: float) -> None:

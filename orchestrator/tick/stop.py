@@ -162,10 +162,9 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
             if state.suspended:
                 woken.append(agent)
             if state.suspended or state.question:
-                changed = state._replace(suspended=None, question=None, failures=0)
                 # Other hosts show it in their inboxes.
-                stores.of_project(layout).end(agent, "", agent_memory.values(changed))
-                agent_memory.write(layout, agent, changed)
+                stores.of_project(layout).end(agent, "", agent_memory.values(state.awake()))
+                agent_memory.write(layout, agent, state.awake())
         # An idle tick looks at folders, not at the agents' memory.
         files.remove(layout.idle_stamp)
     return woken

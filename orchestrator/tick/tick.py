@@ -46,6 +46,7 @@ def run_tick(
     fresh: bool = False,
     after_run: bool = False,
     at_most_every: float = 0.0,
+    may_rest: bool = False,
     begun: Callable[[], object] = lambda: None,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch.
@@ -53,7 +54,9 @@ def run_tick(
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
     end calls this, not the schedule. Forge and remotes are not asked again within `at_most_every`
-    seconds. `begun` is called when the tick has its lock, before it looks at the project.
+    seconds. `may_rest`: if they say nothing new, and the stamp of the last tick in the project
+    around the current folder holds, this tick ends as an idle one. `begun` is called when the tick
+    has its lock, before it looks at the project.
     """
     take = partial(lock.taken, layout, now, wait_for_lock, begun)
     try:
@@ -63,6 +66,8 @@ def run_tick(
             return _without_disk(layout, now)
         files.make_folder(layout.home)
         looked = _look(layout, wait_for_lock, after_run=after_run, at_most_every=at_most_every)
+        if may_rest and (looked is None or looked.is_calm) and idle.nothing_to_do(asked=True):
+            return Report()
         wanted = Wanted(forced, fresh, after_run)
         return _run_tick(layout, now, take, looked, wanted)
     except StoreFault as error:

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 
 from orchestrator.config import change, edit
 from orchestrator.database import access, address
+from orchestrator.database.address import FILES
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES
@@ -29,8 +30,6 @@ from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
-
-FILES = "files"
 
 
 class Moved(NamedTuple):
@@ -78,13 +77,13 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
 
 def _places(layout: Layout, to: str) -> tuple[str, str]:
     """Return where the queue is, and where it is to be. Raises UsageError."""
-    if to != FILES and not to.startswith(address.SCHEMES):
+    if to != FILES and not address.is_address(to):
         message = "--to takes files, or an address that begins with postgresql://"
         raise UsageError(message, "for example: --to files")
     if to != FILES and (why := address.wrong(to)):
         hint = address.PASSWORD_HINT if why == address.HAS_PASSWORD else "for example: files"
         raise UsageError(f"the queue cannot be moved to {address.shown(to)}: {why}", hint)
-    source = address.of_project(layout, os.environ) or FILES
+    source = address.of_project(layout, os.environ)
     if FILES not in (source, to):
         session = access.at(layout, source)
         from orchestrator.database import schema

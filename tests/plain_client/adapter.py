@@ -1,19 +1,19 @@
 """Another client, whose program (`program.py`) speaks plain text.
 
-It shows what another client takes: this class, and one entry in `registry.CLIENTS`.
+It shows what another client takes: this class, and one entry in `registry.CLIENTS`. A waiting
+supervisor loads this module, so the methods import what they need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from orchestrator.client import outcomes, program
-from orchestrator.client.protocol import Assignment, Ended, Launch, Line
-from orchestrator.errors import OrchestratorError
-from orchestrator.model.config import Config, Role
-from orchestrator.model.finding import Finding
-from orchestrator.model.snapshot import Outcome
+if TYPE_CHECKING:
+    from orchestrator.client.protocol import Assignment, Ended, Launch, Line
+    from orchestrator.model.config import Config, Role
+    from orchestrator.model.finding import Finding
+    from orchestrator.model.snapshot import Outcome
 
 
 class Plain:
@@ -42,6 +42,9 @@ class Plain:
         return ()
 
     def launch(self, assignment: Assignment) -> Launch:
+        from orchestrator.client.protocol import Launch
+        from orchestrator.errors import OrchestratorError
+
         if assignment.confinement:
             raise OrchestratorError("this client has no sandbox", code="sandbox_unavailable")
         argv = [*assignment.command, "--read", assignment.instructions]
@@ -54,6 +57,9 @@ class Plain:
     def outcome(
         self, lines: Iterable[str], ended: Ended, role: Role | None, commits: int
     ) -> Outcome:
+        from orchestrator.client import outcomes
+        from orchestrator.model.snapshot import Outcome
+
         found, session = outcomes.without_result(ended), None
         for line in lines:
             if line.startswith("# conversation ") and line.endswith("\n"):
@@ -69,9 +75,13 @@ class Plain:
         return found._replace(session=session)
 
     def translate(self, line: str) -> list[Line]:
+        from orchestrator.client.protocol import Line
+
         text = line.strip()
         kind = {"#": "start", "=": "end", "!": "error"}.get(text[:1], "says")
         return [Line(kind, text)] if text else []
 
     def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
+        from orchestrator.client import program
+
         yield program.try_it(self, config, root, variables, {})[0]

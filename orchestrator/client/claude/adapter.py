@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
 
+from orchestrator.model.annotations import TYPE_CHECKING, ClassVar
 from orchestrator.system import files
 
 if TYPE_CHECKING:

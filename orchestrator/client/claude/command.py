@@ -7,11 +7,11 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox, sign_in
 from orchestrator.client.protocol import Assignment, Launch
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Role
 
 #: The file in the run's folder that the client's shell reads before each command of the agent.

@@ -8,9 +8,9 @@ macOS: a command can read the disk, write in the named folders, and has no netwo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.client.protocol import Confinement
+from orchestrator.model.annotations import Any
 
 #: What the client needs on Linux; macOS has its own sandbox.
 PROGRAMS = ("bwrap", "socat")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.client.protocol import Client, command
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.finding import Finding, ok, warn
 from orchestrator.system import files

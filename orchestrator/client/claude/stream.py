@@ -7,12 +7,12 @@ headless mode. Only a parsed `result` line is a success, an exit code is not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import limit_text, startup, tokens
 from orchestrator.client.claude.tokens import Tokens, amount
 from orchestrator.client.protocol import Ended
+from orchestrator.model.annotations import Any
 from orchestrator.model.config import Role
 from orchestrator.model.snapshot import ModelUse, Outcome, UsageWindow
 from orchestrator.model.times import parse_time

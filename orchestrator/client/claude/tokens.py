@@ -8,8 +8,8 @@ and `model_usage_since_last_result` is of the run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import ModelUse
 
 #: Input tokens (with those from the cache) and output tokens; None is not known.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from orchestrator.client.claude.tokens import amount
 from orchestrator.client.protocol import Line
+from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.system import files
 from orchestrator.text.quoting import one_line

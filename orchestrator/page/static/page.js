@@ -181,6 +181,10 @@ function say(id, text) {
   if (text && !text.endsWith("…")) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
 }
 
+// A message hides cards: a click, or Escape, takes it away.
+document.addEventListener("click", (event) => event.target.classList?.contains("said") && say(event.target.id, ""));
+document.addEventListener("keydown", (event) => event.key === "Escape" && ["said", "refused"].forEach((id) => say(id, "")));
+
 // A form's fields are the command's arguments; its `data-post` may name a field, as {name}.
 function fields(form, submitter) {
   const found = {};
@@ -209,7 +213,7 @@ document.addEventListener("submit", async (event) => {
     delete body[name];
     return encodeURIComponent(value);
   });
-  const buttons = form.querySelectorAll("button");
+  const buttons = [...form.elements].filter((each) => each.tagName === "BUTTON");
   buttons.forEach((each) => (each.disabled = true));
   try {
     const done = (button && button.dataset.done) || form.dataset.done;
@@ -225,6 +229,11 @@ document.addEventListener("submit", async (event) => {
   } finally {
     buttons.forEach((each) => (each.disabled = false));
   }
+});
+
+document.addEventListener("keydown", (event) => {
+  const isSend = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+  if (isSend && event.target.tagName === "TEXTAREA") event.target.form?.requestSubmit();
 });
 
 // --- the board: a card is dragged to another state or priority; its menu does the same ---
@@ -335,7 +344,7 @@ function transcript(list) {
 
   function show(size) {
     earlier.hidden = !parts.length || parts[0].from === 0;
-    state.textContent = `${(size / 1e6).toFixed(1)} MB`;
+    state.textContent = size < 1e5 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`;
   }
 
   async function more() {
@@ -383,12 +392,21 @@ function transcript(list) {
 
 // --- times in the user's zone ---
 
+function shownTime(at) {
+  const now = new Date();
+  const time = { hour: "2-digit", minute: "2-digit" };
+  if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString(undefined, time);
+  const day = { month: "short", day: "numeric", ...time };
+  if (at.getFullYear() !== now.getFullYear()) day.year = "numeric";
+  return at.toLocaleString(undefined, day);
+}
+
 function showTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
     if (isNaN(at)) continue;
-    time.title = time.dateTime;
-    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    time.textContent = shownTime(at);
   }
 }
 
@@ -401,6 +419,18 @@ function showNewest() {
   lanes.scrollLeft = lanes.scrollWidth;
 }
 
+// The navigation says how much is in some regions.
+function showTallies() {
+  for (const tally of document.querySelectorAll("[data-tally]")) {
+    const { tally: name, number, mood } = tally.dataset;
+    const place = document.querySelector(`[data-tally-of="${name}"]`);
+    if (!place) continue;
+    place.hidden = number === "0";
+    place.textContent = number;
+    place.className = `number-of ${mood}`;
+  }
+}
+
 // The tab says how many things wait for a person.
 const title = document.title;
 function showWaiting() {
@@ -410,11 +440,13 @@ function showWaiting() {
 
 document.addEventListener("htmx:afterSwap", (event) => {
   showTimes(event.target);
+  showTallies();
   showWaiting();
   showNewest();
 });
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);
+  setInterval(() => showTimes(document), 60_000); // what was today is yesterday after midnight
   live();
   const list = document.querySelector("[data-transcript]");
   if (list) transcript(list);

@@ -1,0 +1,86 @@
+"""What follows if a landing fails: the author gets the work back, or it is tried again later."""
+
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model.config import Config
+from orchestrator.model.times import iso
+from orchestrator.model.work import Given, PullRequest
+from orchestrator.project import faults as system_faults
+from orchestrator.pulls import landing_queue
+from orchestrator.pulls.forge import Forge
+from orchestrator.pulls.landing_queue import Notes
+from orchestrator.pulls.merging import CannotLand
+from orchestrator.pulls.verdicts import SCHEDULER
+from orchestrator.system import files
+from orchestrator.tasks import stores
+
+#: After so many tries a person is told of a merge that the forge accepts and never makes.
+UNMERGED = 3
+
+
+class Failures:
+    """Carries out what follows from the failures of one project's landings."""
+
+    def __init__(
+        self, layout: Layout, config: Config, forge: Forge, now: float, notes: Notes
+    ) -> None:
+        self._layout, self._config, self._forge, self._now = layout, config, forge, now
+        self._notes = notes
+        self._fault: OrchestratorError | None = None
+
+    def send_back(self, pr: PullRequest, error: CannotLand) -> bool:
+        """Send the task back to its author; return whether there was a finished task to send."""
+        store = stores.of_project(self._layout)
+        try:
+            task = store.find(pr.task or "")
+        except NotFound:
+            return False
+        said = error.message
+        given = Given(SCHEDULER, "agent", "changes_requested", pr.head, said, iso(self._now))
+        self._forge.post(pr, given)
+        run = f"landing-{pr.id}-{pr.head[:12]}"
+        from orchestrator.pulls import review
+
+        review.record_verdict(store, self._config, task, given, now=self._now, run=run)
+        return task.state == "done"
+
+    def refused(self, pr: PullRequest, error: OrchestratorError) -> str:
+        said = f"could not merge {pr.id}: {error.message}"
+        if error.code == "base_red":
+            said = error.message
+        if error.code != "merge_refused" or not landing_queue.awaited(pr):
+            self._fault = self._fault or OrchestratorError(said, error.hint, code=error.code)
+        self._delay(pr, said)
+        return said
+
+    def queued(self, pr: PullRequest) -> str:
+        """Delay the next try: a merge queue may remove a pull request each time it gets it."""
+        tries = self._delay(pr, "the forge accepted the merge, but did not carry it out")
+        if tries >= UNMERGED:
+            said = f"{tries} tries to merge {pr.id} did not merge it: the forge accepts the merge"
+            hint = f"see its checks and the merge queue: {pr.url}"
+            fault = OrchestratorError(
+                f"{said} but does not carry it out", hint, code="merge_refused"
+            )
+            self._fault = self._fault or fault
+        return f"queued {pr.id} at the forge"
+
+    def _delay(self, pr: PullRequest, said: str) -> int:
+        """Remember when the merge is tried again; return the number of tries with this head."""
+        before = self._notes.memory.refused.get(pr.id)
+        tries = before.tries + 1 if before and before.head == pr.head else 1
+        again = self._now + self._config.retry.delay(tries)
+        refused = landing_queue.Refused(pr.head, tries, again, said)
+        self._notes.change(refused={**self._notes.memory.refused, pr.id: refused})
+        return tries
+
+    def forget(self, pr: PullRequest) -> None:
+        left = {key: each for key, each in self._notes.memory.refused.items() if key != pr.id}
+        self._notes.change(refused=left)
+
+    def keep_fault(self) -> None:
+        """Keep the first refusal of this landing as a problem, or remove the one before."""
+        if self._fault is not None:
+            system_faults.keep(self._layout.landing_fault, self._fault)
+        elif not self._notes.memory.refused:
+            files.remove(self._layout.landing_fault)

@@ -1,0 +1,110 @@
+"""What a tick observes of a fault: a limit that has reset, and a disk that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.config import load
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model.snapshot import Hold
+from orchestrator.project import faults
+from orchestrator.system import disk, files, memory
+from orchestrator.tick import observe
+
+
+@pytest.mark.parametrize(("left", "is_held"), [(1.0, True), (0.0, False), (-1.0, False)])
+def test_a_usage_limit_holds_until_it_resets(project: Layout, left: float, is_held: bool) -> None:
+    now = time.time()
+    hold = Hold("usage_limit", "the limit is reached", "wait", now - 60, now + left)
+    files.write_json(project.hold, hold._asdict())
+    settings = load.settings(project, write_cache=False)
+    assert (observe.observe(project, settings, now, None).snapshot.hold is not None) is is_held
+
+
+def test_a_disk_that_cannot_be_written_is_a_fault_that_no_run_tests(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = disk.Shortage("disk_full", "no space is left", "free some")
+    monkeypatch.setattr(disk, "shortage", lambda _: short)
+    settings = load.settings(project, write_cache=False)
+    seen = observe.observe(project, settings, 5.0, None).snapshot
+    assert seen.hold == Hold("system_fault", "disk_full: no space is left", "free some", 5.0)
+    assert not seen.may_probe
+
+
+#: A disk with plenty of everything.
+DISK = {"f_flag": 0, "f_frsize": 4096, "f_blocks": 9999, "f_files": 9999}
+DISK |= {"f_bfree": 9999, "f_bavail": 9999, "f_ffree": 9999, "f_favail": 9999}
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({}, None),
+        ({"f_flag": os.ST_RDONLY}, "disk_read_only"),
+        ({"f_bfree": 256, "f_bavail": 256}, None),  # 1 MiB
+        ({"f_bfree": 255, "f_bavail": 255}, "disk_full"),
+        ({"f_ffree": 64, "f_favail": 64}, None),
+        ({"f_ffree": 63, "f_favail": 63}, "disk_full"),
+        # A file system that does not count them.
+        ({"f_blocks": 0, "f_bfree": 0, "f_bavail": 0}, None),
+        ({"f_files": 0, "f_ffree": 0, "f_favail": 0}, None),
+    ],
+)
+def test_a_disk_is_full_without_space_or_without_files(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, facts: dict[str, int], word: str | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**DISK, **facts}))
+    found = disk.shortage(str(tmp_path))
+    assert (found and found.word) == word
+
+
+def test_only_the_users_own_blocks_count_unless_it_is_root(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**DISK, "f_bavail": 0}))
+    for user, word in ((0, None), (1000, "disk_full")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        found = disk.shortage(str(tmp_path))
+        assert (found and found.word) == word
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        *((OSError(number, "why", "/f"), "disk_full") for number in disk.ERRORS),
+        (OSError(errno.ENOMEM, "why", "/f"), memory.WORD),
+        (OSError(errno.EACCES, "why", "/f"), "system_fault"),
+        (MemoryError(), memory.WORD),
+        (GitError("git fetch failed: fatal: Out of memory, malloc failed"), memory.WORD),
+        (GitError("git fetch failed: bad object"), "git_failed"),
+        (SystemFault("gone", code="remote_unreachable"), "remote_unreachable"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_failure_of_the_work(error: Exception, word: str) -> None:
+    assert disk.ERRORS == (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    outcome = faults.outcome(error)  # type: ignore[arg-type]
+    assert outcome.verdict == "system_fault"
+    assert (outcome.reason or "").partition(": ")[0] == word
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fatal: write error: No space left on device",
+        "error: file write error: Disk quota exceeded",
+        "fatal: cannot create directory: Read-only file system",
+        "Error: ENOSPC: no space left on device, write",
+        "code: 'EROFS'",
+        "errno EDQUOT",
+    ],
+)
+def test_a_programs_words_for_a_disk_that_cannot_be_written_are_known(said: str) -> None:
+    assert disk.SAID.search(said)
+    assert not disk.SAID.search("the test ENOSPCX failed: no space")

@@ -1,0 +1,27 @@
+"""From when on a tick counts as hung, to the second."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.layout import Layout
+from orchestrator.system import locks, process
+from orchestrator.tick import lock
+
+
+@pytest.mark.parametrize(("seconds", "is_hung"), [(295, False), (305, True)])
+def test_a_tick_hangs_after_five_minutes_of_the_machines_uptime(
+    project: Layout, seconds: float, is_hung: bool
+) -> None:
+    now = time.time()
+    since = now - process.booted() - seconds
+    me = process.identity(os.getpid())
+    with locks.Lock(project.scheduler_lock):
+        Path(project.scheduler_lock).write_text(f"{os.getpid()} {me} {since:.3f}\n")
+        found = lock.trouble(project, now)
+    assert ((found is not None and found.code) == "tick_hung") is is_hung
+    assert lock.trouble(project, now) is None, "nobody holds it any more"
