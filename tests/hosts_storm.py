@@ -63,7 +63,12 @@ class Storm:
         self.hosts.heartbeat_stops(name)
 
     def _some_process(self) -> list[psutil.Process]:
-        found = self.hosts.one.processes()
+        """Return a process of any host; what works in the remote is of another machine."""
+        found = []
+        for process in self.hosts.one.processes():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() != str(self.hosts.one.remote):
+                    found.append(process)
         return [self.chance.choice(found)] if found else []
 
     def kill_process(self) -> None:

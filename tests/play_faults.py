@@ -1,4 +1,4 @@
-"""Play each fault of `planted_faults.py` in a copy of this checkout, and say which tests find it.
+"""Play each fault of `planted_faults.toml` in a copy of this checkout, and say which tests find it.
 
 `make faults` runs this. It exits with 1 if a test does not find its fault.
 """
@@ -39,10 +39,10 @@ def main(words: list[str]) -> int:
         if not chosen.words
         or any(word in name for word in chosen.words for name in (fault.file, *fault.found_by))
     ]
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+    with scratch() as folder:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(chosen.jobs):
-            copies.put(copy_checkout(Path(folder, str(number))))
+            copies.put(copy_checkout(folder / str(number)))
 
         def played(fault: Fault) -> list[str]:
             copy = copies.get()
@@ -66,6 +66,20 @@ def main(words: list[str]) -> int:
         print(f"no fault shows that {quick_variants.HELD_BY[name]} holds what {name} tests")
     print(f"{len(faults) - missed} of {len(faults)} faults are found by each of their tests.")
     return 1 if missed or unproven else 0
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Have a folder; at the end, a disk that a failed test left mounted in it goes with it."""
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        try:
+            yield folder
+        finally:
+            mounts = Path("/proc/mounts")
+            for line in mounts.read_text().splitlines() if mounts.exists() else ():
+                if line.split()[1].startswith(f"{folder}/"):
+                    subprocess.run(("umount", "--lazy", line.split()[1]), check=False)
 
 
 def copy_checkout(copy: Path) -> Path:

@@ -222,7 +222,7 @@ HELD_BY: dict[str, str] = {
     ),
     "test_add_agent_adds_one_and_takes_it_away": ("test_permissions_cover_exactly_the_commands"),
     "test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu": (
-        "test_setup_leads_from_nothing_to_agents_that_may_start"
+        "test_front_matter_has_known_keys_and_says_when_to_use_the_skill"
     ),
     "test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing": (
         "test_the_hook_is_of_the_main_worktree_wherever_a_session_is"
@@ -243,7 +243,7 @@ HELD_BY: dict[str, str] = {
         "test_an_unreachable_remote_charges_nobody_and_delivery_resumes"
     ),
     "test_a_disk_that_fills_while_clients_work_costs_no_attempt": (
-        "test_a_disk_that_fills_under_the_client_costs_no_attempt"
+        "test_what_the_machine_lacks_is_no_failure_of_the_work"
     ),
     "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
         "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known"
@@ -258,16 +258,16 @@ HELD_BY: dict[str, str] = {
         "test_a_missing_client_charges_nobody_and_the_queue_resumes"
     ),
     "test_todays_spend_holds_new_runs_once_it_reaches_daily_usd": (
-        "test_a_client_that_spends_more_than_it_may_is_the_last_of_the_day"
+        "test_the_cost_of_a_days_runs_adds_up"
     ),
     "test_a_bash_call_writes_a_file_and_its_output_reaches_the_model": (
         "test_an_implementers_commits_become_a_pull_request"
     ),
     "test_several_calls_in_one_turn_are_each_answered": (
-        "test_an_implementers_commits_become_a_pull_request"
+        "test_a_script_is_taken_up_where_the_conversation_stands"
     ),
     "test_agents_at_once_each_follow_their_own_script": (
-        "test_a_script_is_taken_up_where_the_conversation_stands"
+        "test_a_marker_is_not_looked_for_in_the_clients_own_reminders"
     ),
     "test_a_json_schema_gives_structured_output_and_ends_the_run": (
         "test_an_implementers_commits_become_a_pull_request"
@@ -333,9 +333,7 @@ HELD_BY: dict[str, str] = {
     "test_a_used_share_of_the_subscription_paces_the_work": (
         "test_the_windows_of_the_last_run_are_kept"
     ),
-    "test_a_testers_tests_are_checked_and_become_a_pull_request": (
-        "test_an_implementers_commits_become_a_pull_request"
-    ),
+    "test_a_testers_tests_are_checked_and_become_a_pull_request": ("test_four_roles_are_shipped"),
     "test_a_fault_that_passed_does_not_excuse_what_fails_later": (
         "test_lines_and_the_processs_end_make_the_outcome"
     ),
@@ -375,10 +373,10 @@ HELD_BY: dict[str, str] = {
         "test_a_split_task_is_a_met_dependency_when_all_its_parts_are"
     ),
     "test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task": (
-        "test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones"
+        "test_a_part_that_failed_or_was_cancelled_is_broken"
     ),
     "test_a_day_there_and_back_makes_no_day_cheaper": (
-        "test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock"
+        "test_the_cost_of_a_day_is_known_after_the_clock_was_a_day_ahead"
     ),
     "test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved": (
         "test_after_a_fault_each_plan_tries_again_with_one_run"
@@ -462,16 +460,16 @@ HELD_BY: dict[str, str] = {
         "test_a_change_that_may_be_work_begins_a_tick_at_once"
     ),
     "test_the_budget_of_a_day_is_one_for_all_hosts": (
-        "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+        "test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts"
     ),
     "test_an_agent_without_tasks_runs_on_one_host_and_at_its_interval": (
-        "test_an_agent_runs_only_on_its_host"
+        "test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts"
     ),
     "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else": (
         "test_inside_a_run_every_other_command_that_changes_something_is_refused"
     ),
     "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks": (
-        "test_a_session_is_told_what_waits_and_ticks"
+        "test_the_hook_tells_once_of_a_clone_that_nobody_set_up"
     ),
     "test_clean_drops_what_is_safe_and_its_dry_run_says_the_same": (
         "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
@@ -492,7 +490,7 @@ HELD_BY: dict[str, str] = {
         "test_a_kill_loses_doubles_and_sticks_nothing"
     ),
     "test_a_usage_limit_ends_at_its_reset_by_the_clock_of_that_moment": (
-        "test_a_usage_limits_reset_far_ahead_of_the_clock_is_believed"
+        "test_a_used_up_subscription_waits_for_its_reset"
     ),
     "test_a_reviewer_is_not_confined_and_still_writes_nothing": (
         "test_a_review_sends_the_work_back_and_the_next_one_approves_it"
@@ -504,7 +502,7 @@ HELD_BY: dict[str, str] = {
         "test_runs_of_the_released_version_are_finished_by_this_one"
     ),
     "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
-        "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children"
+        "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
     ),
     "test_a_run_has_its_names_and_ports_in_its_environment": (
         "test_ports_and_environment_of_a_run"

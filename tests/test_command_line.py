@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import examples
+from conftest import Done, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,3 +122,17 @@ def test_argparse_is_not_even_loaded() -> None:
     )
     said = subprocess.check_output([sys.executable, "-I", "-c", script], text=True)
     assert said == "\n"
+
+
+def test_a_command_leaves_nothing_of_a_clients_session_in_its_environment(
+    cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", "/the/persons")
+    monkeypatch.setenv("CLAUDE_ENV_FILE", "/the/persons")
+    assert cli("--version").code == 0
+    assert os.environ["CLAUDE_ENV_FILE"] == "/the/persons", "there is no session"
+    monkeypatch.setenv("CLAUDECODE", "1")
+    monkeypatch.setenv("CLAUDE_CODE_ENTRYPOINT", "cli")
+    assert cli("--version").code == 0
+    left = {name for name in os.environ if name.startswith("CLAUDE")}
+    assert left == {"CLAUDE_CONFIG_DIR"}

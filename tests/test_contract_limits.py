@@ -83,19 +83,21 @@ def test_failure_22_a_full_pipe_of_every_limit_drains_through_review_and_rework(
     world.script(
         "reviewer",
         {
+            "steps": [["wait", "look"]],
             "report": {
                 "outcome": "changes_requested",
                 "summary": "No.",
                 "feedback": "Rename FROBNICATE to thing.",
-            }
+            },
         },
     )
     task = world.add("Reworked while everything is full")
-    # The rework waits: without a gate it and its review may end before the test looks.
+    # The review and the rework wait: without gates they may end before the test looks.
     world.script(task, {"steps": [["work"]]}, {"steps": [["wait", "go"], ["work"]]})
     world.tick_until_in("done", task)
     # The scheduler's own review task fills incoming: only a person's --force gets past it.
     other = world.add("Waits its turn", "implement", "--force")
+    world.open("look")
     world.tick_until(lambda: len(world.starts(task)) == 2, "the rework to run")
     assert not world.starts(other), "new work ran although max_open_prs is full"
     assert "FROBNICATE" in world.seen(task)["instructions"]

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import psycopg
 import pytest
 from conftest import CHECKOUT
+from database_proxy import proxy
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from store_contract import StoreContract, claim, entry, new_task
 
@@ -25,7 +26,7 @@ from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
-from orchestrator.tasks.store import Offer, Peer, Pulse, Store
+from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Offer, Peer, Pulse, Store
 
 
 def opened(layout: Layout, base: str) -> PostgresqlStore:
@@ -316,3 +317,53 @@ def test_a_text_with_characters_that_the_database_refuses_is_stored_without_them
     with pytest.raises(StoreFault) as refused:
         known.rows("SELECT %s::jsonb", '"\\u0000"')
     assert refused.value.code == "store_refused"  # of this value, so no outage for all
+
+
+def test_what_is_asked_ahead_is_one_exchange_and_a_change_makes_it_old(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    with proxy(server) as between:
+        store = opened(layout, between.base)
+        store.prepare()
+        store.add(new_task())
+        store.list("claimed")
+
+        def look() -> tuple[int, int]:
+            return len(store.list("incoming").tasks), len(store.list("claimed").tasks)
+
+        before = between.exchanges
+        with store.ahead("incoming", "claimed", ELSEWHERE):
+            assert look() == (1, 0)
+            assert store.elsewhere() == Elsewhere()
+            assert between.exchanges - before == 1
+            assert store.has_title("no such title", None, ["done"]) is None  # not asked ahead
+            before += 1
+            assert look() == (1, 0)
+            assert between.exchanges - before == 3  # each answer is given once
+        with store.ahead("incoming", "claimed"):
+            assert claim(store, store.find("T1")) is not None
+            assert look() == (0, 1)
+        with store.ahead("incoming", "claimed"), store.change():
+            before = between.exchanges
+            assert look() == (0, 1)
+            assert between.exchanges - before == 2  # under the lock, it is asked again
+        store.move(store.find("T1"), "incoming", entry("requeued", "R1"))
+        assert look() == (1, 0)
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_is_opened_again_for_what_is_asked_ahead(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    with proxy(server) as between:
+        store = opened(layout, between.base)
+        store.prepare()
+        store.add(new_task())
+        between.cut()
+        with store.ahead("incoming", ELSEWHERE):
+            assert [task.id for task in store.list("incoming").tasks] == ["T1"]

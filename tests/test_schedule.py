@@ -424,6 +424,27 @@ def test_uninstall_removes_the_link_that_was_asked_for_in_the_same_project(world
     assert not launcher(world).parents[1].exists()
 
 
+def test_an_uninstall_that_is_started_through_the_link_removes_the_program(world: World) -> None:
+    """The process loses the copy that it was started from, with all that it has not loaded yet."""
+    world.create()
+    world.ok("init", "--link")
+    world.add("Stays")
+    link = world.home / ".local" / "bin" / "orchestrator"
+    done = subprocess.run(
+        (link, "init", "--uninstall"),
+        cwd=world.root,
+        env=world.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{launcher(world)}" in done.stdout
+    assert not os.path.lexists(link)
+    assert not launcher(world).parents[1].exists()
+    assert (world.queue / "incoming").exists()
+    assert not (world.root / ".git" / "orchestrator.json").exists()
+
+
 # --- a real cron -------------------------------------------------------------------------------
 
 #: In a mount namespace of its own: this machine's crontabs and daemon are out of reach.

@@ -120,6 +120,21 @@ def test_what_looks_like_a_secret_is_one(name: str, value: str) -> None:
     assert secret_names.is_secret(name, value)
 
 
+def test_each_service_and_each_program_that_hands_out_credentials_is_known() -> None:
+    services = (
+        "ACTIONS AWS AZURE BITBUCKET CLOUDFLARE CLOUDSDK DIGITALOCEAN GCP GH GITHUB GITLAB GOOGLE "
+        "HEROKU NPM OP_SESSION PYPI TWINE VAULT"
+    )
+    doors = (
+        "DBUS_SESSION_BUS_ADDRESS GIT_ASKPASS GNOME_KEYRING_CONTROL GPG_AGENT_INFO KRB5CCNAME "
+        "KUBECONFIG NETRC PGPASSFILE SSH_AGENT_PID SSH_ASKPASS SSH_AUTH_SOCK SUDO_ASKPASS "
+        "VSCODE_GIT_ASKPASS_MAIN VSCODE_GIT_IPC_HANDLE"
+    )
+    names = [*(f"{each}_WHERE" for each in services.split()), *doors.split()]
+    assert [name for name in names if not secret_names.is_secret(name, "x")] == []
+    assert not secret_names.is_secret("NPM_CONFIG_CACHE", "/x")
+
+
 @pytest.mark.parametrize(("name", "value"), HARMLESS.items(), ids=HARMLESS)
 def test_what_work_needs_is_none(name: str, value: str) -> None:
     assert not secret_names.is_secret(name, value)

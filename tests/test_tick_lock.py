@@ -25,3 +25,15 @@ def test_a_tick_hangs_after_five_minutes_of_the_machines_uptime(
         found = lock.trouble(project, now)
     assert ((found is not None and found.code) == "tick_hung") is is_hung
     assert lock.trouble(project, now) is None, "nobody holds it any more"
+
+
+def test_only_one_tick_has_the_lock_and_its_file_names_it(project: Layout) -> None:
+    path = Path(project.scheduler_lock)
+    with locks.Lock(project.scheduler_lock), lock.taken(project, time.time(), 0.0) as found:
+        assert found is None
+        assert path.read_text() == "", "who waits does not name itself"
+    with lock.taken(project, time.time(), 0.0) as found:
+        assert found == []
+        assert path.read_text().split()[0] == str(os.getpid())
+        with lock.taken(project, time.time(), 0.0) as second:
+            assert second is None

@@ -176,13 +176,23 @@ def test_a_set_up_that_was_killed_runs_again_after_its_processes_were_ended(plac
     place.stop = lambda: True
     with pytest.raises(Stopped):
         place.begin()
-    place.say()
     left = {**os.environ, "ORCHESTRATOR_CHECK_OF": MARK}
     with subprocess.Popen(["sleep", "300"], env=left, start_new_session=True) as orphan:
+        lives = f"grep -q '^State:.[^ZX]' /proc/{orphan.pid}/status && echo LIVES"
+        place.say(hooks={"after_create": f"{{ {lives}; echo A; }} >> {place.words}"})
         place.stop = lambda: False
         assert place.begin(), "made anew: after_create was not complete"
         assert orphan.wait(harness.PATIENCE) < 0
     assert place.said() == "ASB", "before_remove has nothing to take down"
+
+
+def test_setup_runs_again_after_after_create_did(place: Place) -> None:
+    """Even in the same worktree: what the one makes, the other may have used."""
+    place.begin()
+    place.say(hooks={"after_create": f"echo other A >> {place.words}"})
+    place.said()
+    place.site.set_up()
+    assert place.said() == "otherASB"
 
 
 def test_a_worktree_that_was_set_aside_is_set_up_again(place: Place) -> None:

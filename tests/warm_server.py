@@ -22,6 +22,7 @@ import io
 import json
 import os
 import pkgutil
+import re
 import selectors
 import signal
 import socket
@@ -109,15 +110,16 @@ class Program:
         for value in ({}, [], "", b"", 1, None):
             for kind in (Iterable, Mapping, Sequence, Set):
                 isinstance(value, kind)
-        # What compiles a regular expression, in most commands and runs.
-        quoting = importlib.import_module("orchestrator.text.quoting")
-        quoting.fenced(quoting.inline("text"))
+        # Regular expressions are compiled at their first use: those of most commands and runs here.
         roles, _ = importlib.import_module("orchestrator.config.roles").load(f"{FAKE_CLIENT}.roles")
         importlib.import_module("orchestrator.config.keys").parse(CONFIG, roles=roles)
-        importlib.import_module("orchestrator.layout").worktree_around(os.sep)
-        importlib.import_module("orchestrator.guard.secret_names").is_secret("NAME", "value")
-        importlib.import_module("orchestrator.tasks.task_file").slug("A title")
         list(importlib.import_module("orchestrator.system.locks").held(()))
+        for name in [name for name in sys.modules if name.startswith("orchestrator.")]:
+            for constant, value in vars(sys.modules[name]).items():
+                is_pattern = constant[0] == "_" and constant.isupper() and isinstance(value, str)
+                if is_pattern and not set(value).isdisjoint("([{\\*+"):
+                    with contextlib.suppress(re.error):  # a text of another kind
+                        re.compile(value)
 
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""

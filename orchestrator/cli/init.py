@@ -94,9 +94,7 @@ def init(arguments: Namespace) -> None:
     if kind in KINDS:
         _install(layout, kind, change)
     elif kind == "none":
-        gone, warnings = _remove(layout)
-        change.written += [f"removed: {name}" for name in gone]
-        change.warnings += warnings
+        change.written += [f"removed: {name}" for name in _remove_entry(layout)]
     elif entry := mark.schedule(layout):
         change.written += schedule.update(entry)
     _link(layout, arguments.link, change)
@@ -104,6 +102,10 @@ def init(arguments: Namespace) -> None:
     change.warnings += init_offer.warnings(found)
     accepted = init_offer.written(layout, found) if arguments.yes else []
     change.written += accepted
+    if kind == "none" or arguments.link is False:
+        gone, warnings = schedule.remove_program()
+        change.written += [f"removed: {name}" for name in gone]
+        change.warnings += warnings
     _report(arguments, layout, change, "Set up", proposal=init_offer.row(layout, found))
     if not arguments.json:
         if accepted:
@@ -116,12 +118,12 @@ def init(arguments: Namespace) -> None:
 
 def _uninstall(arguments: Namespace, layout: Layout) -> None:
     uninstall.require_rest(layout)
-    # The link before the program that it leads to, which is removed with its last user.
     links = path_link.take() if mark.read(layout).get("link") else []
     # The schedule first: nothing must start in a project that is half removed.
-    gone, warnings = _remove(layout)
+    entries = _remove_entry(layout)
     change = uninstall.carry_out(layout)
-    change.written[:0] = [*links, *gone]
+    program, warnings = schedule.remove_program()
+    change.written[:0] = [*links, *entries, *program]
     change.warnings += warnings
     _report(arguments, layout, change, "Removed from")
     if not arguments.json:
@@ -154,17 +156,14 @@ def _link(layout: Layout, wanted: bool | None, change: Change) -> None:
         change.warnings += warnings
     else:
         change.written += [f"removed: {path}" for path in path_link.take()]
-        entry = mark.schedule(layout)
-        # Without a schedule, only the link needed the copy of the program.
-        change.written += [] if entry else [f"removed: {path}" for path in _remove(layout)[0]]
     mark.record_link(layout, wanted)
 
 
-def _remove(layout: Layout) -> tuple[list[str], list[str]]:
+def _remove_entry(layout: Layout) -> list[str]:
     known = mark.schedule(layout)
-    found = schedule.remove(layout.root, known.kind if known else None)
+    gone = schedule.remove(layout.root, known.kind if known else None)
     mark.record_schedule(layout, None)
-    return found
+    return gone
 
 
 @command("_follow")

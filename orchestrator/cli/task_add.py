@@ -228,7 +228,8 @@ def _body(arguments: Namespace, loaded: Settings) -> str:
 
 
 def _refuse_full(store: Store, limit: int) -> None:
-    number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
+    with store.ahead("incoming", "claimed"):
+        number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         known = count(number, "task")
         message = f"the queue is full: {known} waiting or claimed, max_incoming is {limit}"

@@ -160,18 +160,18 @@ def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> N
     To be called in a transaction. Raises HostTaken.
     """
     number = worker(session, jobs, me)
-    session.rows(
+    session.later(
         "UPDATE orchestrator_hosts SET last_tick = now(), version = %s WHERE name = %s",
-        *(__version__, me.name),
+        (__version__, me.name),
     )
-    session.rows(
-        "DELETE FROM orchestrator_agents WHERE worker = %s AND run <> ALL(%s)", number, [*runs]
+    session.later(
+        "DELETE FROM orchestrator_agents WHERE worker = %s AND run <> ALL(%s)", (number, [*runs])
     )
     jobs.prune(DEAD_AFTER)
-    session.rows(
+    session.later(
         "DELETE FROM orchestrator_hosts WHERE worker IS NULL"
         " AND last_tick < now() - %s * interval '1 day'",
-        SHOWN_DAYS,
+        (SHOWN_DAYS,),
     )
 
 
@@ -208,36 +208,42 @@ def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> No
 
     Its times are kept by the database's clock, because the clocks of the hosts may differ.
     """
-    session.rows(
+    session.later(
         "DELETE FROM orchestrator_agents WHERE agent = %s AND host = %s AND run = %s",
-        *(wanted.agent, wanted.host, wanted.run),
+        (wanted.agent, wanted.host, wanted.run),
     )
-    session.rows(
+    session.later(
         "INSERT INTO orchestrator_memories (host, agent, memory) SELECT %s, %s, %s::jsonb || ("
         "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
         " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
         " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
-        *(wanted.host, wanted.agent, json_text.dumped(memory)),
-        *(time.time(), json.dumps(_times(memory))),
+        (
+            *(wanted.host, wanted.agent, json_text.dumped(memory)),
+            *(time.time(), json.dumps(_times(memory))),
+        ),
     )
+
+
+#: The agents that have a run.
+LEASES = (
+    "SELECT agent, host, run, task, extract(epoch FROM clock_timestamp() - since)::float8"
+    " FROM orchestrator_agents ORDER BY agent"
+)
+#: What the agents of all hosts remember, with the time of the database's clock.
+MEMORIES = (
+    "SELECT host, agent, memory, extract(epoch FROM clock_timestamp())::float8"
+    " FROM orchestrator_memories ORDER BY host, agent"
+)
 
 
 def leases(session: Session) -> Sequence[Lease]:
     """Return the agents that have a run, on whatever host."""
-    rows = session.rows(
-        "SELECT agent, host, run, task, extract(epoch FROM clock_timestamp() - since)::float8"
-        " FROM orchestrator_agents ORDER BY agent"
-    )
-    return [Lease(*row) for row in rows]
+    return [Lease(*row) for row in session.rows(LEASES)]
 
 
 def memories(session: Session) -> Sequence[tuple[str, str, Mapping[str, object]]]:
     """Return host, agent and memory for every host, with times by this host's clock."""
-    query = (
-        "SELECT host, agent, memory, extract(epoch FROM clock_timestamp())::float8"
-        " FROM orchestrator_memories ORDER BY host, agent"
-    )
-    rows, now = session.rows(query), time.time()
+    rows, now = session.rows(MEMORIES), time.time()
     return [(host, agent, _moved(memory, now - there)) for host, agent, memory, there in rows]
 
 
@@ -303,7 +309,7 @@ def every(session: Session) -> Sequence[Host]:
 def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:
     """Keep what `hosts` shows of this host."""
     text = json_text.dumped(facts)
-    session.rows(
+    session.later(
         "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s",
-        *(text, me.name, text),
+        (text, me.name, text),
     )

@@ -122,6 +122,8 @@ _STEPS = {
     ),
     3: _TAKEN,
 }
+#: In what state the queue is, and which process of the server answers.
+_STATE = "SELECT version, copying, moved_to, pg_backend_pid() FROM orchestrator_schema"
 
 
 def is_there(session: Session) -> bool:
@@ -161,7 +163,7 @@ def _upgrade(session: Session) -> None:
         if number > known:
             session.script(step)
             session.rows("UPDATE orchestrator_schema SET version = %s", number)
-    _require_version(session)
+    _require_version(session, max(known, VERSION))
 
 
 def require(session: Session) -> None:
@@ -170,13 +172,16 @@ def require(session: Session) -> None:
     Raises Pooled if a pool lends the connection by now: other tables, or the tables of no queue,
     may be found there.
     """
-    query = "SELECT version, copying, moved_to, pg_backend_pid() FROM orchestrator_schema"
-    found = session.rows(query)
+    found = session.rows(_STATE)
     session.require_backend(found[0][3] if found else None)
     if not found:
         raise NotSetUp(f"{session.shown} has no queue yet", NOT_SET_UP)
-    _require_version(session)
-    _, copying, moved_to, _ = found[0]
+    _judge(session, *found[0][:3])
+
+
+def _judge(session: Session, version: int, copying: bool, moved_to: str | None) -> None:
+    """Raise NotSetUp unless this program can work with a queue in this state."""
+    _require_version(session, version)
     if copying:
         message = f"a queue is being moved to {session.shown}, and is not complete"
         raise NotSetUp(message, f"finish it: orchestrator queue migrate --to '{session.shown}'")
@@ -188,18 +193,16 @@ def require(session: Session) -> None:
 def require_open(session: Session) -> None:
     """Raise NotSetUp if the queue is somewhere else, or not complete. Asks at most once in 5 s."""
     now = time.monotonic()
-    if now - session.open_at > BELIEVED and is_there(session):
-        require(session)
+    if now - session.open_at > BELIEVED and (found := session.rows(_STATE)):
+        session.require_backend(found[0][3])
+        _judge(session, *found[0][:3])
         session.open_at = now
 
 
-def _require_version(session: Session) -> None:
-    found = session.rows("SELECT version FROM orchestrator_schema")
-    if found[0][0] != VERSION:
-        newer = found[0][0] > VERSION
-        message = (
-            f"the queue in {session.shown} has version {found[0][0]}; this program has {VERSION}"
-        )
+def _require_version(session: Session, known: int) -> None:
+    if known != VERSION:
+        newer = known > VERSION
+        message = f"the queue in {session.shown} has version {known}; this program has {VERSION}"
         step = "update the other hosts, then: orchestrator init"
         own = "update this host's program; the versions of the other hosts: orchestrator hosts"
         raise NotSetUp(message, own if newer else step)

@@ -29,11 +29,12 @@ def publish(session: Session, layout: Layout, host: str) -> None:
     with session.transaction():
         for line in lines:
             text = line.decode(errors="replace").rstrip("\n").replace("\0", "\ufffd")
-            session.rows("INSERT INTO orchestrator_events (host, line) VALUES (%s, %s)", host, text)
-        session.rows("UPDATE orchestrator_hosts SET published = %s WHERE name = %s", reached, host)
-        session.rows(
-            "DELETE FROM orchestrator_events WHERE at < now() - %s * interval '1 day'", KEPT_DAYS
-        )
+            insert = "INSERT INTO orchestrator_events (host, line) VALUES (%s, %s)"
+            session.later(insert, (host, text))
+        update = "UPDATE orchestrator_hosts SET published = %s WHERE name = %s"
+        session.later(update, (reached, host))
+        old = "DELETE FROM orchestrator_events WHERE at < now() - %s * interval '1 day'"
+        session.later(old, (KEPT_DAYS,))
 
 
 def _new(layout: Layout, known: str) -> tuple[list[bytes], str]:

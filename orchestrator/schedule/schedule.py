@@ -61,11 +61,11 @@ def install(entry: Entry) -> list[str]:
     return written
 
 
-def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
-    """Remove this project's entry of any kind; return changes and warnings.
+def remove(root: str, recorded: str | None) -> list[str]:
+    """Remove this project's entry of any kind; return the changes.
 
-    The launcher is removed with the user's last entry. `recorded` is the expected kind: other kinds
-    that do not answer are skipped. Raises OrchestratorError.
+    `recorded` is the expected kind: other kinds that do not answer are skipped. Raises
+    OrchestratorError.
     """
     entry = Entry("none", root, "", program_copy.launcher())
     gone: list[str] = []
@@ -82,14 +82,24 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
         files.remove(os.path.join(os.path.dirname(entry.launcher), f"{entry.name}.path"))
         if gone:
             files.remove(os.path.join(root, SCHEDULE_LOG))
-        # If the crontab cannot be read, it may have entries of other projects.
-        with contextlib.suppress(OrchestratorError):
-            scripts = glob.glob(f"{glob.escape(entry.launcher)}-*")
-            is_linked = path_link.is_there()
-            if not scripts and not is_linked and not any(k.has_any() for k in KINDS.values()):
-                taken, warnings = program_copy.remove()
-                return gone + taken, warnings
-    return gone, []
+    return gone
+
+
+def remove_program() -> tuple[list[str], list[str]]:
+    """Remove the copies of the program that nothing needs now; return changes and warnings.
+
+    The schedules and links of all projects need them. Call this last: this process may have been
+    started from a copy, through the link.
+    """
+    if not os.path.isdir(program_copy.folder()):
+        return [], []
+    # If the crontab cannot be read, it may have entries of other projects.
+    with program_copy.changing(), contextlib.suppress(OrchestratorError):
+        scripts = glob.glob(f"{glob.escape(program_copy.launcher())}-*")
+        is_linked = path_link.is_there()
+        if not scripts and not is_linked and not any(k.has_any() for k in KINDS.values()):
+            return program_copy.remove()
+    return [], []
 
 
 def update(entry: Entry) -> list[str]:

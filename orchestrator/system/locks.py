@@ -87,7 +87,7 @@ class Lock:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file itself (and so of the lock)."""
+        """Close the file, and so release the lock."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

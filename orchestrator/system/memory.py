@@ -13,7 +13,7 @@ from orchestrator.system.disk import Shortage
 #: The stable word for this fault.
 WORD = "out_of_memory"
 HINT = "let fewer runs work at once (queue_limits.max_claimed), or give this machine more memory"
-#: What programs say when they got no memory: strerror(3) in the C locale, git, Python and Java, the
+#: What programs say when they get no memory: strerror(3) in the C locale, git, Python and Java, the
 #: shell's fork, Node.js, C++, Go, Rust, the dynamic linker, the kernel (too many files), and
 #: make about a killed program.
 SAID = (

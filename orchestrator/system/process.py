@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
-#: Seconds between asking a group to end and making it end.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE_SECONDS = 2.0
 #: What the operating system knows, by the names that other modules use.
 identity, booted, marked = HERE.identity, HERE.booted, HERE.marked
@@ -30,7 +30,7 @@ def is_alive(pid: int | None, known_identity: str | None) -> bool:
 
 
 class ProcessId(NamedTuple):
-    """What is written down of a process, to know it again."""
+    """The record of a process, by which it is recognised later."""
 
     pid: int
     identity: str | None = None
@@ -40,7 +40,7 @@ class ProcessId(NamedTuple):
 
 
 def known(pid: int) -> ProcessId:
-    """Return what there is to write down of a living process."""
+    """Return the record of a living process."""
     return ProcessId(pid, identity(pid))
 
 
@@ -105,10 +105,10 @@ def end_run(
 ) -> None:
     """End a run's client: its process group, then whatever else belongs to the run.
 
-    Asked first (SIGTERM), made to after `grace` seconds (SIGKILL). Processes that left the group
-    are found by `ORCHESTRATOR_RUN_ID` in their environment and by their ancestors: the client and
-    `keeper`, the process that adopted the client's orphans. `reap` is called while waiting: a
-    parent takes its children's exit status there.
+    They are asked first (SIGTERM), and killed after `grace` seconds (SIGKILL). Processes that left
+    the group are found by `ORCHESTRATOR_RUN_ID` in their environment and by their ancestors: the
+    client and `keeper`, the process that adopted the client's orphans. `reap` is called while
+    waiting: a parent takes its children's exit status there.
     """
 
     def tell(number: int) -> dict[int, str]:
@@ -151,7 +151,7 @@ def end_run(
 
 
 def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
-    """End one process: asked first, made to after `grace` seconds."""
+    """End one process: by SIGTERM, and after `grace` seconds by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_alive(pid, known_identity):
             return
@@ -164,7 +164,7 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
 
 
 def continue_stopped(pid: int) -> None:
-    """Continue a stopped process (SIGCONT), and all its descendants. Others take no notice."""
+    """Continue a process and its descendants (SIGCONT), which changes nothing for running ones."""
     for each in (pid, *below(pid)):
         signal_process(each, signal.SIGCONT)
 

@@ -160,9 +160,9 @@ class Psutil:
 
 
 class Linux(Psutil):
-    """Reads /proc (proc(5)): every run asks, and psutil alone takes longer to import than to look.
+    """Reads /proc (proc(5)): every run asks, and the import of psutil takes longer than a look.
 
-    It keeps orphans in reach.
+    Orphans stay below the process that adopted them.
     """
 
     def identity(self, pid: int) -> str | None:
@@ -206,7 +206,7 @@ class Linux(Psutil):
         return _shown(map(os.fsdecode, words))
 
     def booted(self) -> float:
-        # Not the time of now without `uptime`: the clock may be set between the two.
+        # Not the current time less `uptime`: the clock may be set between the two calls.
         rows = (row.split() for row in _read("/proc/stat").split(b"\n"))
         found = next((row[1] for row in rows if row[:1] == [b"btime"]), None)
         return float(found) if found else super().booted()

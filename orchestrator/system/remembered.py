@@ -27,7 +27,7 @@ class Remembered(Generic[Said]):
         self._known: dict[str, tuple[tuple[int, ...], Said]] = {}
 
     def __call__(self, path: str) -> Said:
-        """Return what a file says, which nobody may change. Raises OSError, and what `read` does.
+        """Return what a file says; callers must not change it. Raises OSError, and as `read`.
 
         A symbolic link is not followed here.
         """

@@ -6,37 +6,27 @@ functions as those of the file store. The engine's job says whether a host may w
 jobs. Row and job change in one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from orchestrator.database import hosts, schema, shared_events, this_host
+from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
-from orchestrator.database.engine import Jobs
-from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, TaskFileError
-from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
-from orchestrator.model.snapshot import Problem, RunView
+from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files
 from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import (
-    Elsewhere,
-    Listing,
-    Malformed,
-    Offer,
-    Peer,
-    Pulse,
-    Store,
-    Watched,
-)
+from orchestrator.tasks.hosts_store import HostsStore
+from orchestrator.tasks.store import ELSEWHERE, Listing, Malformed, Watched
 from orchestrator.tasks.task_file import TaskFile
-from orchestrator.tasks.task_rows import NotFetched, TaskRows
+from orchestrator.tasks.task_rows import NotFetched
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
 _COLUMNS = "SELECT id, state, file, extract(epoch FROM added)::float8"
 _ROW = f"{_COLUMNS} FROM orchestrator_tasks"
+_LISTED = f"{_ROW} WHERE state = %s"
 _CHANGED = f"{_COLUMNS}, changed FROM orchestrator_tasks WHERE state = %s"
 #: The finished tasks of a state, and those that a search finds, the newest first.
 _NEWEST = f"{_CHANGED} ORDER BY changed DESC"
@@ -51,28 +41,26 @@ _PAGE = 100
 _LIKE = 1000
 
 
-class PostgresqlStore(Store):
+class PostgresqlStore(HostsStore):
     """The queue of one project in one schema of a database."""
-
-    def __init__(self, layout: Layout, session: Session, *, moves: bool = False) -> None:
-        """`moves`: the queue is being moved, so it may be incomplete or closed."""
-        self._layout, self._session, self._moves = layout, session, moves
-        self._jobs = Jobs(session)
-        self._rows = TaskRows(session, self._jobs, self._worker)
-
-    @property
-    def host(self) -> str:
-        return this_host.read(self._layout).name
 
     # --- reading ---
 
-    def _require_open(self) -> None:
-        if not self._moves:
-            schema.require_open(self._session)
+    @contextmanager
+    def ahead(self, *what: str) -> Iterator[None]:
+        self._require_open()
+        asked: list[tuple[str, tuple[object, ...]]] = []
+        for word in what:
+            if word == ELSEWHERE:
+                asked += [(hosts.LEASES, ()), (hosts.MEMORIES, ())]
+            else:
+                asked.append((_LISTED, (word,)))
+        with self._session.ahead(*asked):
+            yield
 
     def list(self, state: str) -> Listing:
         self._require_open()
-        found = self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
+        found = self._listing(self._session.rows(_LISTED, state))
         if state == "incoming":
             return found._replace(malformed=(*found.malformed, *dropped.wrong(self._layout, self)))
         if state != "claimed":
@@ -180,13 +168,6 @@ class PostgresqlStore(Store):
     def alone(self, what: str, wait: float) -> AbstractContextManager[object]:
         return self._session.alone(what, wait)
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        files.remove(self._layout.idle_stamp)
-        with self._session.change():
-            self._require_open()
-            yield
-
     def add(self, file: TaskFile) -> str:
         with self._changing():
             self._rows.add(file)
@@ -219,93 +200,6 @@ class PostgresqlStore(Store):
                 return task_file.summarise(file, "claimed", self._where(task.id), found.row.added)
         except NotFetched:
             return None
-
-    def _worker(self) -> int:
-        return hosts.worker(self._session, self._jobs, this_host.known(self._layout))
-
-    def begin(self, agent: str, run: str) -> bool:
-        with self._changing():
-            if hosts.place(self._session, agent) not in (None, self.host):
-                return False
-            hosts.lease(self._session, self._worker(), hosts.Lease(agent, self.host, run, None))
-            return True
-
-    def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
-        with self._session.transaction():
-            hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
-
-    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
-        return hosts.wake(self._session, agents, self.host, host)
-
-    def holds(self, task_id: str, run: str) -> bool:
-        with self._session.transaction():
-            # The heartbeat first: from now on, no other host may take the task for a while.
-            self._worker()
-            return super().holds(task_id, run)
-
-    def attend(self, runs: Iterable[str]) -> None:
-        schema.require(self._session)
-        dropped.take(self._layout, self)
-        with self._session.transaction():
-            hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
-        this_host.remember(self._layout, self._session.address)
-
-    def tell(
-        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
-    ) -> None:
-        facts = {"problems": [*problems], "settings": settings, "takes": [*takes]}
-        with self._session.transaction():
-            hosts.note(self._session, this_host.known(self._layout), facts)
-
-    def take(self, words: Sequence[str]) -> Sequence[str]:
-        return hosts.take(self._session, self.host, words) if words else ()
-
-    def give_back(self, words: Sequence[str]) -> None:
-        if words:
-            hosts.give_back(self._session, words)
-
-    def publish(self) -> None:
-        shared_events.publish(self._session, self._layout, self.host)
-
-    def events(self, most: int) -> Iterable[bytes]:
-        return shared_events.elsewhere(self._session, self.host, most)
-
-    def number(self) -> str:
-        return hosts.number(self._session)
-
-    def news(self) -> str:
-        return hosts.news(self._session)
-
-    def pulse(self, tick_age: float) -> Pulse | None:
-        found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
-        if found is None:
-            self._require_open()
-            with self._session.transaction():
-                self._worker()
-        return None if found is None else Pulse(*found)
-
-    def listen(self) -> bool:
-        return self._session.listen(hosts.channel(self._session))
-
-    def wait(self, seconds: float) -> bool | None:
-        news = self._session.notices(seconds)
-        return schema.TASK in news if news else None
-
-    def offer(self) -> Offer:
-        tasks, peers = hosts.offer(self._session)
-        known = ((name, runs, None if t is None else tuple(t)) for name, runs, t in peers)
-        return Offer(tuple((i, role) for i, role in tasks), tuple(Peer(*each) for each in known))
-
-    def elsewhere(self) -> Elsewhere:
-        others = (each for each in hosts.leases(self._session) if each.host != self.host)
-        runs = (
-            RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
-            for each in others
-        )
-        known = hosts.memories(self._session)
-        memories = tuple(each for each in known if each[0] != self.host)
-        own = {agent: memory for host, agent, memory in known if host == self.host}
-        return Elsewhere(tuple(runs), memories, own)
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         with self._changing():

@@ -67,6 +67,10 @@ class Pulse(NamedTuple):
     hosts: int
 
 
+#: The word for `Store.elsewhere` in `Store.ahead`.
+ELSEWHERE = "elsewhere"
+
+
 class Peer(NamedTuple):
     """A host that is alive, as the others that share the queue know it."""
 
@@ -102,6 +106,13 @@ class Store(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return how many items each state has; items that cannot be tasks may be included."""
+
+    def ahead(self, *what: str) -> AbstractContextManager[object]:
+        """Return a context whose first reads of `what` are made at once, where that saves time.
+
+        `what` is a state, for `list`, or the word of `ELSEWHERE`.
+        """
+        return nullcontext()
 
     def newest(self, most: int) -> Mapping[str, Listing]:
         """Return the finished tasks, by state, that changed last: about `most` of them."""

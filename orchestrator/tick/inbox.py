@@ -128,7 +128,9 @@ def _of_tasks(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]
 
 
 def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
-    for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
+    with store.ahead("blocked", "failed"):
+        tasks = (*store.list("blocked").tasks, *store.list("failed").tasks)
+    for task in tasks:
         last = _last(store, task.id, _deciding)
         if last is not None and parts.waits(task):
             yield from _split(store, task, last)

@@ -16,7 +16,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Elsewhere, Listing
+from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Listing
 
 #: Host, agent, and what the agent remembers there.
 Remembered = tuple[str, str, AgentState]
@@ -62,10 +62,11 @@ def observe(
     not look ahead for the commands that show overlaps: the next tick of the schedule does.
     """
     store, given = stores.of_project(layout), prs
-    states, claimed, runs, records = observe_runs(layout)
-    incoming = store.list("incoming")
-    left = _left(layout, settings)
-    elsewhere = store.elsewhere()
+    with store.ahead("claimed", "incoming", ELSEWHERE):
+        states, claimed, runs, records = observe_runs(layout)
+        incoming = store.list("incoming")
+        left = _left(layout, settings)
+        elsewhere = store.elsewhere()
     others = _memories(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:

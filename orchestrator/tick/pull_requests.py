@@ -65,7 +65,7 @@ def land(
 def put_away(layout: Layout, loaded: Settings, prs: Sequence[PullRequest], report: Report) -> None:
     """Put records of old merged pull requests away, if there are many of them.
 
-    After a run, `retention` does this: an old project in which no run starts has none.
+    After a run, `retention` does this; here it is for old projects in which no run starts.
     """
     if sum(pr.state == "merged" for pr in prs) > forges.MANY:
         with report.noting("retention"):

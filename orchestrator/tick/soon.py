@@ -77,7 +77,7 @@ def tick(root: str) -> None:
 
 @contextlib.contextmanager
 def _turn(layout: Layout) -> Iterator[tuple["Entry", dict[str, str]] | None]:
-    """Yield the schedule's entry and environment when a tick may begin; None if none is to begin.
+    """Yield the schedule's entry and environment when a tick may begin; otherwise None.
 
     A tick that is active may have read the queue before the change, so this waits for its end.
     """

@@ -91,7 +91,8 @@ def judged(
 def _working(layout: Layout) -> dict[str, Task]:
     """Return the unfinished tasks, by their branches."""
     store = stores.of_project(layout)
-    open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
+    with store.ahead(*OPEN_STATES):
+        open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
     return {task.work_branch: task for task in open_ones if task.work_branch}
 
 

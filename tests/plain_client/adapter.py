@@ -41,6 +41,9 @@ class Plain:
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         return ()
 
+    def load(self) -> None:
+        from orchestrator.client import outcomes, protocol  # noqa: F401
+
     def launch(self, assignment: Assignment) -> Launch:
         from orchestrator.client.protocol import Launch
         from orchestrator.errors import OrchestratorError

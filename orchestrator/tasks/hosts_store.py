@@ -1,0 +1,128 @@
+"""What the queue in PostgreSQL knows of the hosts that share it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from orchestrator.database import hosts, schema, shared_events, this_host
+from orchestrator.database.engine import Jobs
+from orchestrator.database.session import Session
+from orchestrator.layout import Layout
+from orchestrator.model.snapshot import RunView
+from orchestrator.system import files
+from orchestrator.tasks import dropped
+from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Offer, Peer, Pulse, Store
+from orchestrator.tasks.task_rows import TaskRows
+
+
+class HostsStore(Store):
+    """The part of the queue in PostgreSQL that concerns hosts, not single tasks."""
+
+    def __init__(self, layout: Layout, session: Session, *, moves: bool = False) -> None:
+        """`moves`: the queue is being moved, so it may be incomplete or closed."""
+        self._layout, self._session, self._moves = layout, session, moves
+        self._jobs = Jobs(session)
+        self._rows = TaskRows(session, self._jobs, self._worker)
+
+    @property
+    def host(self) -> str:
+        return this_host.read(self._layout).name
+
+    def _require_open(self) -> None:
+        if not self._moves:
+            schema.require_open(self._session)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        files.remove(self._layout.idle_stamp)
+        with self._session.change():
+            self._require_open()
+            yield
+
+    def _worker(self) -> int:
+        return hosts.worker(self._session, self._jobs, this_host.known(self._layout))
+
+    def begin(self, agent: str, run: str) -> bool:
+        with self._changing():
+            if hosts.place(self._session, agent) not in (None, self.host):
+                return False
+            hosts.lease(self._session, self._worker(), hosts.Lease(agent, self.host, run, None))
+            return True
+
+    def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
+        with self._session.transaction():
+            hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
+
+    def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
+        return hosts.wake(self._session, agents, self.host, host)
+
+    def holds(self, task_id: str, run: str) -> bool:
+        with self._session.transaction():
+            # The heartbeat first: from now on, no other host may take the task for a while.
+            self._worker()
+            return super().holds(task_id, run)
+
+    def attend(self, runs: Iterable[str]) -> None:
+        schema.require(self._session)
+        dropped.take(self._layout, self)
+        with self._session.transaction():
+            hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
+        this_host.remember(self._layout, self._session.address)
+
+    def tell(
+        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+    ) -> None:
+        facts = {"problems": [*problems], "settings": settings, "takes": [*takes]}
+        with self._session.transaction():
+            hosts.note(self._session, this_host.known(self._layout), facts)
+
+    def take(self, words: Sequence[str]) -> Sequence[str]:
+        return hosts.take(self._session, self.host, words) if words else ()
+
+    def give_back(self, words: Sequence[str]) -> None:
+        if words:
+            hosts.give_back(self._session, words)
+
+    def publish(self) -> None:
+        shared_events.publish(self._session, self._layout, self.host)
+
+    def events(self, most: int) -> Iterable[bytes]:
+        return shared_events.elsewhere(self._session, self.host, most)
+
+    def number(self) -> str:
+        return hosts.number(self._session)
+
+    def news(self) -> str:
+        return hosts.news(self._session)
+
+    def pulse(self, tick_age: float) -> Pulse | None:
+        found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
+        if found is None:
+            self._require_open()
+            with self._session.transaction():
+                self._worker()
+        return None if found is None else Pulse(*found)
+
+    def listen(self) -> bool:
+        return self._session.listen(hosts.channel(self._session))
+
+    def wait(self, seconds: float) -> bool | None:
+        news = self._session.notices(seconds)
+        return schema.TASK in news if news else None
+
+    def offer(self) -> Offer:
+        tasks, peers = hosts.offer(self._session)
+        known = ((name, runs, None if t is None else tuple(t)) for name, runs, t in peers)
+        return Offer(tuple((i, role) for i, role in tasks), tuple(Peer(*each) for each in known))
+
+    def elsewhere(self) -> Elsewhere:
+        with self.ahead(ELSEWHERE):
+            leases = hosts.leases(self._session)
+            known = hosts.memories(self._session)
+        runs = (
+            RunView(each.run, each.agent, each.task, True, False, 0, host=each.host, age=each.age)
+            for each in leases
+            if each.host != self.host
+        )
+        memories = tuple(each for each in known if each[0] != self.host)
+        own = {agent: memory for host, agent, memory in known if host == self.host}
+        return Elsewhere(tuple(runs), memories, own)
