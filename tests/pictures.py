@@ -42,10 +42,10 @@ class Picture(NamedTuple):
     inputs: tuple[str, ...]
 
 
-LINES = ("cli/summary.py", "cli/shown*.py", "cli/screen.py")
+SHOWN = ("cli/summary.py", "cli/shown*.py", "cli/screen.py")
 PICTURES = (
-    Picture("status.svg", ("cli/status.py", *LINES)),
-    Picture("watch.svg", (*LINES, "cli/board.py", "cli/live.py")),
+    Picture("status.svg", ("cli/status.py", *SHOWN)),
+    Picture("watch.svg", (*SHOWN, "cli/board.py", "cli/live.py")),
     Picture(
         "dashboard.png",
         ("page/templates/layout.html", "page/templates/*_board.html", "page/static/page.css"),
