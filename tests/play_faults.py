@@ -159,15 +159,7 @@ def planted(fault: Fault, copy: Path) -> Iterator[None]:
 
 def run(names: tuple[str, ...], copy: Path) -> dict[str, str]:
     """Run these tests in this copy; return the outcome of each variant by its name."""
-    files = sorted(
-        str(path.relative_to(copy))
-        for path in (copy / "tests").glob("test_*.py")
-        if any(f"def {name}(" in path.read_text() for name in names)
-    )
-    inherited = {name for name in names if not any_defines(name, files, copy)}
-    if inherited:
-        files.append("tests/test_client_contract.py")
-        files.append("tests/test_forge.py")
+    files = sorted({file for name in names for file in files_with(name, copy)})
     only_quick = (
         () if set(names) & set(quick_variants.HELD_BY) else ("-m", "not slow and not crash")
     )
@@ -199,9 +191,18 @@ def run(names: tuple[str, ...], copy: Path) -> dict[str, str]:
     return found
 
 
-def any_defines(name: str, files: list[str], copy: Path) -> bool:
-    """Return whether one of these files defines this test."""
-    return any(f"def {name}(" in (copy / file).read_text() for file in files)
+def files_with(name: str, copy: Path) -> list[str]:
+    """Return the files with this test: the file that defines it, or those with its contract."""
+    texts = {path: path.read_text() for path in (copy / "tests").glob("*.py")}
+    own = [path for path, text in texts.items() if f"def {name}(" in text]
+    shared = tuple(f"from {path.stem} import" for path in own if not path.name.startswith("test_"))
+    found = [path for path in own if path.name.startswith("test_")]
+    found += [
+        path
+        for path, text in texts.items()
+        if path.name.startswith("test_") and any(words in text for words in shared)
+    ]
+    return [str(path.relative_to(copy)) for path in found]
 
 
 def outcome(case: ET.Element) -> str:

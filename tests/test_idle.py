@@ -19,12 +19,14 @@ from conftest import git as sh
 from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.model.snapshot import Hold, RunView, Snapshot
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import states
 from orchestrator.pulls.book import Book
 from orchestrator.system import files, locks
 from orchestrator.tasks import file_store
-from orchestrator.tick.stamp import EDITS_UNSEEN
+from orchestrator.tick import observe
+from orchestrator.tick.stamp import EDITS_UNSEEN, leave
 
 PAUSED = """\
 paused: true
@@ -580,3 +582,23 @@ def test_a_stamp_is_written_whole(bare: Path) -> None:
     for _ in range(3):
         assert stamp(bare)
     assert os.listdir(bare.parent) == ["idle"]
+
+
+def test_a_stamp_names_what_a_tick_reads_and_no_stamp_is_left_during_a_fault(
+    project: Layout,
+) -> None:
+    settings, path = load.settings(project, write_cache=False), Path(project.idle_stamp)
+    now = time.time() + 5  # what changes after the look leaves no stamp
+    seen = observe.observe(project, settings, now, []).snapshot
+
+    def is_left(snapshot: Snapshot) -> bool:
+        path.unlink(missing_ok=True)
+        leave(project, settings.config, snapshot, [], now, None, "", lambda: "")
+        return path.exists()
+
+    assert not is_left(seen._replace(hold=Hold("system_fault", "gone", "fix it", now)))
+    assert not is_left(seen._replace(runs=(RunView("R1", "a", None, False, True, 0),)))
+    assert is_left(seen)
+    watched = path.read_text()
+    for name in ("config", "hold", "prs", "roles", "landing_fault", "notify_fault"):
+        assert f"\0{os.path.relpath(getattr(project, name), project.home)}\0" in watched, name

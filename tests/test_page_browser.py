@@ -233,6 +233,12 @@ def test_a_question_is_answered_and_a_pull_request_reviewed_and_merged(
     item = inbox.locator(f"#item-{asks}")
     expect(item).to_contain_text("Which colour? <i>x</i>")
     expect(page).to_have_title(re.compile(r"^\(\d\) project"))
+    # The headline says each fact once, with room between.
+    words = item.locator("p").first.inner_text().split()
+    assert words[:2] == ["question", asks]
+    assert words.count(asks) == 1
+    number = page.get_by_role("navigation").get_by_role("link", name="Inbox")
+    expect(number).to_have_text(re.compile("Inbox[1-9]"))
     answer = item.get_by_label(f"Your answer to {asks}")
     answer.fill("Blue, half wri")
     world.add("Something else happens meanwhile")

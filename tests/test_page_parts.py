@@ -142,6 +142,17 @@ def test_problems_say_what_keeps_all_agents_from_a_start(
     assert (halt and halt[0]) == said
 
 
+def test_many_agents_are_listed_by_their_states() -> None:
+    states = ["waiting"] * 7 + ["paused", "running"]
+    rows = [{"name": f"a-{n}", "state": s, "reason": s} for n, s in enumerate(states)]
+    status = {"agents": rows, "running": [], "limits": {}, "queue": {}, "open_prs": 0}
+    found = work.agents(Told(status=status), {})["agents"]
+    assert [row["name"] for row in found][:3] == ["a-8", "a-7", "a-0"]
+    status["agents"] = rows[1:]
+    few = work.agents(Told(status=status), {})["agents"]
+    assert [row["name"] for row in few] == [row["name"] for row in rows[1:]]
+
+
 # --- the board -----------------------------------------------------------------------------------
 
 

@@ -64,3 +64,10 @@ def test_a_test_finds_a_fault_if_a_variant_in_make_test_fails(
     assert play_faults.outcomes("test_a", ended) == {"passed", "skipped"}
     assert play_faults.outcomes("test_long", {"test_long[x]": "failed"}) == {"failed"}
     assert play_faults.outcomes("test_other", ended) == set()
+
+
+def test_a_test_of_a_contract_is_found_where_the_contract_is_used() -> None:
+    own = play_faults.files_with("test_a_fault_whose_text_is_gone_is_reported", CHECKOUT)
+    assert own == ["tests/test_planted_faults.py"]
+    found = play_faults.files_with("test_a_task_is_claimed_once", CHECKOUT)
+    assert {"tests/test_store.py", "tests/test_postgresql_store.py"} <= set(found)

@@ -198,6 +198,14 @@ def test_agents_say_in_words_why_they_do_not_start_and_when_they_are_due(
     assert any(re.fullmatch("pm-agent +waiting +due in 9 min; last run: done", e) for e in lines)
 
 
+def test_an_agent_at_work_is_shown_with_the_title_of_its_task(project: Layout, cli: Cli) -> None:
+    ticked(project)
+    running(project)
+    put(project, "TASK-1", "claimed", title="Sort the list")
+    [line] = [each for each in cli("status").out.splitlines() if "impl-agent-1" in each]
+    assert re.fullmatch(r"  impl-agent-1 +running +TASK-1, for \d+ s: Sort the list", line)
+
+
 def test_open_pull_requests_are_shown_with_verdict_and_next_move(project: Layout, cli: Cli) -> None:
     open_pull_requests(project, 1)
     put(project, "TASK-1", "done", event("done", pr="1"))
