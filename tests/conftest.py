@@ -237,9 +237,9 @@ def refresh(
     layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
 ) -> list[PullRequest] | None:
     """Look at the forge and the remotes, and record what they say, as a tick does."""
-    from orchestrator.pulls import states
+    from orchestrator.pulls import look, states
 
-    return states.record(layout, config, states.look(layout, config, after_run=after_run), problems)
+    return states.record(layout, config, look.look(layout, config, after_run=after_run), problems)
 
 
 def git(folder: Path, *arguments: str) -> str:

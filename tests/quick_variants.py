@@ -502,7 +502,7 @@ HELD_BY: dict[str, str] = {
         "test_runs_of_the_released_version_are_finished_by_this_one"
     ),
     "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
-        "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children"
+        "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
     ),
     "test_a_run_has_its_names_and_ports_in_its_environment": (
         "test_ports_and_environment_of_a_run"

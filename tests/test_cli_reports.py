@@ -30,7 +30,7 @@ from orchestrator.model.work import Entry
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule
-from orchestrator.pulls import states
+from orchestrator.pulls import look
 from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import files, locks, process
@@ -396,7 +396,7 @@ def test_status_and_watch_do_not_ask_a_forge_elsewhere(
     record |= {"title": "t", "state": "open"}
     Path(project.prs, "github", "1.json").write_text(json.dumps(record))
     assert cli("status", "--json").json["open_prs_age_seconds"] is None
-    asked = Path(states.asked_path(project))
+    asked = Path(look.asked_path(project))
     asked.touch()
     os.utime(asked, (time.time() - 90,) * 2)
     found = cli("status", "--json").json

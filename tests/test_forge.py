@@ -23,7 +23,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
-from orchestrator.pulls import forge, forges, states
+from orchestrator.pulls import forge, forges, look, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
@@ -217,13 +217,13 @@ def test_the_ticks_after_runs_look_at_the_remote_only_now_and_then(
         return [pr.state for pr in refresh(layout, config, [], after_run=after_run) or ()]
 
     assert states_of(after_run=True) == ["open"]
-    assert states.is_fresh(layout)
+    assert look.is_fresh(layout)
     sh(remote, "update-ref", "refs/heads/main", head)
     assert states_of(after_run=True) == ["open"], "the last look is not ten seconds old"
-    before = time.time() - states.LOOK_EVERY
+    before = time.time() - look.LOOK_EVERY
     for name in ("bases-looked-at", "bases-seen"):
         os.utime(os.path.join(layout.cache, name), (before, before))
-    assert not states.is_fresh(layout)
+    assert not look.is_fresh(layout)
     assert states_of(after_run=True) == ["merged"]
     sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
     local.open(wanted(head, "agent/T2"), "")
@@ -236,7 +236,7 @@ def test_a_look_that_failed_is_not_fresh(
     local.open(wanted(branch(repo, "agent/T1")), "")
     remote.rename(remote.with_name("gone.git"))
     refresh(layout, Config(forge="local"), [], after_run=True)
-    assert not states.is_fresh(layout)
+    assert not look.is_fresh(layout)
 
 
 def test_a_look_within_the_time_that_is_given_asks_nothing(
@@ -246,7 +246,7 @@ def test_a_look_within_the_time_that_is_given_asks_nothing(
     local.open(wanted(head), "")
 
     def states_of(at_most_every: float) -> list[str]:
-        found = states.look(layout, config, at_most_every=at_most_every)
+        found = look.look(layout, config, at_most_every=at_most_every)
         return [pr.state for pr in states.record(layout, config, found, []) or ()]
 
     assert states_of(60.0) == ["open"], "nothing was asked before"
@@ -263,7 +263,7 @@ def test_what_happens_here_between_a_look_and_its_record_counts(
     """A look is made without the tick's lock: after it, a run may deliver, a person may land."""
     config, head = Config(forge="local"), branch(repo, "agent/T1")
     local.open(wanted(head), "")
-    found = states.look(layout, config)
+    found = look.look(layout, config)
     sh(repo, "push", "--quiet", "origin", f"{head}:main")
     late = branch(repo, "agent/T2")
     local.open(wanted(late, "agent/T2"), "")
@@ -278,7 +278,7 @@ def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
     """Its push deletes the branch's ref here before it moves the base's, or is killed between."""
     config, head = Config(forge="local"), branch(repo, "agent/T1")
     local.open(wanted(head), "")
-    found = states.look(layout, config)
+    found = look.look(layout, config)
     sh(repo, "push", "--quiet", "origin", f"{head}:main", ":agent/T1")
     sh(repo, "update-ref", "refs/remotes/origin/main", f"{head}^")
     assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
@@ -291,7 +291,7 @@ def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
     config, head = Config(forge="local"), branch(repo, "agent/T1")
     local.open(wanted(head), "")
     sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
-    found = states.look(layout, config)
+    found = look.look(layout, config)
     sh(repo, "push", "--quiet", "origin", "agent/T1")
     assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
 
@@ -302,7 +302,7 @@ def test_a_person_who_closes_it_between_a_look_and_its_record_is_not_overruled(
     config, head = Config(forge="local"), branch(repo, "agent/T1")
     local.open(wanted(head), "")
     sh(remote, "update-ref", "refs/heads/main", head)
-    found = states.look(layout, config)
+    found = look.look(layout, config)
     local.close("1")
     assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["closed"]
 

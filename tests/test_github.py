@@ -27,6 +27,7 @@ from orchestrator.pulls import (
     github_refusals,
     github_repo,
     github_rows,
+    look,
     states,
 )
 from orchestrator.pulls.gh import Gh, Refusal, is_signed_in
@@ -279,7 +280,7 @@ def test_a_squash_that_a_person_pushed_merges_the_pull_request(
         sh(hub.repo, "fetch", "--quiet", "origin")
     else:
         assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open", "open"]
-        monkeypatch.setattr(states, "LOOK_EVERY", 0.0)
+        monkeypatch.setattr(look, "LOOK_EVERY", 0.0)
     before = len(hub.calls())
     assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged", "open"]
     assert hub.calls()[before:] == ["pr list"]

@@ -23,6 +23,7 @@ from orchestrator.pulls import (
     book,
     landing,
     landing_queue,
+    look,
     merging,
     remote_branches,
     review,
@@ -581,7 +582,7 @@ def test_what_was_just_seen_of_the_remote_is_confirmed_by_the_push(
     pr = world.deliver("T1", {"a.txt": "a\n"})
     sh(world.repo, "fetch", "--quiet", "origin")
     before, moved = world.main(), pr.head
-    monkeypatch.setattr(states, "is_fresh", lambda _: True)
+    monkeypatch.setattr(look, "is_fresh", lambda _: True)
     if lie == "head":
         moved = pushed_by_others(world, pr.branch, "sneaked.txt")
     if lie == "base":

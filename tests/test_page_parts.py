@@ -370,6 +370,19 @@ def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Pat
     assert secret not in lines_of(transcript.last(str(tmp_path)))[0]
 
 
+@pytest.mark.parametrize("offset", [-5, 0, 10**9])
+def test_an_offset_that_is_not_in_the_stream_is_one_of_its_ends(
+    tmp_path: Path, offset: int
+) -> None:
+    data = said("only")
+    (tmp_path / run_record.STREAM).write_bytes(data)
+    size, folder = len(data), str(tmp_path)
+    after, before = transcript.after(folder, offset), transcript.before(folder, offset)
+    assert (lines_of(after), after.end, after.size) == (["only"] * (offset <= 0), size, size)
+    assert (lines_of(before), before.begin) == (["only"] * (offset > 0), 0)
+    assert before.end == (size if offset > 0 else 0)
+
+
 # --- a run's page --------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from test_schedule import add_crontab
 from orchestrator.cli import argument_parser, parser
 from orchestrator.layout import Layout
 from orchestrator.project import mark
-from orchestrator.pulls import states
+from orchestrator.pulls import look
 from orchestrator.schedule import program_copy
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import files, locks, process
@@ -133,13 +133,13 @@ def test_such_a_tick_does_not_wait_for_a_remote_that_was_just_asked(
 ) -> None:
     """What the command changed is on this disk. No run inherits the mark."""
     asked: list[float] = []
-    real = states.look
+    real = look.look
 
-    def look(*words: Any, at_most_every: float, **named: Any) -> states.Look | None:
+    def noted(*words: Any, at_most_every: float, **named: Any) -> look.Look | None:
         asked.append(at_most_every)
         return real(*words, at_most_every=at_most_every, **named)
 
-    monkeypatch.setattr(states, "look", look)
+    monkeypatch.setattr(look, "look", noted)
     monkeypatch.setenv(soon.MARK, "1")
     cli("tick")
     assert soon.MARK not in os.environ

@@ -18,7 +18,7 @@ from orchestrator.git import base_branch, repository, work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import states
+from orchestrator.pulls import look
 from orchestrator.run import start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
@@ -198,7 +198,7 @@ def test_a_review_starts_from_the_commit_that_a_tick_has_just_fetched(
     sh(world.repo, "update-ref", f"refs/remotes/origin/{pr.branch}", pr.head)
     if seen == "not all":
         sh(world.repo, "update-ref", "-d", f"refs/remotes/origin/{pr.branch}")
-    monkeypatch.setattr(states, "is_fresh", lambda _: seen != "long ago")
+    monkeypatch.setattr(look, "is_fresh", lambda _: seen != "long ago")
     job = job_of(world, VERDICT, role="review", extra=[("REVIEWS", "T0"), ("PR", pr.id)])
     start = start_point.find(job)
     expected = pr.head if seen == "just now" else now
@@ -219,7 +219,7 @@ def test_a_review_of_a_branch_that_is_gone_starts_from_the_head_of_the_pull_requ
 def test_other_roles_ask_the_remote_even_if_a_tick_has_just_fetched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(states, "is_fresh", lambda _: True)
+    monkeypatch.setattr(look, "is_fresh", lambda _: True)
     new = world.push_to_main({"a.txt": "a\n"})
     assert start_point.find(job_of(world)).commit == new
     assert base_branch.branch_commit(str(world.repo), "origin", "main") == new

@@ -805,3 +805,20 @@ def test_git_has_to_detach_where_the_files_do_not_say_it_plainly(agent: Agent) -
     assert not worktree_commands.let_go(path, at)
     assert worktree_commands.state(path).branch == BRANCH
     assert sh(agent.path, "rev-parse", BRANCH) == before
+
+
+def test_a_link_in_the_place_of_a_branchs_log_is_removed_and_what_it_leads_to_stays(
+    agent: Agent, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("a person's\n")
+    log = agent.repo / ".git" / "logs" / "refs" / "heads" / BRANCH
+    agent.end()
+    log.unlink(missing_ok=True)
+    log.symlink_to(theirs)
+    agent.begin()
+    assert not log.is_symlink()
+    assert theirs.read_text() == "a person's\n"
+    log.write_text("git's own\n")
+    task_branch.unlink_log(str(agent.repo / ".git"), BRANCH)
+    assert log.read_text() == "git's own\n"

@@ -98,9 +98,9 @@ def _limit(name: str, number: int | None, limit: int) -> str:
 
 
 def _prs_age(looked: Looked) -> int | None:
-    from orchestrator.pulls import states
+    from orchestrator.pulls import look
 
-    asked = states.asked(looked.layout, looked.loaded.config)
+    asked = look.asked(looked.layout, looked.loaded.config)
     return None if asked is None else int(max(looked.seen.now - asked, 0))
 
 

@@ -19,6 +19,7 @@ from orchestrator.model.work import PullRequest
 from orchestrator.pulls import (
     forges,
     landing_queue,
+    look,
     merge_refusal,
     merging,
     restack,
@@ -204,7 +205,7 @@ class Lander:
 
     def _may_guess(self, pr: PullRequest) -> bool:
         """Whether base and head are known from just now, and the push can confirm both at once."""
-        if self._forge.is_elsewhere or not states.is_fresh(self._layout):
+        if self._forge.is_elsewhere or not look.is_fresh(self._layout):
             return False
         return remote_pair.find(self._layout.root, self._config).is_one
 

@@ -1,16 +1,13 @@
 """Pull requests in their current states: the forge's records, git's word and the reviews together.
 
-A tick asks the forge and the remote at most once (failures 13), before it takes its lock (`look`).
-Under the lock it records what followed (`record`). Read commands use what is on this disk and
-change nothing.
+A tick asks the forge and the remotes before it takes its lock (`pulls.look`). Under the lock it
+records what followed (`record`). Read commands use what is on this disk and change nothing.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
-import time
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator import idle
@@ -18,11 +15,11 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
-from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
+from orchestrator.pulls.look import Look
 from orchestrator.system import files
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
@@ -41,84 +38,6 @@ else:
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
-#: Seconds between two looks at the bases of a forge elsewhere, and between the looks of ticks after
-#: runs: the ticks of a schedule look, most ticks after runs do not.
-LOOK_EVERY = 10.0
-
-
-class Look(NamedTuple):
-    """What a look at the forge and the remotes found, beside what it left on this disk."""
-
-    #: Why the forge did not answer.
-    fault: OrchestratorError | None = None
-    #: A remote that could not be reached.
-    problems: tuple[Problem, ...] = ()
-    #: The pull requests of which git is asked what became of them: none if no look was due.
-    unsure: frozenset[str] = frozenset()
-    #: Whether the branches of all of them, and the bases, are here as the remotes had them.
-    is_fetched: bool = False
-    #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
-    #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
-    gone: frozenset[str] = frozenset()
-    #: The pull requests whose branches and bases were asked for.
-    looked_at: frozenset[str] = frozenset()
-
-    def has_seen(self, prs: Iterable[PullRequest]) -> bool:
-        """Whether each of these that is open was looked at, as the remotes had it."""
-        return self.is_fetched and self.looked_at >= {pr.id for pr in prs if pr.state == "open"}
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether what was found is nothing but what it left on this disk."""
-        return self.fault is None and not (self.problems or self.gone)
-
-
-def look(
-    layout: Layout, config: Config, *, after_run: bool = False, at_most_every: float = 0.0
-) -> Look | None:
-    """Ask the forge and the remotes; leave on this disk what they say.
-
-    A tick calls this before it takes its lock: a slow remote keeps no other process waiting.
-    `after_run`: a run's end calls this; if the remote was asked within the last LOOK_EVERY seconds,
-    it is not asked. Within `at_most_every` seconds, nothing is asked at all, and this returns None.
-    Then the records count, as they do for the commands that only read; what a run itself delivered
-    is there.
-    """
-    files.make_folder(layout.cache)
-    if min(map(_age, (_looked_path(layout), asked_path(layout)))) < at_most_every:
-        return None
-    try:
-        return _look(layout, config, after_run=after_run)
-    except OrchestratorError as error:
-        return Look(error)
-
-
-def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
-    where = forges.of_project(layout, config, remember=True)
-    before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
-    prs = where.refresh()
-    if where.is_elsewhere:
-        files.write_atomic(asked_path(layout), b"", flush=False)
-    # A forge elsewhere says itself what was merged; git may know better of a closed one.
-    unsure = [pr for pr in prs if pr.state == "open"]
-    if where.is_elsewhere:
-        unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
-    pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
-    if not (unsure or pushed):
-        if config.push_remote:
-            remote_pair.find(layout.root, config)  # raises if there is no such remote
-        return Look()
-    is_due = _start_look(layout)
-    if not (is_due or where.is_elsewhere or not after_run):
-        return Look()
-    looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
-    problems: list[Problem] = []
-    pair = remote_pair.find(layout.root, config)
-    there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
-    ids = frozenset(pr.id for pr in unsure)
-    gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
-    seen = frozenset(pr.id for pr in looked_at)
-    return Look(None, tuple(problems), ids, there is not None, gone, seen)
 
 
 def record(
@@ -336,77 +255,3 @@ def _pushed_by_hand(
         for pr in prs
         if (base := bases[pr.base]) is not None and answers.has_landed(pr.head, base)
     }
-
-
-def _start_look(layout: Layout) -> bool:
-    """Note a look at the bases if one is due; return whether it is: only a fetch shows a push."""
-    if _age(_looked_path(layout)) < LOOK_EVERY:
-        return False
-    files.write_atomic(_looked_path(layout), b"", flush=False)
-    return True
-
-
-def _looked_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "bases-looked-at")
-
-
-def _age(path: str) -> float:
-    """Return the seconds since a file was written; infinity for no file, or one of the future."""
-    try:
-        age = time.time() - os.stat(path).st_mtime
-    except OSError:
-        return math.inf
-    return age if age >= 0 else math.inf
-
-
-def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
-    """Return the open pull requests whose heads this repository does not have yet."""
-    from orchestrator.git.contents import missing
-
-    heads = {pr.id: pr.head for pr in prs}
-    gone = missing(layout.root, heads.values()) if heads else set()
-    return [pr for pr in prs if heads.get(pr.id) in gone]
-
-
-def _fetch(
-    layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]
-) -> Collection[str] | None:
-    """Fetch bases and branches; return the names that exist.
-
-    None if a remote cannot be reached: nothing changes.
-    """
-    bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
-    try:
-        there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
-    except OrchestratorError as error:
-        problems.append(Problem(error.code, error.message, error.hint))
-        return None
-    files.write_atomic(_seen_path(layout), b"", flush=False)
-    return there
-
-
-def is_fresh(layout: Layout) -> bool:
-    """Return whether this repository has the branches of open pull requests as of just now.
-
-    That is within the last LOOK_EVERY seconds. What was read since may have moved: whoever relies
-    on it is told by a lease, or by a verdict that is for one commit only.
-    """
-    return _age(_seen_path(layout)) < LOOK_EVERY
-
-
-def _seen_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "bases-seen")
-
-
-def asked(layout: Layout, config: Config) -> float | None:
-    """Return when a forge elsewhere last answered, in epoch seconds; None for a local forge."""
-    try:
-        answered = os.stat(asked_path(layout)).st_mtime
-        return answered if forges.of_project(layout, config).is_elsewhere else None
-    except (OSError, OrchestratorError):
-        return None
-
-
-def asked_path(layout: Layout) -> str:
-    """Return the file whose time says when a forge elsewhere last answered."""
-    return os.path.join(layout.cache, "forge-asked")

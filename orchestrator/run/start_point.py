@@ -14,7 +14,7 @@ from orchestrator.model.annotations import NoReturn
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import forges, states
+from orchestrator.pulls import forges, look
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
 from orchestrator.tasks import history, task_file
@@ -165,7 +165,7 @@ def _known_there(
     None if the remote is to be asked: for other runs, because they start from the base of now. A
     verdict on a commit that is not the head any more does not count.
     """
-    if job.role.delivers != "verdict" or work is None or not states.is_fresh(job.layout):
+    if job.role.delivers != "verdict" or work is None or not look.is_fresh(job.layout):
         return None
     refs = {base: f"refs/remotes/{pair.base}/{base}", work: pair.work_ref(work) or ""}
     found = {branch: seen[ref] for branch, ref in refs.items() if ref in seen}

@@ -15,7 +15,7 @@ from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, faults
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.pulls import states
+from orchestrator.pulls import look, states
 from orchestrator.run import supervisor
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -62,7 +62,7 @@ class Steps:
         self.settler = Settler(layout, loaded, now)
         self.report = Report(good=loaded.good)
 
-    def take(self, looked: states.Look | None, problems: Iterable[Problem]) -> Report:
+    def take(self, looked: look.Look | None, problems: Iterable[Problem]) -> Report:
         """Take all steps. `looked` is what forge and remotes said before the lock was taken.
 
         `problems` are those of the lock.

@@ -20,7 +20,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Problem
 from orchestrator.plan.planner import plan
 from orchestrator.project import event_fold, events, mark
-from orchestrator.pulls import states
+from orchestrator.pulls import look, states
 from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
@@ -98,7 +98,7 @@ def _without_disk(layout: Layout, now: float) -> Report:
 
 def _look(
     layout: Layout, wait: float, *, after_run: bool, at_most_every: float
-) -> states.Look | None:
+) -> look.Look | None:
     """Ask the forge and the remotes; None if another process does that at this moment.
 
     Also None if another tick is active and this one will not wait for it.
@@ -115,13 +115,13 @@ def _look(
                 files.remove(layout.look_lock)
                 return None
             config = load.settings(layout, write_cache=False).config
-            return states.look(layout, config, after_run=after_run, at_most_every=at_most_every)
+            return look.look(layout, config, after_run=after_run, at_most_every=at_most_every)
     except locks.LockHeld:
         return None
 
 
 def _run_tick(
-    layout: Layout, now: float, take: Take, looked: states.Look | None, wanted: Wanted
+    layout: Layout, now: float, take: Take, looked: look.Look | None, wanted: Wanted
 ) -> Report:
     """Run a tick if the locks allow it. Raises StoreFault."""
     try:
@@ -162,7 +162,7 @@ def _tell_outage(layout: Layout, loaded: Settings, report: Report) -> None:
 
 
 def _locked(
-    layout: Layout, now: float, take: Take, looked: states.Look | None, wanted: Wanted
+    layout: Layout, now: float, take: Take, looked: look.Look | None, wanted: Wanted
 ) -> Report:
     """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
     with take() as problems:
