@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness import wait_until
 
 
 class Disk:
@@ -54,5 +55,6 @@ class Disk:
         shutil.rmtree(self.path / "fillers", ignore_errors=True)
 
     def read_only(self, wanted: bool) -> None:
-        option = "remount,ro" if wanted else "remount,rw"
-        subprocess.run(["mount", "-o", option, str(self.path)], check=True)
+        command = ["mount", "-o", "remount,ro" if wanted else "remount,rw", str(self.path)]
+        # Busy as long as a process that is ending has a file open for writing.
+        wait_until(lambda: subprocess.run(command).returncode == 0, "the disk is mounted anew")

@@ -62,24 +62,25 @@ def variants(values: Iterable[Any], *quick: Any) -> list[Any]:
     return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
-def from_template(template: Path, folder: Path, make: Callable[[], object]) -> None:
-    """Have `make` make a `project` in a folder, maybe with a `remote.git`; later copy what it made.
+def from_template(template: Path, root: Path, remote: Path, make: Callable[[], object]) -> None:
+    """Have `make` make a project in `root`, maybe with a `remote`; later copy what it made.
 
     `template` is the folder of the copies.
     """
-    names = ("project", "remote.git")
     if not template.exists():
         make()
         template.mkdir(parents=True)
-        for path in filter(Path.exists, (folder / name for name in names)):
-            shutil.copytree(path, template / path.name, symlinks=True)
-        (template / "where").write_text(str(folder))
+        for name, path in (("project", root), ("remote", remote)):
+            if path.exists():
+                shutil.copytree(path, template / name, symlinks=True)
+        (template / "where").write_text(str(remote))
         return
-    for path in filter(Path.exists, (template / name for name in names)):
-        shutil.copytree(path, folder / path.name, symlinks=True)
-    settings = folder / "project" / ".git" / "config"
+    for name, path in (("project", root), ("remote", remote)):
+        if (template / name).exists():
+            shutil.copytree(template / name, path, symlinks=True)
+    settings = root / ".git" / "config"
     there = (template / "where").read_text()
-    settings.write_text(settings.read_text().replace(there, str(folder)))
+    settings.write_text(settings.read_text().replace(there, str(remote)))
 
 
 class Done:
@@ -144,7 +145,7 @@ class World:
         Set up once in a session, then copied: most tests are about what comes afterwards.
         """
         template = self.templates / f"remote-{remote}-init-{init}"
-        from_template(template, self.folder, lambda: self._make(remote, init))
+        from_template(template, self.root, self.remote, lambda: self._make(remote, init))
         if init:
             self.configure(**config)
         return self

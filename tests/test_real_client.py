@@ -280,7 +280,7 @@ def project(
         "CLAUDE_CODE_MAX_RETRIES": "0",
     }
     template = tmp_path_factory.getbasetemp() / "client-templates"
-    harness.from_template(template, project.folder, lambda: set_up(project))
+    harness.from_template(template, project.root, project.remote, lambda: set_up(project))
     os.utime(project.root / ".git" / "orchestrator.json")  # `init` was just now
     yield project
     project.end()
