@@ -396,6 +396,22 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         "server_error",
     ),
     "400": ([synthetic("unknown"), failed(400)], RC1, IMPL, 1, "failed", "client_error"),
+    "400 of a continued conversation": (
+        [INIT, synthetic("invalid_request"), failed(400)],
+        RC1._replace(resumed=True),
+        IMPL,
+        1,
+        "stopped",
+        "no_result: the service refuses the conversation",
+    ),
+    "400 after an answer in a continued conversation": (
+        [INIT, WORK, synthetic("invalid_request"), failed(400)],
+        RC1._replace(resumed=True),
+        IMPL,
+        1,
+        "failed",
+        "client_error",
+    ),
     "a prompt too long": (
         [synthetic("invalid_request"), {**failed(400), "terminal_reason": "prompt_too_long"}],
         RC1,
@@ -759,8 +775,9 @@ def test_a_limit_without_a_moment_of_reset_is_tried_again_like_any_fault(reset: 
     assert streams.outcome(stream, RC1, IMPL, 0).verdict == "system_fault"
 
 
-def test_a_conversation_that_is_gone_is_not_gone_on_with() -> None:
-    lines, ended, role, commits, *_ = TABLE["a lost conversation"]
+@pytest.mark.parametrize("case", ["a lost conversation", "400 of a continued conversation"])
+def test_a_conversation_that_is_lost_or_refused_is_not_continued_again(case: str) -> None:
+    lines, ended, role, commits, *_ = TABLE[case]
     assert streams.outcome(read(lines), ended, role, commits).session is None
 
 

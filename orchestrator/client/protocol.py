@@ -80,6 +80,8 @@ class Ended(NamedTuple):
     stderr: str = ""
     #: Variables that `stderr` names and that the client did not get: they look like secrets.
     lacked: tuple[str, ...] = ()
+    #: Whether the run was to continue a conversation.
+    resumed: bool = False
 
 
 class Line(NamedTuple):

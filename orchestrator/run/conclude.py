@@ -233,6 +233,7 @@ def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
         start_error=process.start_error if process else None,
         stderr=stderr,
         lacked=tuple(lacked),
+        resumed=bool(journal.record.resume),
     )
 
 

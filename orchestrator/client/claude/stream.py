@@ -61,6 +61,8 @@ class Stream:
     #: The last `error` word, and whether the run waited to try again when the stream ended.
     error: str | None = None
     retrying = False
+    #: Whether the agent gave an answer.
+    answered = False
     #: Whether the usage limit is reached, and when it resets (epoch seconds).
     limited = False
     limit_reset: float | None = None
@@ -108,6 +110,7 @@ class Stream:
             # An answer without an error: whatever was retried before it has passed.
             error = event.get("error")
             self.error = (_error_word(error, None) or str(error)) if error else None
+            self.answered = self.answered or not error
         elif kind == "rate_limit_event":
             info = event.get("rate_limit_info")
             if isinstance(info, dict):
@@ -175,7 +178,7 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     """
     result = stream.result or {}
     (given, made), adds_up = _tokens(stream)
-    session, began = _session(stream)
+    session, began = _session(stream, ended)
     return _verdict(stream, ended, role, commits)._replace(
         session=session,
         began=began,
@@ -206,6 +209,8 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
     if _is_forgotten(stream):
         # The work is not the cause: a client that is killed early keeps no conversation.
         return Outcome("stopped", "no_result: the conversation to continue is gone")
+    if _is_refused(stream, ended):
+        return Outcome("stopped", "no_result: the service refuses the conversation to continue")
     if stream.result is None:
         return outcomes.without_result(ended)
     if str(stream.result.get("terminal_reason")).startswith("aborted"):  # SIGINT in mid-answer
@@ -248,12 +253,23 @@ def _is_forgotten(stream: Stream) -> bool:
     return "No conversation found" in str((stream.result or {}).get("errors"))
 
 
-def _session(stream: Stream) -> tuple[str | None, bool]:
+def _is_refused(stream: Stream, ended: Ended) -> bool:
+    """Whether the service refused the conversation that the run was to continue.
+
+    The client could not write it whole (on a full disk, 2.1.332 keeps a message without content),
+    or it has become too long. The next run begins a new one.
+    """
+    is_bad = (stream.result or {}).get("api_error_status") == 400
+    return ended.resumed and is_bad and not stream.answered
+
+
+def _session(stream: Stream, ended: Ended) -> tuple[str | None, bool]:
     """Return the conversation that the next run can continue, and whether the client began it."""
     reason = (stream.result or {}).get("startup_failure_reason")
     if reason and reason not in startup.OF_THE_CONVERSATION:
         return None, False  # the id in this stream is of a conversation that does not exist
-    return (None if reason or _is_forgotten(stream) else stream.session), True
+    is_lost = reason or _is_forgotten(stream) or _is_refused(stream, ended)
+    return (None if is_lost else stream.session), True
 
 
 def _complaint(result: Mapping[str, Any]) -> str:
