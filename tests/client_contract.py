@@ -31,9 +31,9 @@ from orchestrator.client.protocol import (
     command,
 )
 from orchestrator.config import roles
-from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
 from orchestrator.model.config import OUTCOMES, Agent, Config, Role
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import VERDICTS, Outcome
 
 KINDS = {

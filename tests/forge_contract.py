@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import git as sh
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.model.config import FORGES
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls.forge import PROGRAMS, Forge
 

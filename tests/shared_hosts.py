@@ -16,8 +16,8 @@ from postgresql import in_schema
 from test_several_machines import Hosts
 
 from orchestrator.database import session
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.work import Task
 from orchestrator.tasks import stores
 from orchestrator.tasks.postgresql_store import PostgresqlStore

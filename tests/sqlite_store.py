@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import files

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from orchestrator import idle
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import STATES, Entry, Task
 from orchestrator.tasks import rewrite, stores, task_file
 from orchestrator.tasks.store import Store

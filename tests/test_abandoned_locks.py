@@ -14,10 +14,10 @@ from conftest import git
 from test_repository_probe import look
 from test_worktree import BRANCH, Agent
 
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import abandoned_locks, call, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.upkeep import clean, leftovers

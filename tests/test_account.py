@@ -21,8 +21,8 @@ from orchestrator.account import costs, forecast, ledger, report, ticks
 from orchestrator.account.totals import Totals
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
-from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import UsageError
 from orchestrator.model.snapshot import ModelUse
 
 world = harness.world

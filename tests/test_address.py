@@ -14,8 +14,8 @@ from conftest import CHECKOUT
 
 from orchestrator.config import keys
 from orchestrator.database import address, this_host
-from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import ConfigError, OrchestratorError
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
 TWO = "postgresql://one:5432,two:5433/team?target_session_attrs=read-write"
@@ -161,7 +161,7 @@ sys.path.insert(0, {str(CHECKOUT)!r})
 sys.executable = "/elsewhere/bin/python"
 sys.modules["psycopg"] = None
 from orchestrator.database import access
-from orchestrator.errors import StoreFault
+from orchestrator.model.errors import StoreFault
 from orchestrator.layout import Layout
 try:
     access.at(Layout("."), {URL!r})

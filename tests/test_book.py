@@ -11,9 +11,9 @@ import harness
 import pytest
 from harness import World
 
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book

@@ -14,7 +14,7 @@ from test_real_client import IMPLEMENTER, MANAGER, Project, bash, report, result
 
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.protocol import Assignment, Launch
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.run import client_files
 
 api = real.api

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli import argument_parser, command_line, parser
-from orchestrator.errors import UsageError
+from orchestrator.model.errors import UsageError
 
 argument_parser.whole()  # loads the modules of all commands
 NAMES = sorted(parser.COMMANDS)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from test_roles import BASE_COMMIT, HEAD_COMMIT, HISTORY, REVIEW, ROUND, a_task, variables
 
 from orchestrator.config import roles
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.run import prompts
 from orchestrator.text import shipped_templates, templates
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from orchestrator.client import registry
 from orchestrator.config import keys, last_good
-from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model.config import (
     FORGES,
     Agent,
@@ -41,6 +40,7 @@ from orchestrator.model.config import (
     Split,
     Submodules,
 )
+from orchestrator.model.errors import ConfigError, OrchestratorError
 from orchestrator.plan.due import next_due, tolerance
 
 #: A configuration in which each key has another value than its default.

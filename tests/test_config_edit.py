@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config import edit, keys
-from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
+from orchestrator.model.errors import ConfigError, NotFound, OrchestratorError, UsageError
 
 FILE = """\
 # Limits: ask Kim before raising them.

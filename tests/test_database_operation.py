@@ -25,8 +25,8 @@ from test_postgresql_store import sql_of
 
 from orchestrator.database import address as addresses
 from orchestrator.database import session, this_host
-from orchestrator.errors import NotFound, StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, StoreFault
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks import postgresql_store
 from orchestrator.tasks.postgresql_store import PostgresqlStore

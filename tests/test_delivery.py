@@ -10,9 +10,9 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
-from orchestrator.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.git import work_branch
 from orchestrator.model.config import Agent, Role
+from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import Entry
 from orchestrator.project import run_record

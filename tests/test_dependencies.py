@@ -14,10 +14,10 @@ from store_contract import entry, new_task
 from test_landing import NOW
 from test_landing import World as Landing
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import cuts, landing

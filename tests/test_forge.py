@@ -18,9 +18,9 @@ from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 
 from orchestrator.client import outcomes
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
+from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
 from orchestrator.pulls import forge, forges, look, states

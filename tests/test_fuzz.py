@@ -27,10 +27,10 @@ from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
-from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
 from orchestrator.git import checkout, overlap
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
 from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events

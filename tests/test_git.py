@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     base_branch,
     call,
@@ -30,6 +29,7 @@ from orchestrator.git import (
 )
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.system import process
 
 PATH_KINDS = [

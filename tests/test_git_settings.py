@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from conftest import git as sh
 
-from orchestrator.errors import GitError
 from orchestrator.git import closed_pushes, remote_pair, remotes, settings, start
 from orchestrator.model.config import Config
+from orchestrator.model.errors import GitError
 from orchestrator.system import commands
 
 NAME = "remote.origin.url"

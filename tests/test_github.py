@@ -16,9 +16,9 @@ from forge_contract import ForgeContract, World, branch, wanted
 from test_forge import Hub, person_says
 
 from orchestrator.cli import pr as cli_pr
-from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.model.work import Entry, PullRequest
 from orchestrator.pulls import (
     forges,

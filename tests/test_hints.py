@@ -16,9 +16,9 @@ from store_contract import entry
 from test_people import deliver, event, put, work
 
 from orchestrator.cli import command_line, parser
-from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import UsageError
 from orchestrator.model.snapshot import Hold
 from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory

@@ -23,8 +23,8 @@ from conftest import git, tree
 from harness import World
 
 from orchestrator.config import load, roles
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.run import instructions, prompts
 from orchestrator.system import files

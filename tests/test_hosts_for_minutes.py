@@ -20,7 +20,7 @@ from shared_hosts import Behind
 from test_hosts_that_fail import behind, behind_of, outcomes  # noqa: F401  (fixtures)
 
 from orchestrator.database import hosts
-from orchestrator.errors import StoreFault
+from orchestrator.model.errors import StoreFault
 from orchestrator.tick import attendant
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]

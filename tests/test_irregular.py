@@ -14,7 +14,6 @@ import pytest
 from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import (
     aside,
     call,
@@ -27,6 +26,7 @@ from orchestrator.git import (
     worktree_list,
 )
 from orchestrator.git.repository import RESCUE
+from orchestrator.model.errors import SystemFault
 from orchestrator.system.commands import Finished
 
 

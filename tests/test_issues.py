@@ -10,8 +10,8 @@ import pytest
 import warm_gh
 from harness import World
 
-from orchestrator.errors import SystemFault
 from orchestrator.model.config import Config, Issues
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Task
 from orchestrator.pulls import issue_text
 from orchestrator.pulls.issue_text import Issue

@@ -13,10 +13,10 @@ from conftest import git as sh
 from conftest import refresh, tree
 from store_contract import entry, new_task
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import remotes, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Hooks, Retention, Review, Setup
+from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.model.work import STATES, Given, PullRequest, RemoteCheck, Task
 from orchestrator.project import faults as system_faults
 from orchestrator.pulls import (

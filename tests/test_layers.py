@@ -44,10 +44,10 @@ DECIDING = (
     "config.last_good",
     "text.yaml_nodes",
     "model.config",
+    "model.errors",
     "model.snapshot",
     "model.times",
     "model.work",
-    "errors",
 )
 WORLDLY = {
     "fcntl",
@@ -437,10 +437,10 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         *modules,
         *packages,
         "client.registry",
-        "errors",
         "model",
         "model.annotations",
         "model.config",
+        "model.errors",
         "model.fields",
         "model.snapshot",
         "model.work",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_store import put
 
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound
 from orchestrator.model.work import STATES
 from orchestrator.system import files
 from orchestrator.tasks import names, stored_file

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.config import load
-from orchestrator.errors import GitError, SystemFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.snapshot import Hold
 from orchestrator.project import faults
 from orchestrator.system import disk, files, memory

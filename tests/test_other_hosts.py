@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from orchestrator.config import load
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.system import files

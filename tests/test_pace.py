@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import keys
-from orchestrator.errors import ConfigError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Pace
+from orchestrator.model.errors import ConfigError
 from orchestrator.model.snapshot import UsageWindow
 from orchestrator.plan.pace import is_open, judge, next_change
 from orchestrator.project import usage

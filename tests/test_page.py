@@ -21,8 +21,8 @@ from starlette.testclient import TestClient
 from test_cli_tasks import add
 
 from orchestrator.cli.served import Served, command_line
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.page import changes, gate, regions, render
 from orchestrator.page.api import CHANGES
 from orchestrator.page.app import application

@@ -15,8 +15,8 @@ from conftest import CHECKOUT, git
 from test_page import opened
 
 from orchestrator.account import costs
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound
 from orchestrator.page import board, diff, history, transcript, views, work
 from orchestrator.page.commands import Answer, Commands
 from orchestrator.page.remembered import Remembered

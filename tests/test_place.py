@@ -14,7 +14,6 @@ from conftest import git as sh
 from test_submodules import Worker, add_submodule, agent, change_inside, library, main  # noqa: F401 (fixtures)
 from test_worktree import BRANCH, Agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
-from orchestrator.errors import GitError
 from orchestrator.git import (
     drivers,
     overlap,
@@ -26,6 +25,7 @@ from orchestrator.git import (
     worktree_merge,
 )
 from orchestrator.git.repository import RESCUE
+from orchestrator.model.errors import GitError
 
 
 class Trap:

@@ -17,9 +17,9 @@ from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Budgets, Config, Pace, QueueLimits, Retry, Role
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.snapshot import (
     VERDICTS,
     Action,

@@ -20,8 +20,8 @@ from store_contract import StoreContract, claim, entry, new_task
 from orchestrator.database import schema, session
 from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld

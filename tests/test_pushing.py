@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator.errors import ConfigError, SystemFault
 from orchestrator.git import (
     base_branch,
     remote_pair,
@@ -20,6 +19,7 @@ from orchestrator.git import (
 )
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import ConfigError, SystemFault
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.model.work import Entry, Task
 from orchestrator.project import faults

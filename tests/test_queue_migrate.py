@@ -15,8 +15,8 @@ from store_contract import entry, new_task
 
 from orchestrator.config import change
 from orchestrator.database import access, schema, session, this_host
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.work import STATES, PullRequest
 from orchestrator.pulls import shared_book
 from orchestrator.tasks import stores, task_file

@@ -14,7 +14,7 @@ from test_skills import FOR_PEOPLE, PLACEHOLDERS
 from orchestrator.cli import argument_parser, command_line
 from orchestrator.client.claude import probe
 from orchestrator.config import keys
-from orchestrator.errors import UsageError
+from orchestrator.model.errors import UsageError
 
 README = (CHECKOUT / "README.md").read_text()
 #: What a person wants to know, in the order in which they want to know it.

@@ -16,9 +16,9 @@ from test_submodules import add_submodule, library
 from test_worktree import Agent
 
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import repository, work_branch
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding
 from orchestrator.setup import repository_probe
 from orchestrator.setup.probes import Subject

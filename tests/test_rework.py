@@ -12,8 +12,8 @@ from store_contract import entry
 from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.model.config import Agent, Retry, Role
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import Entry, Feedback, Given, PullRequest, RemoteCheck, Task
 from orchestrator.pulls import follower, questions, rework
 from orchestrator.pulls.local import Local

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import role_file, roles
-from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model.config import OUTCOMES, Agent, Config, Role, ports
+from orchestrator.model.errors import ConfigError, OrchestratorError
 from orchestrator.model.work import Task
 from orchestrator.pulls import forges
 from orchestrator.run import prompts

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule

@@ -20,10 +20,10 @@ from test_roles import variables
 
 from orchestrator.cli import command_line, parser, tuning
 from orchestrator.config import roles
-from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import config as model
 from orchestrator.model import times
+from orchestrator.model.errors import UsageError
 from orchestrator.run import prompts
 from orchestrator.setup import skills
 

@@ -13,9 +13,9 @@ import pytest
 from harness import PRODUCT, PYTHON, World
 from store_contract import entry, new_task
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Split
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.tasks import parts, stores

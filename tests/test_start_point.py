@@ -13,9 +13,9 @@ from store_contract import new_task
 from test_landing import World
 
 from orchestrator.config import load
-from orchestrator.errors import SystemFault
 from orchestrator.git import base_branch, repository, work_branch
 from orchestrator.model.config import Agent, Role
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Entry
 from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import look

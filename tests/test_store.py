@@ -13,8 +13,8 @@ import pytest
 from conftest import CHECKOUT, tree
 from store_contract import StoreContract, claim, entry, new_task
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import STATES, Entry, Task
 from orchestrator.system import files
 from orchestrator.tasks import history, stored_file

@@ -16,7 +16,6 @@ from conftest import git as sh
 from harness import World
 from test_worktree import RESCUE, Agent, commit, head, rescued
 
-from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import (
     lfs,
     repository,
@@ -28,6 +27,7 @@ from orchestrator.git import (
     worktree_commands,
 )
 from orchestrator.git import rescued as rescues
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.run import nested
 from orchestrator.system import disk
 

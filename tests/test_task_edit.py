@@ -13,8 +13,8 @@ from conftest import Done
 from test_cli_tasks import add, claim, file_of
 
 from orchestrator.cli import editor
-from orchestrator.errors import OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError, TaskFileError
 from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.file_store import FileStore
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.errors import TaskFileError
+from orchestrator.model.errors import TaskFileError
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
 from orchestrator.tasks import header, history, task_file

@@ -19,9 +19,9 @@ from test_history import HOUR, NOON, ended, told
 from orchestrator import idle
 from orchestrator.account import ledger, spans
 from orchestrator.cli import context
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord
 from orchestrator.system import extras, files
 

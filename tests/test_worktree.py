@@ -13,7 +13,6 @@ import pytest
 from conftest import git as sh
 from conftest import tree
 
-from orchestrator.errors import GitError
 from orchestrator.git import (
     aside,
     repository,
@@ -22,6 +21,7 @@ from orchestrator.git import (
     worktree_commands,
     worktree_list,
 )
+from orchestrator.model.errors import GitError
 from orchestrator.system import disk
 
 BRANCH = "agent/T1-fix-it"

@@ -10,10 +10,10 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import repository, rescued, worktree_commands, worktree_list
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Literal
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 
 #: Entries of a worktree's history of HEAD that are looked at.

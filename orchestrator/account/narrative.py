@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import ranges, repository
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.project import events

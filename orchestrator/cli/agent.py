@@ -12,10 +12,10 @@ import shlex
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, group
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, ports
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
 from orchestrator.system.later import Later

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores

@@ -10,8 +10,8 @@ from functools import partial
 from orchestrator import __version__
 from orchestrator.cli import parser
 from orchestrator.cli.parser import COMMANDS, Namespace
-from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.model.annotations import Any, NoReturn
+from orchestrator.model.errors import UsageError, did_you_mean
 
 #: Words that people try first, and the commands they mean.
 _MEANT = {

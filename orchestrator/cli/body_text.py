@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.model.config import Role
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.tasks.task_file import MAX_TASK_BYTES
 
 #: Characters of an answer: it leads every later prompt of its task.

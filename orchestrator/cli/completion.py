@@ -9,7 +9,7 @@ import argparse
 
 from orchestrator.cli import argument_parser, context, output
 from orchestrator.cli.parser import Namespace, argument, command
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import STATES
 from orchestrator.pulls import states
 from orchestrator.tasks import stores

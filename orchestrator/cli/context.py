@@ -8,10 +8,10 @@ import time
 from orchestrator.cli.parser import Namespace
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout, resources
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Agent, Config
+from orchestrator.model.errors import ConfigError, NotFound, OrchestratorError, UsageError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest
 from orchestrator.project import events, mark

@@ -7,7 +7,7 @@ import os
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.system import extras
 
 #: The libraries of the optional extra `web` that the page imports.

@@ -14,8 +14,8 @@ import tempfile
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
 from orchestrator.client import registry
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import TYPE_CHECKING, Any
+from orchestrator.model.errors import OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.demo.play import Play

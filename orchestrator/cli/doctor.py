@@ -6,7 +6,7 @@ import os
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, command, flag
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.text.words import count
 
 #: The column at which the text of a finding begins.

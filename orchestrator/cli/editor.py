@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 from orchestrator.cli import body_text
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.model.work import OPEN_STATES, STATES, PullRequest, Task

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from orchestrator.cli import context
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import parse_time
 from orchestrator.pulls import forges, merge_refusal, states
 from orchestrator.tasks import stores

@@ -10,9 +10,9 @@ from orchestrator import __version__
 from orchestrator.cli import context, init_base, init_offer, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
-from orchestrator.errors import UsageError
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
+from orchestrator.model.errors import UsageError
 from orchestrator.project import mark
 from orchestrator.schedule import path_link, program_copy, schedule
 from orchestrator.schedule.entry import Entry, usable_path

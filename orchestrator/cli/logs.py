@@ -11,8 +11,8 @@ from orchestrator.cli.find_run import Run
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
-from orchestrator.errors import UsageError
 from orchestrator.guard import secret_shapes
+from orchestrator.model.errors import UsageError
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files

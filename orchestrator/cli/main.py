@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from orchestrator.cli import command_line, output
 from orchestrator.cli.parser import Namespace
 from orchestrator.client import registry
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
+from orchestrator.model.errors import OrchestratorError
 
 
 def main(words: Sequence[str]) -> int:

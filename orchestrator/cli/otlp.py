@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from orchestrator import __version__
 from orchestrator.account.spans import Span, number
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 
 #: Spans in one request.
 BATCH = 500

@@ -17,8 +17,8 @@ from contextvars import ContextVar
 
 from orchestrator.cli import columns
 from orchestrator.cli.parser import Namespace
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.text.quoting import visible
 

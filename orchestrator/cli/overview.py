@@ -6,8 +6,8 @@ from orchestrator.cli import shown, shown_work
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.shown import Looked
 from orchestrator.config.load import Settings
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.model.work import PullRequest

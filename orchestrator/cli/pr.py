@@ -14,11 +14,11 @@ import time
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag, group
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import forges, states, verdicts

@@ -7,10 +7,10 @@ import os
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest, Task

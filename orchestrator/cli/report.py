@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command, flag
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.tick import daily
 
 DEFAULT_PERIOD = "24h"

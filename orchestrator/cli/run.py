@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.plan import rules
 from orchestrator.system import locks
 from orchestrator.tasks import stores

@@ -8,8 +8,8 @@ from orchestrator.account import ledger
 from orchestrator.account.ledger import EndedRun
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
-from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.layout import Layout
+from orchestrator.model.errors import UsageError, did_you_mean
 from orchestrator.model.snapshot import VERDICTS
 from orchestrator.project import agent_memory
 from orchestrator.text.words import local, span

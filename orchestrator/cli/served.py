@@ -16,9 +16,9 @@ from orchestrator.cli import argument_parser, output, parser
 from orchestrator.cli.command_line import parse
 from orchestrator.cli.main import refusal
 from orchestrator.cli.parser import Argument
-from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import OrchestratorError, UsageError, did_you_mean
 from orchestrator.page.commands import Answer, Commands, Refused
 from orchestrator.system import process
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.plan.planner import plan
 from orchestrator.project import mark
 from orchestrator.tick import news, problems

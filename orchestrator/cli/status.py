@@ -9,8 +9,8 @@ from orchestrator.cli import context, output, overview, screen, summary
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
-from orchestrator.errors import StoreFault
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import StoreFault
 from orchestrator.project import mark
 from orchestrator.pulls import states
 from orchestrator.tick.inbox import next_step

@@ -16,10 +16,10 @@ from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.plan import dependencies

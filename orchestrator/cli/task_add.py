@@ -7,9 +7,9 @@ import os
 from orchestrator.cli import body_text, context, output, task_values
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.config import OUTCOMES, Split
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.times import iso
 from orchestrator.model.work import PRIORITIES, Task
 from orchestrator.project import mark

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import STATES, Task
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from orchestrator.cli import body_text, context, output, task_values
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, TaskFileError, UsageError, did_you_mean
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError, TaskFileError, UsageError, did_you_mean
 from orchestrator.model.work import PRIORITIES, Task
 from orchestrator.tasks import rewrite, stores, task_file
 from orchestrator.tasks.task_file import TaskFile

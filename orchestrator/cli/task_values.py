@@ -8,9 +8,9 @@ from functools import partial
 from orchestrator.cli import context, output
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError, did_you_mean
 from orchestrator.layout import Layout
 from orchestrator.model.config import Role
+from orchestrator.model.errors import NotFound, OrchestratorError, did_you_mean
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import STATES
 from orchestrator.tasks import stores, task_file

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
-from orchestrator.errors import NotFound, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, UsageError
 from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.plan import rules
 from orchestrator.plan.planner import plan

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from orchestrator.account import ledger, spans, ticks
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command, flag
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import events, mark, run_record
 from orchestrator.system import extras, files, locks

@@ -14,10 +14,10 @@ from orchestrator.cli import context, output, overview, status
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, argument, command
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.pulls import states
 
 #: Seconds between two looks: the default, the least and the most.

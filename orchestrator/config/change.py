@@ -14,9 +14,9 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.config import edit, keys, roles
-from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import ConfigError, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, locks
 from orchestrator.text.yaml_nodes import MAX_BYTES

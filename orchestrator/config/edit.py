@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from orchestrator.config.keys import FILE
 from orchestrator.config.yaml_source import Path, Source, plain
 from orchestrator.config.yaml_values import BOOLEANS, decimal
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.model.errors import OrchestratorError, UsageError
 
 
 def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:

@@ -8,8 +8,8 @@ from datetime import datetime
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import one_of, text, texts
 from orchestrator.database import address
-from orchestrator.errors import did_you_mean
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import did_you_mean
 from orchestrator.tasks import stores
 from orchestrator.text.yaml_nodes import BAD, Node, Reading, is_null, shown
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from orchestrator import __version__
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
-from orchestrator.errors import ConfigError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import ConfigError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import mark

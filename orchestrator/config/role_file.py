@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, paths, text
-from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import OUTCOMES, Role
+from orchestrator.model.errors import ConfigError, did_you_mean
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading
 
 #: Maximum bytes of a role's file.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from orchestrator.errors import ConfigError
 from orchestrator.layout import resources
 from orchestrator.model.config import Role
+from orchestrator.model.errors import ConfigError
 from orchestrator.model.snapshot import Problem
 from orchestrator.system import files
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.config.keys import FILE
-from orchestrator.errors import ConfigError, NotFound, OrchestratorError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import ConfigError, NotFound, OrchestratorError
 from orchestrator.text.yaml_nodes import Node, Reading, is_null
 
 #: Keys and list positions, from the top.

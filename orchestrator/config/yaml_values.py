@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from orchestrator.errors import did_you_mean
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import did_you_mean
 from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,

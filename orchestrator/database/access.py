@@ -6,9 +6,9 @@ import os
 import sys
 
 from orchestrator.database import address
-from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
+from orchestrator.model.errors import OrchestratorError, StoreFault
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session

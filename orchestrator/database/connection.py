@@ -11,8 +11,8 @@ from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
-from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.model.annotations import Any, TypeVar
+from orchestrator.model.errors import OrchestratorError, StoreFault
 from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 _T = TypeVar("_T")

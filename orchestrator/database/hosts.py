@@ -13,8 +13,8 @@ from orchestrator.database import json_text, schema
 from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
-from orchestrator.errors import StoreFault
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.fields import NamedTuple
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from orchestrator.database.connection import NOT_SET_UP, NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 
 #: Raised with each change of the tables; a program of another version refuses to work.
 VERSION = 3

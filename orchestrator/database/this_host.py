@@ -4,8 +4,8 @@ import os
 import re
 
 from orchestrator.database import address as addresses
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 

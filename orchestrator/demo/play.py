@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.demo import shop
 from orchestrator.demo.project import MARK, Project
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.project import events
 
 #: Seconds between two ticks, maximum seconds of a demonstration, and seconds in which the last

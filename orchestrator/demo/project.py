@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.demo import shop
-from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import commands, process
 from orchestrator.tasks import stores, task_file

@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Callable
 
-from orchestrator.errors import GitError
 from orchestrator.git import place, repository, worktree_commands
+from orchestrator.model.errors import GitError
 from orchestrator.system import disk, files
 
 #: The file in a git folder that went along which says why its worktree was set aside.

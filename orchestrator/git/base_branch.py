@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, damage, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.work import Task
 from orchestrator.system import files, locks
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator import layout
-from orchestrator.errors import GitError, GitKilled, SystemFault
 from orchestrator.git import abandoned_locks, irregular, place, repairs, start
 from orchestrator.guard import client_environment
 from orchestrator.model.annotations import TypeVar
+from orchestrator.model.errors import GitError, GitKilled, SystemFault
 from orchestrator.system import commands, files
 
 #: Seconds for a command that only reads or writes this disk.

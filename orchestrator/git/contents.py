@@ -12,10 +12,10 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
-from orchestrator.errors import GitError
 from orchestrator.git import repository
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.git.worktree_commands import OUR_NAME
+from orchestrator.model.errors import GitError
 from orchestrator.system import files
 
 _TREE = r"[0-9a-f]{40,64}"

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from orchestrator.errors import GitError
 from orchestrator.git import repository, worktree_list
 from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.model.errors import GitError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 

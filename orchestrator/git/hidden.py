@@ -6,9 +6,9 @@ such a file would be lost at the next checkout, or would stay there for the next
 
 import os
 
-from orchestrator.errors import GitError, GitKilled
 from orchestrator.git import index
 from orchestrator.git.call import ask, run
+from orchestrator.model.errors import GitError, GitKilled
 
 
 def reveal(worktree: str) -> None:

@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import call, repository, worktree_commands
+from orchestrator.model.errors import SystemFault
 from orchestrator.system import files
 
 #: Seconds for the objects of one branch.

@@ -9,7 +9,7 @@ the worktree, which no agent chooses.
 import os
 
 from orchestrator import layout
-from orchestrator.errors import GitError
+from orchestrator.model.errors import GitError
 from orchestrator.system import files
 from orchestrator.system.remembered import Remembered
 

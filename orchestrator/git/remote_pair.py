@@ -5,10 +5,10 @@ The two are the same remote unless `push_remote` is set; its `pushurl` may lead 
 
 from collections.abc import Collection, Mapping
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import base_branch, remotes, settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
 
 

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.errors import Rejected, SystemFault
 from orchestrator.git import lfs, repairs, settings
 from orchestrator.git.call import DURABLE, lines, reason, run
+from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
 
 #: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,

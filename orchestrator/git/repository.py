@@ -9,9 +9,9 @@ import os
 from collections.abc import Collection, Mapping
 
 from orchestrator import layout
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import place
 from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.model.errors import GitError, OrchestratorError
 
 RESCUE = "refs/orchestrator/rescue/"
 #: Names that are tried for one rescue.

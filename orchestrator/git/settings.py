@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from orchestrator.errors import GitError, GitKilled
 from orchestrator.git import place, repairs, start
 from orchestrator.guard import client_environment
+from orchestrator.model.errors import GitError, GitKilled
 from orchestrator.model.fields import NamedTuple
 
 #: All values of each setting, by `canonical` name, in git's order: the last value counts.

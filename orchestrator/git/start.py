@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 
-from orchestrator.errors import GitError, SystemFault
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.system import commands, memory
 
 

@@ -3,8 +3,8 @@
 import os
 import re
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import call, remotes, submodules
+from orchestrator.model.errors import SystemFault
 from orchestrator.system import files
 
 

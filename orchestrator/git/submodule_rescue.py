@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from orchestrator.errors import GitError
 from orchestrator.git import call, hidden, repository, submodules, whole_state, worktree_commands
 from orchestrator.git.submodules import Submodule
+from orchestrator.model.errors import GitError
 from orchestrator.system import disk, files
 
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Container, Sequence
 
 from orchestrator import layout
-from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, submodule_config, worktree_commands
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 

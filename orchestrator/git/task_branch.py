@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     aside,
     call,
@@ -15,6 +14,7 @@ from orchestrator.git import (
     worktree_commands,
     worktree_list,
 )
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.system import files
 
 

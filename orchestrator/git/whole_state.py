@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from orchestrator.errors import GitError, GitKilled
 from orchestrator.git.call import again, ask, run
 from orchestrator.git.worktree_commands import OUR_NAME, own_folder
+from orchestrator.model.errors import GitError, GitKilled
 from orchestrator.system import files
 
 

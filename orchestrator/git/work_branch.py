@@ -6,8 +6,8 @@ pushed: only the former may be replaced (reference 9.6).
 
 from collections.abc import Collection
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import repository
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
 
 #: Below these names, by branch: the last commit that the product pushed and that no delivery in the

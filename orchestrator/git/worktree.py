@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from functools import partial
 
 from orchestrator import layout
-from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import (
     abandoned_locks,
     aside,
@@ -27,6 +26,7 @@ from orchestrator.git import (
     whole_state,
     worktree_commands,
 )
+from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 

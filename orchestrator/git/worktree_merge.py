@@ -1,8 +1,8 @@
 """A merge that is made in a worktree, for what `bare_merge` cannot merge without one."""
 
-from orchestrator.errors import GitError
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.git.worktree_commands import OUR_NAME, detach, quit_operations
+from orchestrator.model.errors import GitError
 
 
 def join(worktree: str, base: str, head: str, method: str, message: str) -> str | list[str]:

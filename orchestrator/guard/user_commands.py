@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from orchestrator.errors import SystemFault
 from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Config, ports
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, long_log, memory, process
 

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.errors import NotFound, OrchestratorError, UsageError, did_you_mean
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError, UsageError, did_you_mean
 from orchestrator.page import changes
 from orchestrator.page.commands import Commands
 

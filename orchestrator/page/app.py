@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.page import changes, regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
 from orchestrator.page.commands import Commands

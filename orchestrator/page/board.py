@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.errors import NotFound
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound
 from orchestrator.model.work import OPEN_STATES, PRIORITIES, STATES
 from orchestrator.page.commands import Commands
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from orchestrator import idle
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store, Watched

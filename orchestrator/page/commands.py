@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import Any, Protocol
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 
 

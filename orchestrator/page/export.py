@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 from markupsafe import Markup
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.page import regions, render
 from orchestrator.page.commands import Commands
 from orchestrator.system import files

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import call
 from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config, ports
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord

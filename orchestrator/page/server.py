@@ -10,8 +10,8 @@ from types import FrameType
 
 import uvicorn
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.page.app import application
 from orchestrator.page.commands import Commands
 

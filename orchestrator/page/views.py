@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from jinja2 import Environment
 
 from orchestrator.config import load
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
 from orchestrator.page.commands import Commands

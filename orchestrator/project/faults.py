@@ -3,8 +3,8 @@
 import errno
 import os
 
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.model.snapshot import Hold, Outcome, Problem
 from orchestrator.system import disk, files, memory, records
 

@@ -9,10 +9,10 @@ import stat
 from collections.abc import Mapping
 
 from orchestrator import idle
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.system import files
 from orchestrator.tasks import stores
 

@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, process, records
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
 from orchestrator.system.remembered import Remembered

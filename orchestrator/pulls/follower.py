@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.project import events

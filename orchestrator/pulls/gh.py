@@ -13,9 +13,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import NotFound, SystemFault
 from orchestrator.guard import client_environment
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, SystemFault
 from orchestrator.system import commands, files
 
 #: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any, ClassVar
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Feedback, Given, PullRequest
 from orchestrator.pulls import shared_book

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from orchestrator.errors import SystemFault
 from orchestrator.guard import secret_shapes
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal

@@ -7,10 +7,10 @@ import re
 import time
 from collections.abc import Callable
 
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import MERGE_METHODS
+from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.system import files
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from orchestrator.errors import OrchestratorError, Rejected, SystemFault
+from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.pulls.github_repo import Repository

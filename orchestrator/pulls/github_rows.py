@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from orchestrator.errors import SystemFault
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Given, PullRequest, RemoteCheck
 from orchestrator.pulls.book import from_record
 

@@ -8,8 +8,8 @@ An issue's text was written by others, so the task quotes it.
 import re
 from collections.abc import Iterable
 
-from orchestrator.errors import SystemFault
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PRIORITIES, Task
 from orchestrator.tasks import parts, task_file

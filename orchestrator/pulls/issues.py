@@ -12,10 +12,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task

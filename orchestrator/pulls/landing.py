@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import (
     forges,

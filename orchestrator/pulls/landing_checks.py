@@ -1,9 +1,9 @@
 """The checks of landings: on a merge before it lands, and on the base if the merge fails them."""
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.project.worktree_setup import SetUpFailed
 from orchestrator.pulls.landing_queue import Notes

@@ -1,8 +1,8 @@
 """What follows if a landing fails: the author gets the work back, or it is tried again later."""
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.project import faults as system_faults

@@ -8,10 +8,10 @@ It also keeps what earlier landings found out, so that no check runs twice on th
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.pulls import cuts, states, verdicts

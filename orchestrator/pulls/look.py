@@ -10,10 +10,10 @@ import os
 import time
 from collections.abc import Collection, Iterable
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest

@@ -1,8 +1,8 @@
 """Why a pull request may not be merged now, found out before any merge is made."""
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.tasks import stores

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     bare_merge,
     call,
@@ -23,6 +22,7 @@ from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.model.work import PullRequest
 from orchestrator.project.worktree_setup import SetUpFailed, Site
 from orchestrator.system import files

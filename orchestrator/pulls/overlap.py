@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import overlap, ref_files
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import agent_memory, run_record

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import remote_pair, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls import forges, states
 

@@ -6,7 +6,6 @@ base. The update is a merge on top of the author's commits; nothing is rewritten
 
 from collections.abc import Iterable
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import (
     base_branch,
     contents,
@@ -18,6 +17,7 @@ from orchestrator.git import (
 )
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.pulls import forges, merging, states

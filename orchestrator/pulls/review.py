@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
+from orchestrator.model.errors import NotFound
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import PRIORITIES, Entry, Given, PullRequest, Task

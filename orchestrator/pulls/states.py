@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator import idle
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults

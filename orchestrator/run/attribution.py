@@ -4,9 +4,9 @@ An error of git can come from the branch of this one task. Then a person is aske
 and the other tasks continue (failures 29).
 """
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import damage
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Outcome
 from orchestrator.project import faults
 from orchestrator.project.run_record import RunRecord

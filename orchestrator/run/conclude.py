@@ -11,7 +11,6 @@ import os
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import (
     base_branch,
     settings,
@@ -25,6 +24,7 @@ from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import IO
 from orchestrator.model.config import Role
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Outcome
 from orchestrator.project import alike, checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 
-from orchestrator.errors import NotFound, Rejected, SystemFault
 from orchestrator.git import base_branch, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
+from orchestrator.model.errors import NotFound, Rejected, SystemFault
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import PullRequest
 from orchestrator.project.run_record import Steps

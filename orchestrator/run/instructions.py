@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 
 from orchestrator.client import registry
-from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import aside, base_branch, index, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model.config import OUTCOMES, ports
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import run_record
 from orchestrator.pulls import forges, overlap, verdicts

@@ -5,9 +5,9 @@
 import contextlib
 
 from orchestrator.config import load
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Config, Role
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Task
 from orchestrator.project.run_record import RunRecord

@@ -7,7 +7,6 @@ that repository is; with it, the submodule's remote must have the commit.
 import os
 from collections.abc import Sequence
 
-from orchestrator.errors import SystemFault
 from orchestrator.git import (
     remotes,
     repository,
@@ -17,6 +16,7 @@ from orchestrator.git import (
     submodules,
 )
 from orchestrator.git.submodule_changes import Change
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.run.job import Job
 

@@ -6,7 +6,6 @@ process did is already done then.
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     base_branch,
     lfs,
@@ -20,6 +19,7 @@ from orchestrator.git import (
     worktree_list,
 )
 from orchestrator.guard import user_commands
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.model.snapshot import Outcome
 from orchestrator.project import run_record
 from orchestrator.pulls import forges, restack

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from orchestrator.config import role_file
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
 from orchestrator.model.config import OUTCOMES, Agent, Config, Role
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Task
 from orchestrator.system import files

@@ -6,8 +6,8 @@ work's failure (reference 9.8).
 
 import re
 
-from orchestrator.errors import GitError, OrchestratorError, Rejected, SystemFault
 from orchestrator.git import base_branch, call, remotes, repository, work_branch
+from orchestrator.model.errors import GitError, OrchestratorError, Rejected, SystemFault
 from orchestrator.run.job import Job
 from orchestrator.tasks import history
 from orchestrator.text.quoting import cleaned, one_line

@@ -7,10 +7,10 @@ before anybody pays for a client.
 from collections.abc import Mapping
 
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model.annotations import NoReturn
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, run_record

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.schedule.entry import Entry
 from orchestrator.schedule.kind import Kind, State
 

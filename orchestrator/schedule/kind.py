@@ -7,8 +7,8 @@ import shutil
 from abc import ABC, abstractmethod
 from glob import escape, glob
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import ClassVar, Literal
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import commands, files
 

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.schedule import program_copy
 from orchestrator.system import files
 

@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Iterable
 
 from orchestrator import __version__
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.system import commands, files, locks, process
 
 #: The copied files and folders, named as at a checkout's root. A wheel has them in the package.

@@ -12,8 +12,8 @@ import glob
 import os
 from collections.abc import Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import SCHEDULE_LOG
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.schedule import path_link, program_copy
 from orchestrator.schedule.cron import Cron
 from orchestrator.schedule.entry import UNSPEAKABLE, Entry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import mark
 from orchestrator.pulls import landing

@@ -12,8 +12,8 @@ from functools import partial
 
 from orchestrator.client import registry
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (

@@ -12,9 +12,9 @@ from orchestrator.client import program, registry
 from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
 from orchestrator.database import this_host
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, checkout_changed, mark

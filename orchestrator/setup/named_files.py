@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import worktree_setup
 from orchestrator.run import client_files

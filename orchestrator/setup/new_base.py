@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.config import change, edit, load
-from orchestrator.errors import OrchestratorError, did_you_mean
 from orchestrator.git import base_branch, call, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError, did_you_mean
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import events

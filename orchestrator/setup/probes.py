@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.model.snapshot import Problem

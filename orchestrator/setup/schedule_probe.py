@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from orchestrator import __version__
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule

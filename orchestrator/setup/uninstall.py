@@ -11,9 +11,9 @@ import os
 import time
 
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import call, repository, rescued, work_branch, worktree_commands
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change

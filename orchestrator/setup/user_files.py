@@ -10,8 +10,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.finding import Finding, warn
 from orchestrator.project.mark import mark_path

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
+from orchestrator.model.errors import OrchestratorError
 
 
 def install(extra: str, libraries: Iterable[str], user: str) -> None:

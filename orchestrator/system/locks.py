@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system.processes import HERE
 

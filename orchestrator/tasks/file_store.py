@@ -10,8 +10,8 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import files, locks

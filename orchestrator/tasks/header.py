@@ -7,8 +7,8 @@ matter that cannot be read at all. `task_file` checks that the necessary fields 
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import ConfigError, TaskFileError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import ConfigError, TaskFileError
 from orchestrator.model.fields import NamedTuple
 
 #: Maximum characters of front matter.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.config import Split
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import OPEN_STATES, Task, task_order
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
-from orchestrator.errors import NotFound, TaskFileError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, TaskFileError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task, task_order
 from orchestrator.system import files

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import TaskFileError
+from orchestrator.model.errors import TaskFileError
 from orchestrator.tasks import header, history, task_file
 from orchestrator.tasks.task_file import TaskFile
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from orchestrator.errors import NotFound
 from orchestrator.model.annotations import Protocol
+from orchestrator.model.errors import NotFound
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem, RunView
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task

@@ -9,7 +9,7 @@ import os
 import stat
 from functools import lru_cache
 
-from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
+from orchestrator.model.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.model.work import Entry, Task
 from orchestrator.system import files
 from orchestrator.system.remembered import Remembered

@@ -5,9 +5,9 @@ import os
 from collections.abc import Callable
 
 from orchestrator.database import access, address
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store

@@ -6,8 +6,8 @@ A file is the person's part (title, header, body: reference 3), then the machine
 import re
 from collections.abc import Iterable
 
-from orchestrator.errors import TaskFileError
 from orchestrator.model.config import Config
+from orchestrator.model.errors import TaskFileError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import PRIORITIES, Entry, Task

@@ -9,8 +9,8 @@ from orchestrator.database import hosts
 from orchestrator.database.engine import ENDS, FETCH, FINISH, HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import rewrite, task_file

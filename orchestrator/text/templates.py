@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.model.annotations import TYPE_CHECKING, Any
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.text.quoting import clipped, fenced, inline
 
 if TYPE_CHECKING:

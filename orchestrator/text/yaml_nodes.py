@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model.annotations import Any, NoReturn
+from orchestrator.model.errors import ConfigError, did_you_mean
 
 #: A node of PyYAML: `id` (scalar, sequence or mapping), `tag`, `value`, `start_mark`, `style`.
 Node = Any

@@ -11,8 +11,8 @@ import os
 import time
 
 from orchestrator import idle
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.project import agent_memory, mark
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import stores

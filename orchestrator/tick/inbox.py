@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest, Task

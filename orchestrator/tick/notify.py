@@ -16,9 +16,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Notify
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import AgentView, Hold, RunView, Snapshot
 from orchestrator.model.work import PullRequest, Task

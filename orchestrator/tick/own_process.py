@@ -4,8 +4,8 @@ import contextlib
 import time
 
 from orchestrator.config import load
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.project import events, mark
 from orchestrator.tick import tick
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from orchestrator import idle
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action, Problem
 from orchestrator.system import memory
 

@@ -8,10 +8,10 @@ import contextlib
 import time
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
 from orchestrator.git import damage, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import NotFound
 from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task

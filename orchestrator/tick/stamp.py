@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 
 from orchestrator import idle
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.work import PullRequest
 from orchestrator.tasks import stores

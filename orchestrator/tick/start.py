@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Problem, RunView
 from orchestrator.model.work import PullRequest

@@ -5,8 +5,8 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system import files, locks, process

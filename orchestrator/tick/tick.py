@@ -14,9 +14,9 @@ from functools import partial
 from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import StoreFault
 from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
+from orchestrator.model.errors import StoreFault
 from orchestrator.model.snapshot import Action, Problem
 from orchestrator.plan.planner import plan
 from orchestrator.project import event_fold, events, mark

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, repository, work_branch, worktree_list
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import OPEN_STATES, PullRequest, Task
 from orchestrator.pulls import forges
 from orchestrator.tasks import stores

@@ -12,7 +12,6 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     abandoned_locks,
     aside,
@@ -27,6 +26,7 @@ from orchestrator.git import (
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Config
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, worktree_setup
 from orchestrator.pulls import landing

@@ -19,9 +19,9 @@ from contextlib import ExitStack
 from orchestrator.config import change, edit
 from orchestrator.database import access, address
 from orchestrator.database.address import FILES
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES
+from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import STATES
 from orchestrator.project import agent_memory

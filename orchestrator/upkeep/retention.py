@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from os.path import join
 
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, packing, repository
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action
 from orchestrator.model.work import PullRequest
 from orchestrator.project import agent_memory, events, run_record

@@ -46,7 +46,7 @@ class Plain:
 
     def launch(self, assignment: Assignment) -> Launch:
         from orchestrator.client.protocol import Launch
-        from orchestrator.errors import OrchestratorError
+        from orchestrator.model.errors import OrchestratorError
 
         if assignment.confinement:
             raise OrchestratorError("this client has no sandbox", code="sandbox_unavailable")
