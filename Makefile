@@ -5,7 +5,7 @@ CLIENT_VERSION := 2.1.332
 # The oldest supported client: `OLDEST` in orchestrator/client/claude/probe.py.
 CLIENT_OLDEST := 2.1.257
 # Most tests wait for child processes, so there are more workers than cores.
-WORKERS ?= 4
+WORKERS ?= 6
 # Each worker gets a part of the list of tests, so that few workers make the same things for a module.
 DIST := worksteal
 # Seconds for which `make crash` plays random stories against the reference model.
