@@ -134,8 +134,10 @@ def test_the_environment_says_which_project_is_meant_whatever_the_worktree_holds
     world.git("commit", "-q", "-m", "the configuration is committed")
     world.git("push", "-q", "origin", "main")
     steps = [["work"], call("task", "list", "--json"), add("From the worktree", "--json")]
-    world.script("default", {"steps": steps}, {"steps": [["work"]]})
+    world.script("default", {"steps": [["work"]]})
     task = world.add("In a worktree with its own .orchestrator")
+    # Of this task only: the run of the task that it adds begins at once.
+    world.script(task, {"steps": steps})
     world.tick_until(lambda: len(world.ledger("call")) == 2)
     listed, added = calls(world)
     assert [t["id"] for t in json.loads(listed["out"])] == [task]
