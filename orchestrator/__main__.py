@@ -39,6 +39,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         ):
             return 0
     if words == ["_ask"]:
+        # The idle tick that started this process believed the stamp; this tick asks first.
         words = ["tick"]
     if words == ["_news"]:
         from orchestrator import idle

@@ -125,7 +125,7 @@ def test_each_host_tells_once_per_outage_that_the_database_is_gone(
     several[0].json("tick", "--dry-run")
     for host in (*several, *several):
         assert [problem["code"] for problem in host.tick()["problems"]] == ["store_unreachable"]
-    assert len(told(several, notes)) == 2  # before it ends: an outage that is over is no news
+    assert len(told(several, notes)) == 2  # while it lasts: an outage that is over is not told
     behind.proxy.is_closed = False
     assert several[0].tick()["problems"] == []
     behind.proxy.go_away()
