@@ -120,10 +120,10 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
 
     loaded, seen = context.look(layout)
     planned = plan(seen.snapshot, loaded.config, context.now())
-    moves = inbox.next_moves(layout, loaded, seen)
+    items, moves = inbox.survey(layout, loaded, seen, planned=planned)
     approvals = {
         item.task: item
-        for item in inbox.items(layout, loaded, seen)
+        for item in items
         if item.kind == "approval" and (item.step or "").startswith("orchestrator inbox approve")
     }
     for task_id in dict.fromkeys(tasks):
@@ -133,7 +133,8 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield "  orchestrator task list --state incoming"
             continue
         store = stores.of_project(layout)
-        if (task := stores.found(store, task_id)) and task.state == "done" and of_task(moves, task):
+        task = stores.found(store, task_id)
+        if task and task.state == "done" and of_task(moves, task):
             verb = "reviewed" if task.reviews else "delivered"
             yield f"{task_id} {verb} pull request {task.pr}"
         for subject in _subjects(store, task_id, seen.snapshot):
