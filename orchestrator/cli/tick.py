@@ -11,8 +11,7 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, UsageError
 from orchestrator.model.snapshot import Action, Snapshot
-from orchestrator.plan import rules
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import hint, plan
 from orchestrator.project import agent_memory, mark
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
@@ -70,7 +69,7 @@ def _show(report: Report) -> None:
     for action in report.actions:
         output.out(_words(action.action, action.agent, action.task, action.run, action.reason))
     if any(action.reason == "system_paused" for action in report.actions):
-        output.out(f"  {rules.hint('system_paused', '')}")
+        output.out(f"  {hint('system_paused', '')}")
     output.warn_of(report.problems)
 
 
