@@ -1,6 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from orchestrator.config.load import Settings
@@ -130,10 +130,18 @@ def _memories(elsewhere: Elsewhere) -> list[Remembered]:
     return [(host, name, agent_memory.from_values(m)) for host, name, m in elsewhere.memories]
 
 
-def totals(layout: Layout) -> dict[str, Totals]:
-    """Return the sums over each agent's settled runs, on all hosts that share the queue."""
-    found = {name: agent_memory.read(layout, name).totals for name in agent_memory.names(layout)}
+def everywhere(layout: Layout) -> Iterator[tuple[str, AgentState]]:
+    """Yield the agents with their memories, for each host that shares the queue."""
+    for name in agent_memory.names(layout):
+        yield name, agent_memory.read(layout, name)
     for _, name, state in _memories(stores.of_project(layout).elsewhere()):
+        yield name, state
+
+
+def totals(memories: Iterable[tuple[str, AgentState]]) -> dict[str, Totals]:
+    """Return the sums over each agent's settled runs. Pure."""
+    found: dict[str, Totals] = {}
+    for name, state in memories:
         found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
     return found
 
