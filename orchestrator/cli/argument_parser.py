@@ -59,9 +59,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **{"formatter_class": checks, **options})
 
     def format_help(self) -> str:
+        import shutil
         import textwrap
 
-        self.epilog = textwrap.dedent(self.epilog or "")
+        width = shutil.get_terminal_size().columns - 2  # as argparse has it
+        self.description = textwrap.fill(self.description or "", width, break_on_hyphens=False)
+        parts = textwrap.dedent(self.epilog or "").split("\n\n")
+        # A part with an indented line, such as the examples, stays as it is.
+        self.epilog = "\n\n".join(p if "\n " in p else textwrap.fill(p, width) for p in parts)
         self.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as the terminal
         return super().format_help()
 
