@@ -30,7 +30,7 @@ _MEANT = {
     "start": "agent resume",
     "kill": "stop",
 }
-#: Values of arguments, for the example of a command whose docstring has none.
+#: Values of arguments, for the example of a command whose docstring has no examples.
 _VALUES = {
     **dict.fromkeys(("agent", "name", "subject"), "impl-agent-1"),
     **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
