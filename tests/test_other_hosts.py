@@ -20,7 +20,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Offer, Peer, Pulse
+from orchestrator.tasks.sharing import Elsewhere, Offer, Peer, Pulse
 from orchestrator.tick import attendant, observe, soon, turn
 
 AGENT = "impl-agent-1"

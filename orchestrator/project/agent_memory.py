@@ -114,7 +114,7 @@ def write(layout: Layout, agent: str, state: AgentState) -> None:
 def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     """Resume agents that a person resumed on another host; yield their names.
 
-    `told` is what the other hosts know of this host's agents (`tasks.store.Elsewhere.own`). To be
+    `told` is what the other hosts know of this host's agents (`tasks.sharing.Elsewhere.own`). To be
     called under the scheduler's lock.
     """
     for name, known in told.items():

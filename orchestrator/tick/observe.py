@@ -16,7 +16,8 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Listing
+from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere
+from orchestrator.tasks.store import Listing
 
 #: Host, agent, and what the agent remembers there.
 Remembered = tuple[str, str, AgentState]
