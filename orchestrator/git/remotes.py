@@ -154,8 +154,12 @@ def _push(
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     options = ["--porcelain", "--no-verify", "--no-recurse-submodules"]
     if folder:
+        import shlex
+
         # Another git process receives the push, and the settings of this one do not reach it.
-        settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+        named = [branch, *([beside.branch] if beside else [])]
+        told = [*(f"{key}={value}" for key, value in DURABLE.items()), *_hidden_siblings(named)]
+        settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
     if beside is not None:
@@ -184,6 +188,17 @@ def _push(
             code="remote_failed",
         )
     raise unreachable(remote, done.err)
+
+
+def _hidden_siblings(branches: Sequence[str]) -> list[str]:
+    """Return the settings with which a receiving git reads, of the folders of some branches, these.
+
+    It needs no other agent's branch, and would read the commits of all of them.
+    """
+    folders = dict.fromkeys(branch.rpartition("/")[0] for branch in branches)
+    hidden = [f"refs/heads/{folder}/" for folder in folders if folder]
+    names = [*hidden, *(f"!refs/heads/{branch}" for branch in branches)]
+    return [f"receive.hideRefs={name}" for name in names] if hidden else []
 
 
 def _folder(cwd: str, remote: str) -> str | None:
