@@ -50,12 +50,27 @@ def tips(
     root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
     """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
+    return picked(heads(root, remote, branches, timeout), branches)
+
+
+def heads(root: str, remote: str, branches: Sequence[str] = (), timeout: float = TIMEOUT) -> str:
+    """Ask the remote for some branches, or for all; return what `git ls-remote` prints.
+
+    The remote sends all branches in either case (git-ls-remote(1) matches the patterns here), but
+    no tags, and no refs of pull requests. Raises SystemFault when out of reach.
+    """
     patterns = [f"refs/heads/{branch}" for branch in branches]
-    done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
+    done = run(root, "ls-remote", "--quiet", "--heads", remote, *patterns, timeout=timeout)
     if done.code != 0:
         raise unreachable(remote, done.err)
-    pairs = (line.split("\t", 1) for line in lines(done.out))
-    return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
+    return done.out
+
+
+def picked(answer: str, branches: Sequence[str]) -> dict[str, str]:
+    """Return the commits of some branches from what `git ls-remote` printed."""
+    wanted = {f"refs/heads/{branch}": branch for branch in branches}
+    pairs = (line.split("\t", 1) for line in lines(answer))
+    return {wanted[ref]: commit for commit, ref in pairs if ref in wanted}
 
 
 def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
