@@ -67,7 +67,7 @@ def state(root: str) -> tuple[Any, ...]:
     here = ("--work-tree", root, "--git-dir", f"{root}/.git")
     status = git(Path(root), *here, "status", "--porcelain", "--untracked-files=no")
     folder = Path(root, ".git")
-    files = [path for path in (*folder.glob("hooks/*"), folder / "info/attributes")]
+    files = (*folder.glob("hooks/*"), folder / "info/attributes")
     shared = {str(path): path.read_bytes() for path in files if path.is_file()}
     return checkout.head(root), status, config, shared
 
@@ -472,7 +472,8 @@ def test_hooks_that_a_run_replaced_or_removed_come_back(project: Layout) -> None
     before = state(project.root)
     run = Run(project)
     run.agent(
-        "cd .git/hooks; rm commit-msg pre-push; ln -sf ../../evil pre-commit; echo false >commit-msg"
+        "cd .git/hooks; rm commit-msg pre-push; ln -sf ../../evil pre-commit; "
+        "echo false >commit-msg"
     )
     found = run.end()
     assert found is not None
