@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import both_stores
 import harness
 import pytest
 from harness import World, wait_until
 
-world = harness.world
+world = both_stores.world
 
 NO = {"report": {"outcome": "changes_requested", "summary": "No.", "feedback": "1. Blanks."}}
 YES = {"report": {"outcome": "approved", "summary": "Fine."}}

@@ -86,16 +86,16 @@ def collect(
     if known is not None and again is None:
         first = min(max(known.runs.values(), default=first), now) - OVERLAP
     told = spans.Told(first)
-    book = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
+    runs = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
     skipped = known.runs if known is not None and again is None else {}
-    fresh = [run for run in book.runs if run.told.run not in skipped]
+    fresh = [run for run in runs if run.told.run not in skipped]
     last = int(now) // ticks.MINUTE * ticks.MINUTE
     begin = first if known is None or again is not None else known.minute
     found = [
         *(span for run in fresh for span in _of_run(layout, run, told)),
         *spans.of_ticks(ticks.read(layout, begin, last), told.notes),
     ]
-    ends = {run.told.run: run.ended for run in book.runs}
+    ends = {run.told.run: run.ended for run in runs}
     return sorted(found, key=lambda span: span.start), _after(known, ends, last, now)
 
 

@@ -122,9 +122,11 @@ def _take_outside(layout: Layout, change: Change) -> None:
 
 def _take_scraps(layout: Layout) -> None:
     """Remove the files that only ticks need."""
+    temporary = [os.path.join(layout.cache, name) for name in files.folders(layout.cache)]
     for folder in (layout.cache, layout.ticks):
         files.remove_tree(folder)
-    worktree_commands.prune(layout.root)  # the landing worktree was there
+    for path in temporary:  # the landing worktree was there
+        worktree_commands.forget(layout.root, path)
     stores.of_project(layout).take_away()
     for path in (
         layout.hold,
