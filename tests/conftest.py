@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import commits
+import copies
 import hypothesis
 import pytest
 import quick_variants
@@ -243,7 +245,15 @@ def refresh(
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder and return what it says."""
+    """Run git in a folder and return what it says.
+
+    The commit of a branch that has a file of its own is read from there: tests ask for it more than
+    a thousand times.
+    """
+    if arguments[0] == "rev-parse" and len(arguments) == 2:
+        known = commits.read(folder, arguments[1])
+        if known and known != arguments[1]:
+            return known
     done = subprocess.run(
         ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False
     )
@@ -252,8 +262,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> Path:
-    """A folder with what `repo` and `project` start from: made once, then copied for each test."""
+def templates(
+    tmp_path_factory: pytest.TempPathFactory, scratch_home: Path
+) -> dict[str, copies.Kept]:
+    """What `repo`, `remote` and `project` start from: made once, then copied for each test."""
     folder = tmp_path_factory.mktemp("templates")
     root = folder / "repo"
     root.mkdir()
@@ -273,6 +285,8 @@ def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> P
     (root / "README.md").write_text("# A project\n")
     run("git", "add", ".")
     run("git", "commit", "--quiet", "--message", "The first commit")
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "remote"))
+    run("git", "push", "--quiet", str(folder / "remote"), "main")
     project = shutil.copytree(root, folder / "project")
     run(sys.executable, "-m", "orchestrator", "init", "--start", cwd=project)
     (project / ".orchestrator" / "agents.yaml").write_text(AGENTS_YAML)
@@ -280,24 +294,34 @@ def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> P
         there = project / path.relative_to(root)
         assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
         there.unlink()
-    return folder
+    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
 
 
 @pytest.fixture
-def repo(templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repo(
+    templates: dict[str, copies.Kept], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A fresh repository with one commit, whose folder is the current one."""
-    root = shutil.copytree(templates / "repo", tmp_path / "project")
+    root = templates["repo"].write(tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 
 
 @pytest.fixture
-def remote(repo: Path, tmp_path: Path) -> Path:
+def remote(templates: dict[str, copies.Kept], repo: Path, tmp_path: Path) -> Path:
     """A bare repository, the `origin` of `repo`, with its branch `main`."""
-    bare = tmp_path / "remote.git"
-    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    git(repo, "remote", "add", "origin", str(bare))
-    git(repo, "push", "--quiet", "origin", "main")
+    bare = templates["remote"].write(tmp_path / "remote.git")
+    own = repo / ".git"
+    with (own / "config").open("a") as settings:
+        fetch = "+refs/heads/*:refs/remotes/origin/*"
+        settings.write(f'[remote "origin"]\n\turl = "{bare}"\n\tfetch = {fetch}\n')
+    tip = (own / "refs" / "heads" / "main").read_text()
+    if (bare / "refs" / "heads" / "main").read_text() == tip:  # as after `git push`
+        tracked = own / "refs" / "remotes" / "origin" / "main"
+        tracked.parent.mkdir(parents=True)
+        tracked.write_text(tip)
+    else:
+        git(repo, "push", "--quiet", "origin", "main")
     return bare
 
 
@@ -330,11 +354,11 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def project(templates: Path, repo: Path) -> Any:
+def project(templates: dict[str, copies.Kept], repo: Path) -> Any:
     """The repository after `init --start`, with three agents; returns its layout."""
     from orchestrator.layout import Layout
 
-    shutil.copytree(templates / "project", repo, dirs_exist_ok=True)
+    templates["project"].write(repo)
     os.utime(repo / ".git" / "orchestrator.json")  # `init` was just now
     return Layout(str(repo))
 
