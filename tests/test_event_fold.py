@@ -173,11 +173,12 @@ def test_what_is_kept_is_written_again_when_many_events_are_new(
 def test_the_process_after_a_run_keeps_what_the_events_came_to(world: World) -> None:
     world.create()
     layout = Layout(str(world.root))
-    line = '{"at": "2026-01-01T00:00:00Z", "event": "finish", "run": "R1", "agent": "impl-1"}\n'
+    told = {"at": "2026-01-01T00:00:00Z", "event": "finish", "run": "R1", "agent": "impl-1"}
     with open(layout.events, "a") as file:
-        file.write(line + f'{{"x": "{"." * event_fold.MANY}"}}\n')
+        file.write(json.dumps({**told, "task": "T-1", "cost_usd": 2.5}) + "\n")
+        file.write(f'{{"x": "{"." * event_fold.MANY}"}}\n')
     assert event_fold.read(layout, 1) is None
     world.run("_after_run", str(world.root))
     assert event_fold.read(layout, 1) is not None
-    runs = [row for row in world.json("metrics") if row["name"] == "orchestrator_runs_total"]
-    assert [(row["labels"]["agent"], row["value"]) for row in runs] == [("impl-1", 1)]
+    most = world.json("costs")["budgets"]["costliest_task"]
+    assert most == {"task": "T-1", "cost_usd": 2.5}

@@ -17,6 +17,7 @@ from conftest import git as sh
 from orchestrator.git import (
     base_branch,
     call,
+    project_root,
     remotes,
     repository,
     settings,
@@ -306,15 +307,15 @@ def test_gits_own_complaint_is_in_the_error_on_one_line(repo: Path) -> None:
 def test_a_folder_belongs_to_the_checkout_around_it(repo: Path) -> None:
     (repo / "a" / "b").mkdir(parents=True)
     for folder in (repo, repo / "a" / "b", repo / ".git"):
-        assert repository.project_root(str(folder)) == str(repo)
+        assert project_root.find(str(folder)) == str(repo)
 
 
 def test_a_linked_worktree_belongs_to_the_main_one(repo: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     sh(repo, "worktree", "add", "--quiet", str(linked), "-b", "side")
     (linked / "deep").mkdir()
-    assert repository.project_root(str(linked)) == str(repo)
-    assert repository.project_root(str(linked / "deep")) == str(repo)
+    assert project_root.find(str(linked)) == str(repo)
+    assert project_root.find(str(linked / "deep")) == str(repo)
 
 
 def test_an_agents_worktree_belongs_to_the_project_whatever_it_holds(repo: Path) -> None:
@@ -322,26 +323,26 @@ def test_an_agents_worktree_belongs_to_the_project_whatever_it_holds(repo: Path)
     path = repo / ".orchestrator" / "agents" / "impl" / "worktree"
     worktree_commands.add(str(repo), str(path), head(repo))
     assert (path / ".orchestrator" / "agents.yaml").exists()
-    assert repository.project_root(str(path)) == str(repo)
-    assert repository.project_root(str(path / ".orchestrator")) == str(repo)
+    assert project_root.find(str(path)) == str(repo)
+    assert project_root.find(str(path / ".orchestrator")) == str(repo)
 
 
 def test_inside_a_submodule_the_superproject_is_meant(repo: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     subprocess.run(("git", "clone", "--quiet", repo, library), check=True)
     sh(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib")
-    assert repository.project_root(str(repo / "lib")) == str(repo)
+    assert project_root.find(str(repo / "lib")) == str(repo)
     sh(repo, "commit", "--quiet", "--message", "A submodule")
     linked = tmp_path / "linked"
     sh(repo, "worktree", "add", "--quiet", "--detach", str(linked))
     sh(linked, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
-    assert repository.project_root(str(linked / "lib")) == str(repo)
+    assert project_root.find(str(linked / "lib")) == str(repo)
 
 
 def test_a_checkout_whose_git_folder_lies_elsewhere_is_a_project(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     sh(tmp_path, "init", "--quiet", f"--separate-git-dir={tmp_path}/elsewhere", str(checkout))
-    assert repository.project_root(str(checkout)) == str(checkout)
+    assert project_root.find(str(checkout)) == str(checkout)
 
 
 @pytest.mark.parametrize("kind", PATH_KINDS)
@@ -350,7 +351,7 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     repo.rename(moved)
     linked = tmp_path / f"linked {kind}"
     worktree_commands.add(str(moved), str(linked), head(moved))
-    assert repository.project_root(str(linked)) == str(moved)
+    assert project_root.find(str(linked)) == str(moved)
     assert worktree_commands.is_worktree(str(linked))
     worktree_commands.start_branch(str(linked), "agent/x", head(moved))
     holder = worktree_list.holder_of(str(moved), "agent/x")
@@ -364,26 +365,26 @@ def test_a_bare_repository_and_its_worktrees_are_refused(repo: Path, tmp_path: P
         bare = tmp_path / name
         subprocess.run(("git", "clone", "--quiet", "--bare", repo, bare), check=True)
         with pytest.raises(OrchestratorError) as refused:
-            repository.project_root(str(bare))
+            project_root.find(str(bare))
         assert refused.value.code == "bare_repository"
     linked = tmp_path / "linked"
     sh(tmp_path / "bare.git", "worktree", "add", "--quiet", str(linked), "main")
     with pytest.raises(OrchestratorError) as refused:
-        repository.project_root(str(linked))
+        project_root.find(str(linked))
     assert refused.value.code == "bare_repository"
 
 
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_outside_a_repository_the_next_step_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(OrchestratorError) as refused:
-        repository.project_root(str(tmp_path / name))
+        project_root.find(str(tmp_path / name))
     assert refused.value.code == "no_project"
 
 
 def test_a_repository_without_a_commit_is_a_project_whose_head_is_not_known(tmp_path: Path) -> None:
     sh(tmp_path, "init", "--quiet", "--initial-branch=main", "fresh")
     fresh = str(tmp_path / "fresh")
-    assert repository.project_root(fresh) == fresh
+    assert project_root.find(fresh) == fresh
     assert repository.resolve(fresh, "HEAD") is None
     assert repository.current_branch(fresh) == "main"
 

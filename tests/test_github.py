@@ -30,8 +30,9 @@ from orchestrator.pulls import (
     look,
     states,
 )
-from orchestrator.pulls.gh import Gh, Refusal, is_signed_in
+from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.github_probe import is_signed_in
 from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file

@@ -20,7 +20,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Offer, Peer, Pulse
+from orchestrator.tasks.sharing import Elsewhere, Offer, Peer, Pulse
 from orchestrator.tick import attendant, observe, soon, turn
 
 AGENT = "impl-agent-1"
@@ -49,7 +49,7 @@ def test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts(
     seen = observe.observe(project, settings, memories, None).snapshot
     assert seen.spent_today_usd == 1.75
     assert seen.agents[AGENT].last_started == memories - 10
-    assert observe.totals(project)[AGENT].runs == 3
+    assert observe.totals(observe.everywhere(project))[AGENT].runs == 3
 
 
 WAITS = (("T1", "implement"),)

@@ -18,6 +18,7 @@ from orchestrator.git import (
     drivers,
     overlap,
     place,
+    project_root,
     repository,
     submodules,
     worktree,
@@ -188,7 +189,7 @@ def test_without_its_git_file_a_worktree_is_not_taken_for_the_persons_checkout(
     with pytest.raises(GitError, match="not a git repository"):
         worktree_commands.clean(str(plain.path))
     assert (plain.repo / "precious.txt").exists()
-    assert repository.project_root(str(plain.path)) == str(plain.repo)
+    assert project_root.find(str(plain.path)) == str(plain.repo)
 
 
 @pytest.mark.parametrize("name", ["index", "logs/HEAD", "HEAD", "info", "ORIG_HEAD"])
@@ -397,12 +398,12 @@ def test_another_project_may_live_in_an_agents_worktree(plain: Agent) -> None:
     sh(plain.path, "init", "--quiet", str(inner))
     sh(inner, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x", "--allow-empty")
     tip = sh(inner, "rev-parse", "HEAD")
-    assert repository.project_root(str(inner)) == str(inner)
+    assert project_root.find(str(inner)) == str(inner)
     assert repository.resolve(str(inner), "HEAD") == tip
     path = inner / ".orchestrator" / "agents" / "impl" / "worktree"
     assert worktree.ensure(str(inner), str(path), tip)
     assert worktree_commands.state(str(path)).head == tip
-    assert repository.project_root(str(path)) == str(inner)
+    assert project_root.find(str(path)) == str(inner)
 
 
 def test_the_place_of_a_worktree_follows_from_its_path_alone(tmp_path: Path) -> None:

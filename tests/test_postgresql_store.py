@@ -26,7 +26,8 @@ from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
-from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Offer, Peer, Pulse, Store
+from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere, Offer, Peer, Pulse
+from orchestrator.tasks.store import Store
 
 
 def opened(layout: Layout, base: str) -> PostgresqlStore:

@@ -16,7 +16,7 @@ from test_submodules import add_submodule, library
 from test_worktree import Agent
 
 from orchestrator.config import load
-from orchestrator.git import repository, work_branch
+from orchestrator.git import project_root, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding
@@ -99,11 +99,11 @@ def test_a_bare_repository_with_worktrees_is_refused_with_a_way_to_go_on(
     git(repo, "clone", "--quiet", "--bare", str(repo), str(bare))
     git(bare, "worktree", "add", "--quiet", str(tmp_path / "own-main"), "main")
     with pytest.raises(OrchestratorError, match="linked worktrees do not count") as caught:
-        repository.project_root(str(tmp_path / "own-main"))
+        project_root.find(str(tmp_path / "own-main"))
     _, _, command = (caught.value.hint or "").partition("of its own: ")
     clone, *_ = command.split(" && ")
     git(tmp_path, *shlex.split(clone)[1:])
-    assert repository.project_root(str(tmp_path / "own-agents")) == str(tmp_path / "own-agents")
+    assert project_root.find(str(tmp_path / "own-agents")) == str(tmp_path / "own-agents")
 
 
 def test_a_branch_in_the_way_comes_with_the_command_that_renames_it(repo: Path) -> None:

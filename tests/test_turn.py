@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.tasks.store import Offer, Peer
+from orchestrator.tasks.sharing import Offer, Peer
 from orchestrator.tick import turn
 
 ANY = ("implement",)

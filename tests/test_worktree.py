@@ -15,6 +15,7 @@ from conftest import tree
 
 from orchestrator.git import (
     aside,
+    project_root,
     repository,
     task_branch,
     worktree,
@@ -114,7 +115,7 @@ def test_a_worktree_is_made_once_detached_and_then_used_again(ignored: Path) -> 
     assert worktree.ensure(str(ignored), str(path), head(ignored)) is True
     assert worktree_commands.state(str(path)) == (head(ignored), None, False)
     assert worktree.ensure(str(ignored), str(path), head(ignored)) is False
-    assert repository.toplevel(str(path)) == str(path)
+    assert project_root.toplevel(str(path)) == str(path)
     assert {p: s for p, s in tree(ignored).items() if not p.startswith(".orchestrator")} == before
 
 

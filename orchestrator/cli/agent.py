@@ -70,7 +70,7 @@ def show(arguments: Namespace) -> None:
     layout, loaded, rows = _look(arguments)
     agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
-    totals = observe.totals(layout).get(agent.name, state.totals)
+    totals = observe.totals(observe.everywhere(layout)).get(agent.name, state.totals)
     seconds = round(totals.seconds_running, 3)
     details = {
         **next(row for row in rows if row["name"] == agent.name),

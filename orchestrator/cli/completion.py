@@ -81,7 +81,7 @@ def print_words(arguments: Namespace) -> None:
                 store = stores.of_project(layout)
                 names = [task.id for state in STATES for task in store.list(state).tasks]
             elif kind == "inbox":
-                names = [item.id for item in inbox.items(layout, *context.look(layout))]
+                names = [item.id for item in inbox.survey(layout, *context.look(layout)).items]
             else:
                 names = [pr.id for pr in states.counted(layout, loaded.config) or ()]
             for name in names:

@@ -59,7 +59,7 @@ def explain(arguments: Namespace) -> None:
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    moves = inbox.next_moves(layout, loaded, seen, prs, planned)
+    moves = inbox.survey(layout, loaded, seen, prs, planned).moves
     subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:

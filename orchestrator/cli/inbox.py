@@ -10,7 +10,7 @@ from orchestrator.model.times import parse_time
 from orchestrator.pulls import forges, merge_refusal, states
 from orchestrator.tasks import stores
 from orchestrator.text.words import local
-from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
+from orchestrator.tick.inbox import Item, next_step, survey, way_on
 
 #: The fields of an item in the JSON.
 _SHOWN = ("id", "kind", "task", "run", "text", "since")
@@ -33,7 +33,7 @@ def inbox(arguments: Namespace) -> None:
       orchestrator inbox reject pr:3 'Keep the old name of the option.'
     """
     layout = context.reading(arguments)
-    found = items(layout, *context.look(layout))
+    found = survey(layout, *context.look(layout)).items
     if arguments.json:
         output.show_json([_row(item) for item in found])
         return
@@ -55,7 +55,7 @@ def _row(item: Item) -> dict[str, object]:
 
 def _item(layout: Layout, name: str) -> Item:
     """Return the item with that id; a pull request's number and an agent's name work too."""
-    found = {item.id: item for item in items(layout, *context.look(layout))}
+    found = {item.id: item for item in survey(layout, *context.look(layout)).items}
     for known in (name, f"pr:{name.removeprefix('#')}", f"agent:{name}"):
         if known in found:
             return found[known]
@@ -126,7 +126,7 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
     number = name.removeprefix("pr:").removeprefix("#")
     loaded, seen = context.look(layout)
     known = states.known(layout, loaded.config) or []
-    moves = next_moves(layout, loaded, seen, known)
+    moves = survey(layout, loaded, seen, known).moves
     if number in moves and moves[number].fact:
         return number
     for pr in (pr for pr in known if pr.id == number):

@@ -10,7 +10,7 @@ from orchestrator import __version__
 from orchestrator.cli import context, init_base, init_offer, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
-from orchestrator.git import remotes, repository
+from orchestrator.git import project_root, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.errors import UsageError
 from orchestrator.project import mark
@@ -85,7 +85,7 @@ def init(arguments: Namespace) -> None:
         commands=arguments.commands,
         host=arguments.host,
     )
-    if inside := repository.submodule_around(arguments.project or os.getcwd()):
+    if inside := project_root.submodule_around(arguments.project or os.getcwd()):
         change.warnings.append(
             f"{inside} is a submodule: the project is the repository around it, {layout.root}; to "
             "have agents work in the submodule alone, clone it to another folder, and there: "

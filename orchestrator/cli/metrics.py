@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.account import fold
 from orchestrator.cli import context, json_rows, output, overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.layout import Layout
@@ -67,11 +66,14 @@ def _state(found: json_rows.Row, ticked: float | None) -> Iterator[Family]:
 
 
 def _history(layout: Layout) -> Iterator[Family]:
-    """Yield what agents' runs came to: the number by the kept history, the rest since ever.
+    """Yield what agents' runs came to since ever. The same on each host that shares the queue.
 
-    It is the same on each host that shares the queue.
+    The agents' memories have these numbers: events are rotated, and a counter does not fall.
     """
-    totals, runs = observe.totals(layout), fold.totals(layout).runs
+    memories = list(observe.everywhere(layout))
+    totals, runs = observe.totals(memories), Counter[tuple[str, str]]()
+    for name, state in memories:
+        runs.update({(name, outcome): number for outcome, number in state.outcomes.items()})
     ended: list[Sample] = [
         ({"agent": agent, "outcome": outcome}, number)
         for (agent, outcome), number in sorted(runs.items())

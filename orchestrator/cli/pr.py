@@ -78,7 +78,7 @@ def show(arguments: Namespace) -> None:
     prs = context.pull_requests(layout, config)
     pr = _numbered(layout, config, prs, number)
     left = config.forge != loaded.config.forge
-    move = None if left else inbox.next_moves(layout, loaded, seen, prs).get(pr.id)
+    move = None if left else inbox.survey(layout, loaded, seen, prs).moves.get(pr.id)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = ""

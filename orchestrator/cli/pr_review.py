@@ -30,7 +30,7 @@ def approve(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     pr, task = give(layout, arguments.pr, "approved")
     loaded, seen = context.look(layout)
-    move = inbox.next_moves(layout, loaded, seen).get(pr.id)
+    move = inbox.survey(layout, loaded, seen).moves.get(pr.id)
     then = f"to merge it: orchestrator pr merge {pr.id}"
     if task.state == "claimed":
         then = f"its task is claimed: a newer commit needs a new approval (see {task.id})"

@@ -6,7 +6,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.plan import rules
+from orchestrator.plan import planner
 from orchestrator.system import locks
 from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
     message = f"{agent} was not started: {reason or 'the start failed'}"
     hint = f"see why: orchestrator explain {agent}"
     if reason in ("system_paused", "paused"):
-        hint = f"{rules.hint(reason, agent)}; or see why: orchestrator explain {agent}"
+        hint = f"{planner.hint(reason, agent)}; or see why: orchestrator explain {agent}"
     raise OrchestratorError(message, hint, code=reason or "not_started")
 
 

@@ -205,7 +205,7 @@ def _next(layout: Layout, task: Task) -> list[str]:
     from orchestrator.tick import inbox
 
     loaded, seen = context.look(layout)
-    moves = inbox.next_moves(layout, loaded, seen)
+    moves = inbox.survey(layout, loaded, seen).moves
     if task.state not in ("blocked", "failed") and not of_task(moves, task):
         return []
     planned = plan(seen.snapshot, loaded.config, context.now())

@@ -11,7 +11,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Role
 from orchestrator.model.errors import NotFound, OrchestratorError, did_you_mean
-from orchestrator.model.times import parse_time
+from orchestrator.model.times import A_TIME, parse_time
 from orchestrator.model.work import STATES
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
@@ -73,8 +73,6 @@ def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
 def check_time(value: str | None) -> None:
     """Raise OrchestratorError for a NOT_BEFORE that is not a time; None and "" are no value."""
     if value and parse_time(value) is None:
-        from orchestrator.plan.rules import A_TIME
-
         message = f"{value!r} is not a time for not_before"
         raise OrchestratorError(message, f"give a time like {A_TIME}")
 

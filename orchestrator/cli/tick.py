@@ -11,8 +11,7 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, UsageError
 from orchestrator.model.snapshot import Action, Snapshot
-from orchestrator.plan import rules
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import hint, plan
 from orchestrator.project import agent_memory, mark
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
@@ -70,7 +69,7 @@ def _show(report: Report) -> None:
     for action in report.actions:
         output.out(_words(action.action, action.agent, action.task, action.run, action.reason))
     if any(action.reason == "system_paused" for action in report.actions):
-        output.out(f"  {rules.hint('system_paused', '')}")
+        output.out(f"  {hint('system_paused', '')}")
     output.warn_of(report.problems)
 
 
@@ -120,10 +119,10 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
 
     loaded, seen = context.look(layout)
     planned = plan(seen.snapshot, loaded.config, context.now())
-    moves = inbox.next_moves(layout, loaded, seen)
+    items, moves = inbox.survey(layout, loaded, seen, planned=planned)
     approvals = {
         item.task: item
-        for item in inbox.items(layout, loaded, seen)
+        for item in items
         if item.kind == "approval" and (item.step or "").startswith("orchestrator inbox approve")
     }
     for task_id in dict.fromkeys(tasks):
@@ -133,7 +132,8 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield "  orchestrator task list --state incoming"
             continue
         store = stores.of_project(layout)
-        if (task := stores.found(store, task_id)) and task.state == "done" and of_task(moves, task):
+        task = stores.found(store, task_id)
+        if task and task.state == "done" and of_task(moves, task):
             verb = "reviewed" if task.reviews else "delivered"
             yield f"{task_id} {verb} pull request {task.pr}"
         for subject in _subjects(store, task_id, seen.snapshot):

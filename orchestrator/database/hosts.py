@@ -20,9 +20,6 @@ from orchestrator.model.fields import NamedTuple
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
 DEAD_AFTER = 60.0
 
-#: Days for which it is known who told a person what.
-TAKEN_DAYS = 62
-
 #: Days for which `hosts` shows a host that is dead.
 SHOWN_DAYS = 30
 
@@ -274,26 +271,6 @@ def _times(memory: Mapping[str, object]) -> dict[str, float]:
 def _moved(memory: Mapping[str, object], seconds: float) -> Mapping[str, object]:
     """Return an agent's memory with its times moved from the database's clock to this host's."""
     return {**memory, **{name: at + seconds for name, at in _times(memory).items()}}
-
-
-def take(session: Session, host: str, words: Sequence[str]) -> Sequence[str]:
-    """Return those of the words that no other host has, and give them to this one."""
-    with session.transaction():
-        session.rows(
-            "DELETE FROM orchestrator_taken WHERE at < now() - %s * interval '1 day'", TAKEN_DAYS
-        )
-        found = session.rows(
-            "INSERT INTO orchestrator_taken AS known (word, host)"
-            " SELECT DISTINCT unnest(%s::text[]), %s ON CONFLICT (word) DO UPDATE SET at = now()"
-            " WHERE known.host = excluded.host RETURNING word",
-            *([*words], host),
-        )
-    return [word for (word,) in found]
-
-
-def give_back(session: Session, words: Sequence[str]) -> None:
-    with session.transaction():
-        session.rows("DELETE FROM orchestrator_taken WHERE word = ANY(%s)", [*words])
 
 
 def every(session: Session) -> Sequence[Host]:

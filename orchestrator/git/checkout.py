@@ -26,31 +26,9 @@ _WATCHED = (
     rf"^({_RUNNING}|remote\..*\.(url|pushurl|fetch|push)|url\..*\.(insteadof|pushinsteadof))$"
 )
 #: Commands of git that change HEAD or the index of the checkout in which they work.
-_CHANGING = frozenset(
-    [
-        "add",
-        "am",
-        "apply",
-        "bisect",
-        "checkout",
-        "cherry-pick",
-        "commit",
-        "merge",
-        "mv",
-        "pull",
-        "read-tree",
-        "rebase",
-        "reset",
-        "restore",
-        "revert",
-        "rm",
-        "sparse-checkout",
-        "stash",
-        "switch",
-        "symbolic-ref",
-        "update-index",
-        "update-ref",
-    ]
+_CHANGING = (
+    r"add|am|apply|bisect|checkout|cherry-pick|commit|merge|mv|pull|read-tree|rebase|reset|restore"
+    r"|revert|rm|sparse-checkout|stash|switch|symbolic-ref|update-index|update-ref"
 )
 #: Options with which `git branch` changes a branch that exists.
 _FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delete", "-C"])
@@ -251,7 +229,8 @@ def in_checkout(commands: list[Traced], root: str) -> list[Traced]:
 
 def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
     """Return whether one of the commands may have changed the checkout's HEAD or index."""
-    if any(each.name in _CHANGING and not reads(each) for each in in_checkout(commands, root)):
+    changing = (c for c in in_checkout(commands, root) if re.fullmatch(_CHANGING, c.name))
+    if not all(map(reads, changing)):
         return True
     return branch is not None and any(_moves(each, branch) for each in commands)
 

@@ -19,6 +19,7 @@ from orchestrator.git import (
     irregular,
     left_behind,
     place,
+    project_root,
     repository,
     submodule_rescue,
     submodules,
@@ -176,9 +177,7 @@ def _keep_submodules(path: str, name: str) -> str | None:
     """Keep what the worktree's submodules hold; return a rescue ref of the project, if any."""
     if not submodules.are_used(path):
         return None
-    kept = submodule_rescue.preserve_all(
-        repository.project_root(path), path, name, f"{path}.set-aside"
-    )
+    kept = submodule_rescue.preserve_all(project_root.find(path), path, name, f"{path}.set-aside")
     return next(iter(kept), None)
 
 

@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+#: An example for people of a time that `parse_time` reads.
+A_TIME = "2026-01-31T08:00Z"
+
 
 def iso(seconds: float | None, precision: str = "seconds") -> str | None:
     """Return a time as `2024-01-15T10:30:00Z`; None for None and for a time outside the calendar.

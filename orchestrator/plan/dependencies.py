@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
+from orchestrator.plan.rule import Judged
 
 #: How the verdict on a dependency begins that only a person can end, and the verdict on an id that
 #: no task has.
@@ -61,6 +62,25 @@ def verdicts(
         else _dependency(found[task_id], found, landed)
         for task_id in wanted
     }
+
+
+def judged(task: Task, known: Mapping[str, str], conflict: str | None) -> Judged:
+    """Return whether a waiting task may start; `known` has the verdicts on its dependencies.
+
+    `conflict` says why their work cannot be the task's base.
+    """
+    unmet = [other for other in task.depends_on if known.get(other) != "met"]
+    if not unmet:
+        step = f"see what it depends on: orchestrator task show {task.id}"
+        return Judged(conflict is None, conflict or "every dependency is met", about=step)
+    why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
+    # What a person has to end comes first: waiting for the others is no use before that.
+    worst = min(unmet, key=lambda other: not known.get(other, "").startswith(BROKEN))
+    step = f"see why it is not met: orchestrator explain {worst}"
+    if known.get(worst) == UNKNOWN_TASK:
+        left = ",".join(other for other in task.depends_on if other != worst)
+        step = f"correct its DEPENDS_ON: orchestrator task set {task.id} depends_on={left}"
+    return Judged(False, why, about=step)
 
 
 def circular(found: Mapping[str, Task | None], prs: Mapping[str, PullRequest]) -> set[str]:

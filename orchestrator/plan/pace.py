@@ -4,22 +4,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from orchestrator.model.config import Pace
-from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import UsageWindow
+from orchestrator.plan.rule import Judged
 
 _DAY = 86_400
 #: The longest time for which the hours can stay as they are: a day, and a clock change.
 _MINUTES = 26 * 60
 
 
-class Judgement(NamedTuple):
-    ok: bool
-    detail: str
-    #: The first time (seconds since the epoch) at which `ok` may change; None means never.
-    until: float | None
-
-
-def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judgement | None:
+def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judged | None:
     """Return whether a run may start at `now`; None if nothing is configured.
 
     `usage` has the windows that the client reported last. A window that has reset is not known, and
@@ -50,8 +43,8 @@ def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judgement
     if refused:
         until = max(at for _, at in refused)
         said = "; ".join(said for said, _ in refused)
-        return Judgement(False, f"{said}; until {shown(until)}", until)
-    return Judgement(True, "; ".join(allowed), wake)
+        return Judged(False, f"{said}; until {shown(until)}", until)
+    return Judged(True, "; ".join(allowed), wake)
 
 
 def is_open(hours: str, now: float) -> bool:

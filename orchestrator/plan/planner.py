@@ -43,6 +43,12 @@ class Plan(NamedTuple):
     wake: float | None
 
 
+def hint(code: str, agent: str) -> str | None:
+    """Return what a person can do about an agent that the rule with this code refuses."""
+    found = next((r for r in RULES if (r.code, r.kind) == (code, "agent")), None)
+    return found and found.hint.format(about=agent)
+
+
 def refusal(row: Iterable[Verdict]) -> Verdict | None:
     """Return the first verdict that is not ok; None if all are."""
     return next((verdict for verdict in row if not verdict.ok), None)

@@ -18,24 +18,14 @@ import math
 from collections.abc import Callable
 
 from orchestrator.model.config import Agent
-from orchestrator.model.times import parse_time
+from orchestrator.model.times import A_TIME, parse_time
 from orchestrator.model.work import Task
-from orchestrator.plan import pace
-from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK
+from orchestrator.plan import dependencies, pace
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, next_midnight, seconds_left
 from orchestrator.plan.rule import Ends, Judge, Judged, Rule
 
 RULES: list[Rule] = []
-
-#: An example for people of a time that `NOT_BEFORE` can have.
-A_TIME = "2026-01-31T08:00Z"
-
-
-def hint(code: str, agent: str) -> str | None:
-    """Return what a person can do about an agent that the rule with this code refuses."""
-    found = next((r for r in RULES if (r.code, r.kind) == (code, "agent")), None)
-    return found and found.hint.format(about=agent)
 
 
 def _rule(code: str, kind: str, hint: str, ends: Ends | None = None) -> Callable[[Judge], Judge]:
@@ -68,8 +58,8 @@ def _review(task: Task, draft: Draft) -> Judged | None:
     if task.reviews is None or known is None:
         return None
     is_open = task.pr in known
-    state = "open" if is_open else "not open"
-    return Judged(is_open, f"pull request {task.pr}, which {task.id} reviews, is {state}")
+    state = "" if is_open else "not "
+    return Judged(is_open, f"pull request {task.pr}, which {task.id} reviews, is {state}open")
 
 
 @_rule("superseded", "task", "no action needed: the next tick ends it", ends="finish")
@@ -154,8 +144,7 @@ def _paused(agent: Agent, draft: Draft) -> Judged:
 def _host(agent: Agent, draft: Draft) -> Judged | None:
     if agent.host is None:
         return None
-    here = draft.snapshot.host
-    why = f"{agent.name} runs on the host {agent.host}"
+    here, why = draft.snapshot.host, f"{agent.name} runs on the host {agent.host}"
     return Judged(agent.host == here, f"{why}; this host is {here or 'the only one'}")
 
 
@@ -190,8 +179,8 @@ def _usage_limit(_: Agent, draft: Draft) -> Judged:
 
 @_rule("pace", "agent", "no action needed: it starts then; or change `pace` in agents.yaml")
 def _pace(_: Agent, draft: Draft) -> Judged:
-    found = pace.judge(draft.config.pace, draft.snapshot.usage, draft.at)
-    return Judged(True, "no pace is set") if found is None else Judged(*found)
+    judged = pace.judge(draft.config.pace, draft.snapshot.usage, draft.at)
+    return judged or Judged(True, "no pace is set")
 
 
 @_rule("system_fault", "agent", "find the cause: orchestrator doctor; work resumes after the fix")
@@ -241,29 +230,16 @@ def _open_prs_known(task: Task, draft: Draft) -> Judged:
 
 @_rule("max_open_prs", "choice", "merge or close pull requests: orchestrator pr list")
 def _max_open_prs(task: Task, draft: Draft) -> Judged:
-    limit, count = draft.config.queue_limits.max_open_prs, draft.open_prs
-    full = count is not None and count >= limit
-    known = "?" if count is None else count
-    detail = f"{known} of {limit} pull requests are open or will be opened"
+    most, count = draft.config.queue_limits.max_open_prs, draft.open_prs
+    full = count is not None and count >= most
+    detail = f"{'?' if count is None else count} of {most} pull requests are open or will be opened"
     return Judged(not (full and draft.will_open(task)), detail)
 
 
 @_rule("blocked_by_dependency", "choice", "{about}")
 def _dependencies(task: Task, draft: Draft) -> Judged:
-    known = draft.snapshot.dependencies
-    unmet = [other for other in task.depends_on if known.get(other) != "met"]
-    if not unmet:
-        conflict = draft.snapshot.conflicts.get(task.id)
-        step = f"see what it depends on: orchestrator task show {task.id}"
-        return Judged(conflict is None, conflict or "every dependency is met", about=step)
-    why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
-    # What a person has to end comes first: waiting for the others is no use before that.
-    worst = min(unmet, key=lambda other: not known.get(other, "").startswith(BROKEN))
-    step = f"see why it is not met: orchestrator explain {worst}"
-    if known.get(worst) == UNKNOWN_TASK:
-        left = ",".join(other for other in task.depends_on if other != worst)
-        step = f"correct its DEPENDS_ON: orchestrator task set {task.id} depends_on={left}"
-    return Judged(False, why, about=step)
+    known, conflicts = draft.snapshot.dependencies, draft.snapshot.conflicts
+    return dependencies.judged(task, known, conflicts.get(task.id))
 
 
 @_rule("overlap", "choice", "no action needed: it starts when that work is merged or closed")

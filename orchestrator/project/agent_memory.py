@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, records
 from orchestrator.system.process import ProcessId
@@ -51,8 +50,9 @@ class AgentState(NamedTuple):
     #: A question that a run without a task asked.
     question: str | None = None
     totals: Totals = Totals()
-    #: US dollars by local day (`2026-01-31`), for about a week. Each mapping in this class is a
-    #: fact by local day: see `of_day`.
+    #: The number of settled runs by verdict.
+    outcomes: Mapping[str, int] = {}
+    #: US dollars by local day (`2026-01-31`), for about a week.
     spend: Mapping[str, float] = {}
 
     def idle(self) -> "AgentState":
@@ -77,12 +77,7 @@ class AgentState(NamedTuple):
         `init --uninstall` keeps these facts: if the project is set up again on the same day, the
         day's limits count them.
         """
-        everything: dict[str, Any] = self._asdict()
-        facts: dict[str, Any] = {
-            name: fact for name, fact in everything.items() if isinstance(fact, Mapping)
-        }
-        known = any(fact.get(day) for fact in facts.values())
-        return AgentState(**facts) if known else None
+        return AgentState(spend=self.spend) if self.spend.get(day) else None
 
 
 def read(layout: Layout, agent: str) -> AgentState:
@@ -119,7 +114,7 @@ def write(layout: Layout, agent: str, state: AgentState) -> None:
 def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     """Resume agents that a person resumed on another host; yield their names.
 
-    `told` is what the other hosts know of this host's agents (`tasks.store.Elsewhere.own`). To be
+    `told` is what the other hosts know of this host's agents (`tasks.sharing.Elsewhere.own`). To be
     called under the scheduler's lock.
     """
     for name, known in told.items():

@@ -33,9 +33,9 @@ def find(start: str) -> Layout:
     asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))
     if root and not asks_git and os.path.isfile(os.path.join(root, ".git", "HEAD")):
         return Layout(os.path.realpath(root))
-    from orchestrator.git import repository
+    from orchestrator.git import project_root
 
-    return Layout(repository.project_root(start))
+    return Layout(project_root.find(start))
 
 
 def mark_path(layout: Layout) -> str:

@@ -112,16 +112,3 @@ class Gh:
             timeout=timeout,
             stdin=stdin,
         )
-
-
-def is_signed_in(said: str) -> bool:
-    """Return whether the account in use is signed in, by what `gh auth status` said.
-
-    It exits with 1 as soon as one of several accounts is signed out. gh 2.23 knows one account per
-    host; later versions say which account is active.
-    """
-    accounts = re.split(
-        r"(?=^\s*(?:✓|X|!|-)? ?(?:Logged in|Failed to log in) )", said, flags=re.MULTILINE
-    )
-    active = [each for each in accounts if re.search(r"Active account: true", each)]
-    return any("Logged in to" in each for each in active or accounts)

@@ -24,7 +24,15 @@ from orchestrator.system import files
 from orchestrator.system.later import Later
 
 if TYPE_CHECKING:
-    from orchestrator.pulls import gh, github_alone, github_people, github_repo, github_rows
+    from orchestrator.pulls import (
+        gh,
+        github_alone,
+        github_people,
+        github_posting,
+        github_probe,
+        github_repo,
+        github_rows,
+    )
     from orchestrator.pulls.gh import Gh
     from orchestrator.pulls.github_people import Reviewers
     from orchestrator.pulls.github_repo import Repository
@@ -32,13 +40,13 @@ else:
     gh = Later("pulls.gh")
     github_alone = Later("pulls.github_alone")
     github_people = Later("pulls.github_people")
+    github_posting = Later("pulls.github_posting")
+    github_probe = Later("pulls.github_probe")
     github_repo = Later("pulls.github_repo")
     github_rows = Later("pulls.github_rows")
 
 #: The open pull requests that one request lists.
 LISTED = 100
-#: The most characters of a text on GitHub, less those of a mark.
-LONGEST = 65_000
 
 
 class GitHub:
@@ -115,7 +123,7 @@ class GitHub:
             if cut_off or (unlisted and len(rows) >= LISTED):
                 after[old.id] = alone.asked.get(old.id, time.time())
             if (unlisted and (len(rows) < LISTED or old.id not in alone.asked)) or (
-                cut_off and (old.id not in alone.asked or _has_changed(old, row))
+                cut_off and (old.id not in alone.asked or github_rows.has_changed(old, row))
             ):
                 row = self._view(old.id)
             elif cut_off:
@@ -138,7 +146,7 @@ class GitHub:
 
     def _read(self, old: PullRequest, row: Any) -> PullRequest:
         """Return what a row of gh says now, with the reviews of people who may write (9.1)."""
-        new = _updated(old, github_rows.pull_request(row))
+        new = github_rows.updated(old, github_rows.pull_request(row))
         reviews = (
             each for each in new.reviews if each in old.reviews or self._reviewers.count(new, each)
         )
@@ -225,22 +233,7 @@ class GitHub:
         return ours[0] if ours else None
 
     def post(self, pr: PullRequest, review: Given) -> None:
-        # A comment was posted before a crash, or a review: neither is repeated.
-        fields = self._json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
-        mark, text = _marked(pr, review)
-        names = ("reviews", "comments")
-        posted = [each for name in names for each in github_rows.rows_of(fields, name)]
-        if any(mark in str(each.get("body")) for each in posted):
-            return
-        if github_rows.at(fields, "headRefOid") == review.commit:
-            verb = "--approve" if review.verdict == "approved" else "--request-changes"
-            try:
-                self._run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
-                return
-            except gh.Refusal:
-                # GitHub refuses a review of one's own pull request, and then takes a comment.
-                pass
-        self._run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
+        github_posting.post(self._json, self._run, pr, review)
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
@@ -288,56 +281,11 @@ class GitHub:
             host = self._repository.host
         except SystemFault as error:
             return Problem(error.code, error.message, error.hint)
-        login = (
-            f"gh auth login --hostname {host}; or set `forge: local` in .orchestrator/agents.yaml"
-        )
-        try:
-            done = self._gh.call(("auth", "status", "--hostname", host), variables, timeout)
-        except OSError:
-            return Problem("forge_failed", "forge is github, but gh is not installed", login)
-        if done.code is None:
-            again = f"try: gh auth status --hostname {host}"
-            return Problem("forge_failed", "gh did not answer in time", again)
-        if done.code != 0 and not gh.is_signed_in(done.out + done.err):
-            return Problem("forge_failed", f"gh is not signed in to {host}", login)
-        return None
-
-
-def _has_changed(old: PullRequest, row: Any) -> bool:
-    return (old.head, old.updated) != (row.get("headRefOid"), row.get("updatedAt"))
+        return github_probe.probe(self._gh, host, variables, timeout)
 
 
 def _same(one: Repository, other: Repository) -> bool:
     return [each.lower() for each in one] == [each.lower() for each in other]
-
-
-def _updated(old: PullRequest, new: PullRequest) -> PullRequest:
-    """Return what GitHub says of a pull request, with what only the product's record knows."""
-    # A merge is final, also one that only a person's word has recorded.
-    state = old.state if old.state == "merged" else new.state
-    unchanged = (old.head, old.updated) == (new.head, new.updated)
-    return new._replace(
-        task=old.task or new.task,
-        state=state,
-        verdict=old.verdict,
-        reviewed=old.reviewed,
-        # GitHub may have stopped to wait with each change; a merge that waits can be asked again.
-        queued=old.queued and unchanged and state == "open",
-        followed=old.followed and state == old.state,
-    )
-
-
-def _marked(pr: PullRequest, review: Given) -> tuple[str, str]:
-    """Return the mark of a review, and its text on GitHub, which has the mark."""
-    from hashlib import sha256
-
-    from orchestrator.text import quoting
-
-    commit, word = review.commit or pr.head, review.verdict.replace("_", " ")
-    facts = "\0".join((review.by, review.verdict, commit, review.text))
-    mark = f"{github_rows.POSTED}{sha256(facts.encode(errors='replace')).hexdigest()[:16]} -->"
-    said = f"Review of {commit[:12]} by {review.by}: **{word}**\n\n{review.text}"
-    return mark, f"{quoting.clipped(said, LONGEST)}\n\n{mark}"
 
 
 def _listed(rows: Any) -> list[Any]:

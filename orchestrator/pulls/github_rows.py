@@ -149,3 +149,24 @@ def name_of(check: Any) -> str:
 def address(check: Any) -> str | None:
     found = check.get("detailsUrl") or check.get("targetUrl")
     return found if isinstance(found, str) else None
+
+
+def has_changed(old: PullRequest, row: Any) -> bool:
+    """Return whether a row has another head, or another time of its last change, than a record."""
+    return (old.head, old.updated) != (row.get("headRefOid"), row.get("updatedAt"))
+
+
+def updated(old: PullRequest, new: PullRequest) -> PullRequest:
+    """Return what GitHub says of a pull request, with what only the product's record knows."""
+    # A merge is final, also one that only a person's word has recorded.
+    state = old.state if old.state == "merged" else new.state
+    unchanged = (old.head, old.updated) == (new.head, new.updated)
+    return new._replace(
+        task=old.task or new.task,
+        state=state,
+        verdict=old.verdict,
+        reviewed=old.reviewed,
+        # GitHub may have stopped to wait with each change; a merge that waits can be asked again.
+        queued=old.queued and unchanged and state == "open",
+        followed=old.followed and state == old.state,
+    )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
@@ -18,6 +18,9 @@ from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, records
 from orchestrator.tasks import stores
+
+if TYPE_CHECKING:
+    from orchestrator.pulls.overlap import Overlap
 
 
 class Refused(NamedTuple):
@@ -130,7 +133,22 @@ def candidates(
         from orchestrator.pulls import overlap
 
         found = overlap.Radar(layout, config).overlaps(order, running=False)
-        order = overlap.smaller_first(order, found)
+        order = _smaller_first(order, found)
+    return order
+
+
+def _smaller_first(prs: list[PullRequest], overlaps: "Iterable[Overlap]") -> list[PullRequest]:
+    """Return pull requests in their order, but of two that overlap the smaller one first."""
+    order = list(prs)
+    place = {pr.id: pr for pr in order}
+    for one, other, _ in overlaps:
+        if one.pr not in place or other.pr not in place:
+            continue
+        small, large = sorted((one, other), key=lambda work: work.changes.lines)
+        first, second = place[small.pr or ""], place[large.pr or ""]
+        if small.changes.lines < large.changes.lines and order.index(second) < order.index(first):
+            order.remove(first)
+            order.insert(order.index(second), first)
     return order
 
 

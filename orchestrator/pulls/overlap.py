@@ -298,18 +298,3 @@ def _by_name(works: Iterable[Work]) -> dict[str, list[tuple[str, Work]]]:
                 if "." in short or "/" in short or not short.islower():
                     places.setdefault(short, []).append((name, work))
     return places
-
-
-def smaller_first(prs: list[PullRequest], overlaps: Iterable[Overlap]) -> list[PullRequest]:
-    """Return pull requests in their order, but of two that overlap the smaller one first."""
-    order = list(prs)
-    place = {pr.id: pr for pr in order}
-    for one, other, _ in overlaps:
-        if one.pr not in place or other.pr not in place:
-            continue
-        small, large = sorted((one, other), key=lambda work: work.changes.lines)
-        first, second = place[small.pr or ""], place[large.pr or ""]
-        if small.changes.lines < large.changes.lines and order.index(second) < order.index(first):
-            order.remove(first)
-            order.insert(order.index(second), first)
-    return order

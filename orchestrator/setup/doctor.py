@@ -48,7 +48,7 @@ def examine(
         _configuration,
         state_probe.shared_queue,
         state_probe.permissions,
-        state_probe.disk,
+        state_probe.free_space,
         state_probe.tracked,
         _ticks,
         state_probe.locks_held,

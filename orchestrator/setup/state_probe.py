@@ -15,7 +15,7 @@ from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
-from orchestrator.system import files, locks, process
+from orchestrator.system import disk, locks, process
 from orchestrator.tick import held, problems
 from orchestrator.upkeep import leftovers as left
 
@@ -34,7 +34,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
         yield fail("permissions", f"{layout.home} is missing", mark.way_in(layout))
         return
-    wrong = [found for path in (layout.home, layout.agents) if (found := files.unwritable(path))]
+    wrong = [found for path in (layout.home, layout.agents) if (found := disk.unwritable(path))]
     wrong += _of_queue(subject, "permissions")
     odd = agent_memory.unusable(layout)
     wrong += [(f"{path} is not a regular file", "move it aside") for path in odd]
@@ -65,7 +65,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
 
 
-def disk(subject: Subject) -> Iterator[Finding]:
+def free_space(subject: Subject) -> Iterator[Finding]:
     home = subject.layout.home
     free = shutil.disk_usage(home if os.path.isdir(home) else subject.layout.root).free
     message = f"{free / (1 << 30):.1f} GiB free on the disk of {home}"

@@ -54,3 +54,15 @@ def shortage(folder: str) -> Shortage | None:
         hint = "remove files (see: df -i, orchestrator clean); work then continues"
         return Shortage("disk_full", f"the disk of {folder} can hold no more files", hint)
     return None
+
+
+def unwritable(folder: str) -> tuple[str, str] | None:
+    """Return why nothing can be written into a folder, and what to do; None if it is writable."""
+    if not os.path.isdir(folder):
+        return f"{folder} is missing", "run: orchestrator init"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        import shlex
+
+        own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
+        return f"{folder} cannot be written", own
+    return None

@@ -222,18 +222,6 @@ def put_aside(path: str, older: str, limit: float) -> bool:
 _BESIDE = r"\..+\.[0-9]+\.tmp"
 
 
-def unwritable(folder: str) -> tuple[str, str] | None:
-    """Return why nothing can be written into a folder, and what to do; None if it is writable."""
-    if not os.path.isdir(folder):
-        return f"{folder} is missing", "run: orchestrator init"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        import shlex
-
-        own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
-        return f"{folder} cannot be written", own
-    return None
-
-
 def left_beside(folder: str, before: float) -> list[str]:
     """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
     found = []

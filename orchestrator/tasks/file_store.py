@@ -8,14 +8,14 @@ line; a line that was appended twice, or in part, is recognised when it is read.
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
-from orchestrator.system import files, locks
-from orchestrator.tasks import names, rewrite, stored_file, task_file
+from orchestrator.system import disk, files, locks
+from orchestrator.tasks import id_owners, names, names_cache, rewrite, stored_file, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
@@ -26,8 +26,6 @@ LOOKS = 10
 #: With more waiting files than this, an idle tick looks only at the folders. A look at 1,000 files
 #: takes 2.5 ms, a fifth of the start of Python.
 MOST_WATCHED = 1_000
-#: From so many tasks on, a look at a whole folder is faster than one at each of their names in it.
-MOST_ASKED = 500
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
 
@@ -42,37 +40,8 @@ class FileStore(Store):
         self._index = names.Index(self._folders, layout.queue_names, _said)
 
     def list(self, state: str) -> Listing:
-        rivals: dict[str, list[Task]] = {}
-        malformed = []
-        for entry in self._entries(state):
-            task = stored_file.summary(entry.path, state)
-            if isinstance(task, Malformed):
-                malformed.append(task)
-            elif task is not None:
-                rivals.setdefault(task.id, []).append(task)
-        tasks = []
-        owners = self._owners(state, rivals)
-        for task_id, several in rivals.items():
-            # A task in a later state keeps its id, whatever is dropped into this state.
-            owner = owners.get(task_id)
-            if owner is None:
-                # The file that is named for the id keeps the id.
-                first = min(several, key=lambda t: (not t.where.endswith(f"/{t.id}.md"), t.where))
-                tasks.append(first)
-                owner = first.where
-            reason = _taken(task_id, owner)
-            malformed += [Malformed(t.where, reason) for t in several if t.where != owner]
-        return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
-
-    def _owners(self, state: str, ids: Collection[str]) -> dict[str, str]:
-        """Return the files in later states that are named for some of these ids, by id."""
-        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
-        if len(ids) < MOST_ASKED:
-            paths = ((task_id, f"{at}/{task_id}.md") for at in reversed(later) for task_id in ids)
-            return {task_id: path for task_id, path in paths if os.path.lexists(path)}
-        # Many files are looked for in the lists of the folders.
-        there = ((at, name) for at in reversed(later) for name in names.listed(at))
-        return {name[:-3]: f"{at}/{name}" for at, name in there if name[:-3] in ids}
+        found = (stored_file.summary(entry.path, state) for entry in self._entries(state))
+        return id_owners.listing(state, self._folders, found)
 
     def counts(self) -> dict[str, int]:
         return {state: self._index.count(state) for state in STATES}
@@ -154,7 +123,7 @@ class FileStore(Store):
         for state in STATES:
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
-                task = stored_file.summary(path, state) if names.is_other(row) else None
+                task = stored_file.summary(path, state) if names_cache.is_other(row) else None
                 if not isinstance(task, Malformed):
                     yield task.id if task else name[:-3]
 
@@ -162,7 +131,7 @@ class FileStore(Store):
         wanted = task_file.title_key(title)
         for state in states:
             rows = self._index.of(state).rows.items()
-            alike = (n for n, row in rows if f"\t{wanted}\t" in row or names.is_other(row))
+            alike = (n for n, row in rows if f"\t{wanted}\t" in row or names_cache.is_other(row))
             for name in alike:
                 task = stored_file.summary(os.path.join(self._folders[state], name), state)
                 if not isinstance(task, Task) or role not in (None, task.role):
@@ -271,7 +240,7 @@ class FileStore(Store):
 
     def findings(self, now: float) -> Iterator[Problem]:
         for state, folder in self._folders.items():
-            if problem := files.unwritable(folder):
+            if problem := disk.unwritable(folder):
                 yield Problem("permissions", *problem)
                 continue
             for bad in self._malformed(state):
@@ -290,28 +259,7 @@ class FileStore(Store):
         """
         if state not in names.REMEMBERED:
             return self.list(state).malformed
-        rows, folder = self._index.checked(state), self._folders[state]
-        later = {
-            name: os.path.join(self._folders[other], name)
-            for other in reversed(STATES[STATES.index(state) + 1 :])
-            for name in names.listed(self._folders[other])
-        }
-        others = {name for name, row in rows.items() if names.is_other(row)}
-        owners: dict[str, str] = {}
-        malformed = []
-        for name in sorted(others.union(filter(rows.__contains__, later))):
-            path = os.path.join(folder, name)
-            task = stored_file.summary(path, state) if name in others else None
-            if isinstance(task, Malformed):
-                malformed.append(task)
-                continue
-            task_id = task.id if task else name[:-3]
-            is_named = f"{task_id}.md" in rows and f"{task_id}.md" not in others
-            first = os.path.join(folder, f"{task_id}.md") if is_named else path
-            owner = later.get(f"{task_id}.md") or owners.setdefault(task_id, first)
-            if owner != path:
-                malformed.append(Malformed(path, _taken(task_id, owner)))
-        return tuple(malformed)
+        return id_owners.finished_malformed(state, self._folders, self._index.checked(state))
 
     def leftovers(self, before: float) -> tuple[str, ...]:
         folders = self._folders.values()
@@ -335,13 +283,9 @@ class FileStore(Store):
             return
 
 
-def _taken(task_id: str, owner: str) -> str:
-    return f"its id {task_id} is already used by {owner}"
-
-
 def _said(path: str, name: str) -> str:
     """Return what a whole file says (`names_cache.Row`) of a task that it is named for."""
     task = stored_file.summary(path, "done")
     if not isinstance(task, Task) or task.id != name[:-3]:
-        return names.OTHER
-    return names.said(task.title, task.header.get(task_file.PARENT) or "")
+        return names_cache.OTHER
+    return names_cache.said(task.title, task.header.get(task_file.PARENT) or "")

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from orchestrator.database import hosts, schema, shared_events, this_host
+from orchestrator.database import hosts, schema, shared_events, taken_words, this_host
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import RunView
 from orchestrator.system import files
 from orchestrator.tasks import dropped
-from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Offer, Peer, Pulse, Store
+from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere, Offer, Peer, Pulse
+from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_rows import TaskRows
 
 
@@ -76,11 +77,11 @@ class HostsStore(Store):
             hosts.note(self._session, this_host.known(self._layout), facts)
 
     def take(self, words: Sequence[str]) -> Sequence[str]:
-        return hosts.take(self._session, self.host, words) if words else ()
+        return taken_words.take(self._session, self.host, words) if words else ()
 
     def give_back(self, words: Sequence[str]) -> None:
         if words:
-            hosts.give_back(self._session, words)
+            taken_words.give_back(self._session, words)
 
     def publish(self) -> None:
         shared_events.publish(self._session, self._layout, self.host)

@@ -19,7 +19,7 @@ from orchestrator import idle
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, names_cache, task_file
-from orchestrator.tasks.names_cache import Row
+from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, is_other
 
 #: Seconds for which one process believes its last look at a folder.
 BELIEVED = 1.0
@@ -36,20 +36,6 @@ CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
-#: What follows the time where only the whole file says of which task it is.
-OTHER = "\t"
-#: How a row ends of which only the first line of the file was read.
-UNKNOWN = "\t?"
-
-
-def said(title: str, parent: str) -> str:
-    """Return what follows the time in the row of a task whose file is named for it."""
-    return f"{task_file.title_key(title)}\t{parent}"
-
-
-def is_other(row: Row) -> bool:
-    """Return whether only the whole file says of which task it is."""
-    return "\t\t" in row
 
 
 class Sum(NamedTuple):

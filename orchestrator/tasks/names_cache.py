@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from orchestrator.system import files
+from orchestrator.tasks import task_file
 
 #: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
 #: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
@@ -11,6 +12,20 @@ from orchestrator.system import files
 Row = str
 #: The tabs in a line of the cache: one follows the file's name.
 TABS = 3
+#: What follows the time where only the whole file says of which task it is.
+OTHER = "\t"
+#: How a row ends of which only the first line of the file was read.
+UNKNOWN = "\t?"
+
+
+def said(title: str, parent: str) -> str:
+    """Return what follows the time in the row of a task whose file is named for it."""
+    return f"{task_file.title_key(title)}\t{parent}"
+
+
+def is_other(row: Row) -> bool:
+    """Return whether only the whole file says of which task it is."""
+    return "\t\t" in row
 
 
 def content(path: str) -> bytes:

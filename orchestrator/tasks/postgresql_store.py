@@ -19,7 +19,8 @@ from orchestrator.system import files
 from orchestrator.tasks import dropped, task_file
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.hosts_store import HostsStore
-from orchestrator.tasks.store import ELSEWHERE, Listing, Malformed, Watched
+from orchestrator.tasks.sharing import ELSEWHERE
+from orchestrator.tasks.store import Listing, Malformed, Watched
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tasks.task_rows import NotFetched
 

@@ -102,7 +102,7 @@ def account(
     """Return what happened between two times (seconds since the epoch), and what waits."""
     waiting = [
         Waiting(i.id, i.kind, i.task, i.text, i.since, inbox.next_step(layout, i))
-        for i in inbox.items(layout, loaded, seen)
+        for i in inbox.survey(layout, loaded, seen).items
     ]
     return narrative.collect(layout, loaded.config, waiting, since, now)
 

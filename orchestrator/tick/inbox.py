@@ -92,24 +92,6 @@ def survey(
     return Survey(found, {each.pr.id: each.move._replace(task=each.pr.task) for each in moved})
 
 
-def items(
-    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
-) -> list[Item]:
-    """Return everything that waits for a person, as `survey` does."""
-    return survey(layout, loaded, seen, prs).items
-
-
-def next_moves(
-    layout: Layout,
-    loaded: Settings,
-    seen: Observation,
-    prs: Iterable[PullRequest] | None = None,
-    planned: Plan | None = None,
-) -> dict[str, Move]:
-    """Return who moves each open pull request next, as `survey` does."""
-    return survey(layout, loaded, seen, prs, planned).moves
-
-
 def _known(
     layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None
 ) -> Iterable[PullRequest]:

@@ -67,7 +67,7 @@ def news(
     problems: Iterable[Problem],
 ) -> dict[str, News]:
     """Return by its key everything that waits for a person, and every problem."""
-    items = inbox.items(layout, loaded, seen, prs)
+    items = inbox.survey(layout, loaded, seen, prs).items
     hints = [inbox.next_step(layout, item) for item in items]
     return of_items(items, hints) | of_problems(problems, {item.id for item in items})
 

@@ -1,6 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from orchestrator.config.load import Settings
@@ -16,7 +16,8 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import ELSEWHERE, Elsewhere, Listing
+from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere
+from orchestrator.tasks.store import Listing
 
 #: Host, agent, and what the agent remembers there.
 Remembered = tuple[str, str, AgentState]
@@ -129,10 +130,18 @@ def _memories(elsewhere: Elsewhere) -> list[Remembered]:
     return [(host, name, agent_memory.from_values(m)) for host, name, m in elsewhere.memories]
 
 
-def totals(layout: Layout) -> dict[str, Totals]:
-    """Return the sums over each agent's settled runs, on all hosts that share the queue."""
-    found = {name: agent_memory.read(layout, name).totals for name in agent_memory.names(layout)}
+def everywhere(layout: Layout) -> Iterator[tuple[str, AgentState]]:
+    """Yield the agents with their memories, for each host that shares the queue."""
+    for name in agent_memory.names(layout):
+        yield name, agent_memory.read(layout, name)
     for _, name, state in _memories(stores.of_project(layout).elsewhere()):
+        yield name, state
+
+
+def totals(memories: Iterable[tuple[str, AgentState]]) -> dict[str, Totals]:
+    """Return the sums over each agent's settled runs. Pure."""
+    found: dict[str, Totals] = {}
+    for name, state in memories:
         found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
     return found
 

@@ -261,6 +261,10 @@ class Settler:
                 cost_usd=state.totals.cost_usd + cost,
                 seconds_running=state.totals.seconds_running + (seconds or 0.0),
             ),
+            outcomes={
+                **state.outcomes,
+                outcome.verdict: state.outcomes.get(outcome.verdict, 0) + 1,
+            },
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)

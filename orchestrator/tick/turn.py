@@ -11,7 +11,7 @@ import zlib
 
 from orchestrator.config.load import Settings
 from orchestrator.model.snapshot import Snapshot
-from orchestrator.tasks.store import Offer, Peer
+from orchestrator.tasks.sharing import Offer, Peer
 
 #: Seconds from the start of one host's tick to that of the next: more than a tick takes to claim.
 STEP = 0.25
