@@ -465,11 +465,13 @@ class World:
             psutil.wait_procs(found, timeout=1)
 
 
-def shadow(folder: Path, edge: str) -> Path:
+def shadow(folder: Path, edge: str, *, forked: bool = False) -> Path:
     """Make a copy of the product whose start also does what `edge` says; return its main file.
 
     For what lies at the product's edge and cannot be arranged outside: the clock, a time limit of
     a minute. Every process of the product starts by this file, for it looks beside its own modules.
+    If it is `forked`, `World.run` forks its commands (`warm`): `edge` then finds every module
+    imported, and runs again in a process that becomes another process of the product.
     """
     package = folder / "orchestrator"
     package.mkdir(parents=True)
@@ -481,19 +483,23 @@ def shadow(folder: Path, edge: str) -> Path:
     main = "\nif __name__ =="
     before, found, after = PRODUCT.read_text().partition(main)
     assert found
-    (package / "__main__.py").write_text(f"{before}\n{edge}\n{found}{after}")
-    return package / "__main__.py"
+    made = package / "__main__.py"
+    made.write_text(f"{before}\n{edge}\n{found}{after}")
+    if forked:
+        warm.FORKED.add(made)
+    return made
 
 
 _CLOCK = """
 import time
-_true = time.time
+_true = getattr(time.time, "true", time.time)
 def _moved():
     try:
         with open({path!r}) as file:
             return _true() + float(file.read())
     except OSError:
         return _true()
+_moved.true = _true
 time.time = _moved
 """
 
@@ -510,7 +516,7 @@ def movable_clock(folder: Path) -> tuple[Path, Callable[[float], None]]:
         aside.write_text(str(seconds))
         aside.replace(path)
 
-    return shadow(folder / "shadow", _CLOCK.format(path=str(path))), move
+    return shadow(folder / "shadow", _CLOCK.format(path=str(path)), forked=True), move
 
 
 def append(path: Path, text: str) -> None:
