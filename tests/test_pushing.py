@@ -26,6 +26,7 @@ from orchestrator.project import faults
 from orchestrator.tasks import history, task_file
 
 BRANCH = "agent/T1-fix"
+OTHER = "refs/heads/agent/T2-other"
 
 
 def commit(repo: Path, name: str) -> str:
@@ -179,6 +180,28 @@ def test_a_hook_that_lacks_something_is_no_refusal(remote: Path, repo: Path, sai
     update_hook(remote, f"echo '{said}' >&2; exit 1")
     with pytest.raises(SystemFault):
         remotes.push(str(repo), "origin", commit(repo, "x"), BRANCH)
+
+
+def test_a_remote_on_this_disk_reads_no_other_branch_of_agents(repo: Path, remote: Path) -> None:
+    """Its git would read the commits of all of them. The branches of people are read as before."""
+    first, second = commit(repo, "first"), commit(repo, "second")
+    sh(repo, "push", "--quiet", "origin", f"{first}:refs/heads/main", f"{first}:{OTHER}")
+    shown = remote.parent / "shown"
+    update_hook(remote, f'git config --get-all receive.hideRefs >"{shown}"; true')
+    branch = "agent/it's-fixed"
+    assert remotes.push(str(repo), "origin", second, branch, "") is None
+    assert shown.read_text().split() == ["refs/heads/agent/", f"!refs/heads/{branch}"]
+    # A lease sees the branch that is pushed, and one beside it, in folders that are hidden.
+    beside = remotes.Beside(branch, second, is_dropped=True)
+    assert remotes.push(str(repo), "origin", second, "releases/1", "", beside) is None
+    assert sh(remote, "for-each-ref", "--format=%(refname)").split() == [
+        OTHER,
+        "refs/heads/main",
+        "refs/heads/releases/1",
+    ]
+    shown.unlink()
+    assert remotes.push(str(repo), "origin", second, "main", first) is None
+    assert shown.read_text() == ""
 
 
 # --- the base branch -----------------------------------------------------------------------------

@@ -50,12 +50,27 @@ def tips(
     root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
     """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
+    return picked(heads(root, remote, branches, timeout), branches)
+
+
+def heads(root: str, remote: str, branches: Sequence[str] = (), timeout: float = TIMEOUT) -> str:
+    """Ask the remote for some branches, or for all; return what `git ls-remote` prints.
+
+    The remote sends all branches in either case (git-ls-remote(1) matches the patterns here), but
+    no tags, and no refs of pull requests. Raises SystemFault when out of reach.
+    """
     patterns = [f"refs/heads/{branch}" for branch in branches]
-    done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
+    done = run(root, "ls-remote", "--quiet", "--heads", remote, *patterns, timeout=timeout)
     if done.code != 0:
         raise unreachable(remote, done.err)
-    pairs = (line.split("\t", 1) for line in lines(done.out))
-    return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
+    return done.out
+
+
+def picked(answer: str, branches: Sequence[str]) -> dict[str, str]:
+    """Return the commits of some branches from what `git ls-remote` printed."""
+    wanted = {f"refs/heads/{branch}": branch for branch in branches}
+    pairs = (line.split("\t", 1) for line in lines(answer))
+    return {wanted[ref]: commit for commit, ref in pairs if ref in wanted}
 
 
 def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
@@ -154,8 +169,12 @@ def _push(
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     options = ["--porcelain", "--no-verify", "--no-recurse-submodules"]
     if folder:
+        import shlex
+
         # Another git process receives the push, and the settings of this one do not reach it.
-        settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+        named = [branch, *([beside.branch] if beside else [])]
+        told = [*(f"{key}={value}" for key, value in DURABLE.items()), *_hidden_siblings(named)]
+        settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
     if beside is not None:
@@ -184,6 +203,17 @@ def _push(
             code="remote_failed",
         )
     raise unreachable(remote, done.err)
+
+
+def _hidden_siblings(branches: Sequence[str]) -> list[str]:
+    """Return the settings with which a receiving git reads, of the folders of some branches, these.
+
+    It needs no other agent's branch, and would read the commits of all of them.
+    """
+    folders = dict.fromkeys(branch.rpartition("/")[0] for branch in branches)
+    hidden = [f"refs/heads/{folder}/" for folder in folders if folder]
+    names = [*hidden, *(f"!refs/heads/{branch}" for branch in branches)]
+    return [f"receive.hideRefs={name}" for name in names] if hidden else []
 
 
 def _folder(cwd: str, remote: str) -> str | None:
