@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import events_schema
 import pytest
+from harness import variants
 
 from orchestrator.account import history, ledger, report
 from orchestrator.layout import Layout
@@ -57,7 +58,7 @@ def fill(layout: Layout, seed: int) -> None:
             file.writelines(part)
 
 
-@pytest.fixture(params=range(4))
+@pytest.fixture(params=variants(range(4), 0, 3))
 def filled(
     request: pytest.FixtureRequest, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> Layout:
@@ -110,8 +111,9 @@ def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: s
     def fits(run: ledger.EndedRun) -> bool:
         return agent in (None, run.told.agent)
 
+    told = everything(filled)
     for since in (0.0, (BEGIN + END) / 2, END):
-        whole = list(filter(fits, ledger.collect(everything(filled), since).runs))
+        whole = list(filter(fits, ledger.collect(told, since).runs))
         for number in (1, 10, COUNT):
             found, are_more = ledger.newest(filled, since, number, fits)
             assert found == whole[-number:]
