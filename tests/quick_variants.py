@@ -187,7 +187,9 @@ QUICK: dict[str, tuple[str, ...]] = {
         "no objects",
         "inside",
     ),
-    "test_a_sign_in_in_the_persons_settings_works_for_every_role": ("env",),
+    "test_a_sign_in_in_the_persons_settings_works_for_every_role_and_private_hooks_for_none": (
+        "env",
+    ),
     "test_each_outcome_can_be_reported": ("needs_human",),
     "test_without_a_report_the_commits_decide": ("with a commit",),
     "test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted": ("disk_full",),
@@ -328,7 +330,7 @@ HELD_BY: dict[str, str] = {
         "test_lines_and_the_processs_end_make_the_outcome"
     ),
     "test_an_agent_cannot_push": (
-        "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own"
+        "test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address"
     ),
     "test_a_used_share_of_the_subscription_paces_the_work": (
         "test_the_windows_of_the_last_run_are_kept"
