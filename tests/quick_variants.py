@@ -278,7 +278,7 @@ HELD_BY: dict[str, str] = {
         "test_without_a_report_the_commits_decide"
     ),
     "test_a_tool_that_is_not_listed_is_denied_and_reported": (
-        "test_a_command_that_is_not_the_skills_own_is_denied"
+        "test_enqueue_adds_a_task_can_take_it_back_and_may_do_nothing_else"
     ),
     "test_an_overload_that_passes_does_not_hurt_the_run": (
         "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on"
@@ -514,6 +514,9 @@ HELD_BY: dict[str, str] = {
     ),
     "test_a_task_travels_to_done_over_the_database": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+    ),
+    "test_no_copy_hides_a_command_of_the_client": (
+        "test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out"
     ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
