@@ -334,7 +334,8 @@ def test_enqueue_adds_a_task_can_take_it_back_and_may_do_nothing_else(
     assert "Say good morning" in done.skill
     assert "When you add a task" in done.skill
     added, cancelled, *_ = done.requests[-1].tool_results
-    assert not added.get("is_error") and not cancelled.get("is_error")
+    assert not added.get("is_error")
+    assert not cancelled.get("is_error")
     assert len(done.result["permission_denials"]) == 2
     assert not (folder / "made").exists()
     new = _text(added["content"]).strip()
