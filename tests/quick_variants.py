@@ -248,7 +248,9 @@ QUICK: dict[str, tuple[str, ...]] = {
         "no objects",
         "inside",
     ),
-    "test_a_sign_in_in_the_persons_settings_works_for_every_role": ("env",),
+    "test_a_sign_in_in_the_persons_settings_works_for_every_role_and_private_hooks_for_none": (
+        "env",
+    ),
     "test_each_outcome_can_be_reported": ("needs_human",),
     "test_without_a_report_the_commits_decide": ("with a commit",),
     "test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted": ("disk_full",),
@@ -338,7 +340,7 @@ HELD_BY: dict[str, str] = {
         "test_without_a_report_the_commits_decide"
     ),
     "test_a_tool_that_is_not_listed_is_denied_and_reported": (
-        "test_a_command_that_is_not_the_skills_own_is_denied"
+        "test_enqueue_adds_a_task_can_take_it_back_and_may_do_nothing_else"
     ),
     "test_an_overload_that_passes_does_not_hurt_the_run": (
         "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on"
@@ -390,7 +392,7 @@ HELD_BY: dict[str, str] = {
         "test_lines_and_the_processs_end_make_the_outcome"
     ),
     "test_an_agent_cannot_push": (
-        "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own"
+        "test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address"
     ),
     "test_a_used_share_of_the_subscription_paces_the_work": (
         "test_the_windows_of_the_last_run_are_kept"
@@ -574,6 +576,9 @@ HELD_BY: dict[str, str] = {
     ),
     "test_a_task_travels_to_done_over_the_database": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+    ),
+    "test_no_copy_hides_a_command_of_the_client": (
+        "test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out"
     ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
