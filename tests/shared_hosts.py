@@ -68,14 +68,6 @@ class Behind(Hosts):
     def events(self, task: str) -> list[str]:
         return [entry.event for entry in self.task(task)[1].history]
 
-    def heartbeat_stops(self, name: str) -> None:
-        """Let a host count as dead now: no minute has to pass."""
-        self.sql(
-            "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '61 s'"
-            " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
-            name,
-        )
-
     def processes_of(self, host: World) -> list[psutil.Process]:
         """Return the processes of one host; all hosts share the folder of the fake client."""
         found = []
