@@ -69,11 +69,15 @@ class Behind(Hosts):
         return [entry.event for entry in self.task(task)[1].history]
 
     def processes_of(self, host: World) -> list[psutil.Process]:
-        """Return the processes of one host; all hosts share the folder of the fake client."""
+        """Return the processes of one host; all hosts share the folder of the fake client.
+
+        Those that work in the remote are of another machine.
+        """
         found = []
         for process in host.processes():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") == str(host.home):
+                is_own = process.environ().get("HOME") == str(host.home)
+                if is_own and process.cwd() != str(self.one.remote):
                     found.append(process)
         return found
 

@@ -235,8 +235,8 @@ def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:
 
 
 def _is_address(url: str | None) -> bool:
-    """Whether a person can open the address of a pull request; that of a local one is a file."""
-    return url is not None and "://" in url
+    """Whether a person can open the address of a pull request; a local one has a file or a row."""
+    return url is not None and url.startswith(("https://", "http://"))
 
 
 def next_step(layout: Layout, item: Item) -> str:
