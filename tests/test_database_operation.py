@@ -269,7 +269,7 @@ def test_the_shell_of_the_engine_shows_the_jobs(server: str, tmp_path: Path) -> 
     store.prepare()
     store.add(new_task("T1"))
     program = re.search(r"`jobs.py`:\n\n```python\n(.*?)```", PAGE, re.S)
-    command = re.search(r"PGOPTIONS=\S+ procrastinate (.*?) +# then: (.*)", PAGE)
+    command = re.search(r"PGOPTIONS=\S+ python (.*?) +# then: (.*)", PAGE)
     assert program
     assert command
     (tmp_path / "jobs.py").write_text(program[1])
@@ -277,7 +277,7 @@ def test_the_shell_of_the_engine_shows_the_jobs(server: str, tmp_path: Path) -> 
     options = {"PGHOST": known["host"], "PGUSER": known.get("user"), "PGDATABASE": known["dbname"]}
     options |= {"PGOPTIONS": known["options"], "PGPORT": known.get("port", "5432")}
     done = subprocess.run(
-        [sys.executable, "-m", "procrastinate", *command[1].split()],
+        [sys.executable, *command[1].split()],
         cwd=tmp_path,
         env={**os.environ, **{name: str(value) for name, value in options.items() if value}},
         input=f"{command[2]}\n",
