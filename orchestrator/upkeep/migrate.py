@@ -53,13 +53,13 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
     """
     source, target = _places(layout, to)
     if source == target:
-        moved = _counted(layout, source, target)
+        moved = _counted(layout, source, to)
         return moved if dry_run else moved._replace(kept=_finish(layout, target))
     if dry_run:
         _require_quiet(layout, source, target)
         if target != FILES:
             access.at(layout, target).rows("SELECT 1")
-        return _counted(layout, source, target)
+        return _counted(layout, source, to)
     with ExitStack() as held:
         held.enter_context(locks.Lock(layout.scheduler_lock, wait=locks.LONGEST_WAIT))
         if source == FILES:
@@ -74,7 +74,7 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
         _copy_records(layout, source, target)
         _share_memories(layout, after)
         _require_same(layout, source, target)
-        moved = _counted(layout, source, target)
+        moved = _counted(layout, source, to)
         return moved._replace(kept=_end(layout, source, target, to))
 
 
