@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import both_stores
 import harness
 import pytest
 from harness import ONCE, World, is_alive, kill, wait_until
 
-world = harness.world
+world = both_stores.world
 
 #: A client that ignores requests to end, with grandchildren in its group and in their own session.
 STUBBORN = {
@@ -296,6 +297,7 @@ def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+@pytest.mark.files_only("it holds the lock file of the queue")
 def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
     world.create()
     task = world.add("Waits for the queue")
@@ -418,6 +420,7 @@ def test_a_last_start_in_the_future_counts_as_now(world: World, hours: float) ->
     world.tick_until_in("done", task, limit=20)
 
 
+@pytest.mark.files_only("it edits the file of a task")
 def test_a_not_before_far_ahead_waits_no_longer_than_the_maximum(world: World) -> None:
     world.create(retry={"max_attempts": 3, "backoff_seconds": 1, "max_backoff_seconds": 2})
     world.script(
