@@ -171,6 +171,17 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     return set(lines(text))
 
 
+def refs_with(root: str, commit: str, *patterns: str) -> dict[str, str]:
+    """Return those refs that reach `commit`, by full name, each with its commit.
+
+    Git leaves out a damaged ref; {} if it fails on what is below a ref.
+    """
+    form = "--format=%(objectname) %(refname)"
+    done = run(root, "for-each-ref", f"--contains={commit}", form, *patterns)
+    pairs = (line.split(" ", 1) for line in lines(done.out)) if done.code == 0 else ()
+    return {ref: at for at, ref in pairs}
+
+
 def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
     """Return the commits of `commits` that no commit of `of` reaches."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
