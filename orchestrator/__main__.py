@@ -10,7 +10,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
+else:
+    import _signal  # without the enumerations of `signal`, which take as long as an idle tick
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 if not __package__ and os.path.dirname(_PACKAGE) not in sys.path:
@@ -24,6 +27,7 @@ _WITH_THREADS = {"dashboard", "demo", "traces", "watch"}
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; return its exit code. `arguments` are those after the program's name."""
+    _settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     if words == ["tick"]:
         from orchestrator import idle
@@ -78,6 +82,21 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
+
+
+def _settle_in() -> None:
+    """Repair what a careless starter passed on, and what each program takes for granted."""
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        # The kernel would keep no child's exit code, and Python takes that for success.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        # The next files that are opened would get these numbers, and children would use them.
+        while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(free, True)
+        os.close(free)
+        sys.stdin = sys.stdin or os.fdopen(0)
+        sys.stdout = sys.stdout or os.fdopen(1, "w")
+        sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _tick_command() -> "Callable[[], object]":

@@ -168,6 +168,12 @@ def pytest_collection_finish() -> None:
 ALL_TESTS = pytest.StashKey[list[str]]()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Play the tests of a module that says `import both_stores` over both stores of tasks."""
+    if (both_stores := getattr(metafunc.module, "both_stores", None)) is not None:
+        both_stores.play(metafunc)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what only `make slow` runs, and skip by name the tests that need root."""
@@ -186,6 +192,15 @@ def scratch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text(GIT_CONFIG)
     return home
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a database in which the tests of this process may create schemas."""
+    from postgresql import some_server  # its libraries take a fifth of a second
+
+    with some_server() as base:
+        yield base
 
 
 @pytest.fixture(autouse=True)

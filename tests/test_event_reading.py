@@ -45,6 +45,9 @@ def fill(layout: Layout, seed: int) -> None:
             "state": chance.choice(("done", "failed", "incoming")),
             "reason": chance.choice(("merged", "closed")),
             "review": f"T-{chance.randrange(COUNT)}",
+            "pr": chance.choice((None, "3")),
+            "role": chance.choice((None, "implementer", "tester")),
+            "cost_usd": chance.choice((None, 0.25, 1.5)),
         }
         word = chance.choice((*WORDS, *ledger.ENDS * 3))
         event = {"at": iso(at), "event": word, **fields, "v": events.VERSION}
@@ -95,7 +98,7 @@ def test_the_history_and_the_report_need_no_other_kinds(filled: Layout) -> None:
     told, prs = everything(filled), {"T-1": "1"}
     for at_work, kinds in (
         (set(), history.KINDS),
-        ({"R1", "R2", "R3"}, (*history.KINDS, history.START)),
+        ({"R1", "R2", "R3"}, (*history.KINDS, *history.OF_RUNS)),
     ):
         few = list(events.read(filled, events.MOST_READ, kinds=kinds))
         whole = history.collect(told, BEGIN, END, at_work)

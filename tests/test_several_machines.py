@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from both_stores import attendants
 from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
-from postgresql import COUNTED, cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import COUNTED, cluster, in_schema
 from test_schedule import add_crontab
 
 from orchestrator.database import session
 from orchestrator.layout import Layout
 from orchestrator.system import files
 from orchestrator.tick import attendant
-
-
-def attendants(host: World, *, others: bool = False) -> list[psutil.Process]:
-    """Return the attendants of the hosts of a test; or all processes that are not attendants."""
-    found = []
-    for process in host.processes():
-        with contextlib.suppress(psutil.Error):  # it has ended
-            if ("_attend" in process.cmdline()) is not others:
-                found.append(process)
-    return found
 
 
 class Hosts:
@@ -74,7 +63,7 @@ class Hosts:
 @pytest.fixture
 def hosts(
     world: World,  # noqa: F811
-    server: str,  # noqa: F811
+    server: str,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Hosts]:

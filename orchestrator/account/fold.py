@@ -7,105 +7,130 @@ is the same.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.account import history, ledger
-from orchestrator.account.history import Facts
+from orchestrator.account.facts import Facts
+from orchestrator.account.task_lines import TaskLines
 from orchestrator.account.totals import Totals
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import IO, Any, TypeVar
+from orchestrator.model.annotations import IO
 from orchestrator.project import event_fold, events
-from orchestrator.project.event_fold import Place
+from orchestrator.project.event_fold import Damaged, Part
 from orchestrator.tasks import stores
 
-#: The parts of the file.
-_TOTALS, _FACTS = 1, 2
-_T = TypeVar("_T")
 _Event = Mapping[str, object]
+
+
+class _Kept:
+    """What is kept, and the events after it."""
+
+    def __init__(self, parts: list[Part], told: Iterable[_Event]) -> None:
+        """Raises Damaged."""
+        try:
+            first, lines = parts
+            self._totals, days = json.loads(first.read())
+            self.lines = TaskLines(lines, days)
+        except (TypeError, ValueError):
+            raise Damaged from None
+        self.told = told
+
+    def totals(self) -> Totals:
+        """Return the totals of the runs that are kept. Raises Damaged."""
+        try:
+            return Totals.again(self._totals)
+        except (TypeError, ValueError):
+            raise Damaged from None
 
 
 def totals(layout: Layout) -> Totals:
     """Return what all ended runs came to. Raises StoreFault."""
-    found = _kept(layout, _TOTALS, Totals.again)
-    if found is not None:
-        sums, told = found
-        runs = ledger.collect(told, 0.0).runs
-        if not sums.has_any(runs):
-            sums.add(runs)
-            return sums
+    with contextlib.suppress(Damaged), _of_this_host(layout) as kept:
+        if kept is not None and (found := _added(kept)) is not None:
+            return found[0]
     return Totals(ledger.read(layout))
 
 
-def facts(layout: Layout) -> Facts:
-    """Return what all events say about tasks. Raises StoreFault."""
-    found = _kept(layout, _FACTS, Facts.again)
-    if found is None:
-        every = events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=history.KINDS)
-        return Facts(every)
-    known, told = found
-    for event in told:
-        known.note(event)
-    return known
+def facts(layout: Layout, since: float) -> Facts:
+    """Return what all events say about tasks that changed since then (seconds since the epoch).
+
+    It can say something about other tasks, too. Raises StoreFault.
+    """
+    with contextlib.suppress(Damaged), _of_this_host(layout) as kept:
+        if kept is not None:
+            found = Facts(kept.told, kept.lines.since(since), kept.lines.find)
+            return Facts(known=found.tasks)  # without the file, which is closed
+    return Facts(events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=history.KINDS))
 
 
-def _kept(layout: Layout, part: int, again: Callable[[Any], _T]) -> tuple[_T, list[_Event]] | None:
-    """Return a part of what is kept, and the events after it; None if it cannot be believed."""
+@contextlib.contextmanager
+def _of_this_host(layout: Layout) -> Iterator[_Kept | None]:
+    """Open what is kept; yield None if it cannot be believed. Raises Damaged."""
     if stores.of_project(layout).host is not None:
-        return None  # events of other hosts are not in this clone's file
-    with events.opened(layout.events) as file:
-        found = _believed(layout, file, part, again)
-        if found is None:
-            return None
-        file.seek(found[0].offset)
-        return found[1], list(events.parsed(file, kinds=history.KINDS))
+        yield None  # events of other hosts are not in this clone's file
+        return
+    with events.opened(layout.events) as file, _believed(layout, file) as kept:
+        yield kept
 
 
-def _believed(
-    layout: Layout, file: IO[bytes], part: int, again: Callable[[Any], _T]
-) -> tuple[Place, _T] | None:
-    found = event_fold.read(layout, part)
-    if found is None or not event_fold.is_same(layout, found[0], file):
-        return None
-    try:
-        return found[0], again(found[1])
-    except (KeyError, TypeError, ValueError):
-        return None  # it is damaged
+@contextlib.contextmanager
+def _believed(layout: Layout, file: IO[bytes], end: int | None = None) -> Iterator[_Kept | None]:
+    """Open what is kept; the events after it, up to `end`, are read from `file`."""
+    with event_fold.read(layout) as found:
+        if found is None or not event_fold.is_same(layout, found[0], file):
+            yield None
+        else:
+            told = _lines(file, found[0].offset, end)
+            yield _Kept(found[1], events.parsed(told, kinds=history.KINDS))
 
 
 def keep(layout: Layout) -> None:
     """Write what the events came to, up to the last of them. Raises OSError."""
     with event_fold.opened(layout) as (place, file):
-        found = _believed(layout, file, _TOTALS, Totals.again)
-        more = _believed(layout, file, _FACTS, Facts.again)
-        sums, facts, told = Totals(), Facts(), None
-        if found and more and found[0] == more[0]:
-            sums, facts = found[1], more[1]
-            told = events.parsed(_lines(file, found[0].offset, place.offset), kinds=history.KINDS)
-        if told is None or not _add(sums, facts, told):
+        found = _more(layout, file, place.offset)
+        if found is None:
             with events.opened(layout.events_before) as older:
                 every = itertools.chain(older, _lines(file, 0, place.offset))
-                sums, facts = Totals(), Facts()
-                _add(sums, facts, events.parsed(every, kinds=history.KINDS))
+                told = list(events.parsed(every, kinds=history.KINDS))
+            sums, known = Totals(), Facts(told)
+            sums.add(ledger.collect(told, 0.0).runs, known)
+            found = sums, TaskLines().replaced(known.tasks)
+        sums, (lines, days) = found
         # A rotation meanwhile: the older file that was read may be another.
         if event_fold.is_same(layout, place, file):
-            event_fold.write(layout, place, sums.kept(), facts.kept())
+            event_fold.write(layout, place, json.dumps([sums.kept(), days]).encode(), lines)
 
 
-def _lines(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+def _more(
+    layout: Layout, file: IO[bytes], end: int
+) -> tuple[Totals, tuple[bytes, dict[str, int]]] | None:
+    """Return what is kept with the events after it, up to `end`; None if that is not known."""
+    with contextlib.suppress(Damaged), _believed(layout, file, end) as kept:
+        if kept is not None and (found := _added(kept)) is not None:
+            return found[0], kept.lines.replaced(found[1].tasks)
+    return None
+
+
+def _added(kept: _Kept) -> tuple[Totals, Facts] | None:
+    """Add the events after what is kept; None if one of them ends a run that ended before.
+
+    Raises Damaged.
+    """
+    told, sums = list(kept.told), kept.totals()
+    runs = ledger.collect(told, 0.0).runs
+    if sums.has_any(runs):
+        return None
+    known = Facts(told, earlier=kept.lines.find)
+    sums.add(runs, known)
+    return sums, known
+
+
+def _lines(file: IO[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """Yield the lines of a file between two places; without `end`, all that follow."""
     file.seek(start)
-    while start < end and (line := file.readline()):
+    while (end is None or start < end) and (line := file.readline()):
         start += len(line)
         yield line
-
-
-def _add(sums: Totals, facts: Facts, told: Iterable[_Event]) -> bool:
-    """Add events; return False if one of them ends a run that ended before."""
-    every = list(told)
-    runs = ledger.collect(every, 0.0).runs
-    if sums.has_any(runs):
-        return False
-    sums.add(runs)
-    for event in every:
-        facts.note(event)
-    return True

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from orchestrator.account import ledger
 from orchestrator.account.averages import mean, median
+from orchestrator.account.facts import START, TIMES, Facts
 from orchestrator.account.ledger import EndedRun
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
@@ -24,14 +25,12 @@ DAY = 86_400
 #: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
-#: Verdicts of reviews: their tasks are not work that somebody asked for.
-OF_REVIEWS = ("approved", "changes_requested")
-#: The events that the history needs, and the event that it needs if runs are at work.
+#: The events of runs, and the events that the history needs if no run is at work.
+OF_RUNS = (*ledger.ENDS, START)
 KINDS = (
     *(*ledger.ENDS, "review_wanted", "added", "issue", "retried"),
     *("moved", "followed", "merged", "not_merged"),
 )
-START = "start"
 
 
 class Span(NamedTuple):
@@ -54,76 +53,6 @@ class Span(NamedTuple):
         names = ("run", "task", "outcome", "cost_usd", *(("host",) if self.host else ()))
         times = {"started": iso(self.started), "ended": iso(self.ended)}
         return {name: getattr(self, name) for name in names} | times
-
-
-class Facts:
-    """What the events say about tasks. Events are noted in their order."""
-
-    def __init__(self, told: Iterable[Mapping[str, object]] = ()) -> None:
-        #: By task, as the events have the times: added, finished, merged (the last time), failed.
-        self.added: dict[str, str] = {}
-        self.done: dict[str, str] = {}
-        self.merged: dict[str, str] = {}
-        self.failed: dict[str, str] = {}
-        #: The runs that delivered a pull request of a task: each delivery is a round of review.
-        self.rounds: dict[str, list[str]] = {}
-        self.reviews: set[str] = set()
-        for event in told:
-            self.note(event)
-
-    def note(self, event: Mapping[str, object]) -> None:
-        """Remember what an event says."""
-        word, task, at = event.get("event"), event.get("task"), event.get("at")
-        if word == "review_wanted":
-            self.reviews.add(str(event.get("review")))
-        elif word != START and isinstance(task, str) and isinstance(at, str):
-            self._note(event, str(word), at, task)
-
-    def _note(self, event: Mapping[str, object], word: str, at: str, task: str) -> None:
-        state = event.get("state") if word in ("moved", "followed") else None
-        if word in ("added", "issue"):
-            self.added.setdefault(task, at)
-        elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
-            self.merged[task] = at
-        elif word == "not_merged":
-            self.merged.pop(task, None)
-        elif word == "finish" and event.get("verdict") in OF_REVIEWS:
-            self.reviews.add(task)
-        elif word == "finish" or state == "done":
-            self.failed.pop(task, None)
-            self.done[task] = at
-            run = str(event.get("run"))
-            if event.get("pr") and run not in self.rounds.setdefault(task, []):
-                self.rounds[task].append(run)
-        elif word == "fail" or state == "failed":
-            self.failed[task] = at
-        elif word == "retried" or state == "incoming":
-            self.failed.pop(task, None)
-
-    def times(self, of: Mapping[str, str], start: float) -> dict[str, float]:
-        """Return the times of tasks since `start` (epoch seconds), without those of reviews."""
-        oldest = iso(start) or ""
-        usual = len(oldest)
-        found = {
-            task: parse_time(at)
-            for task, at in of.items()
-            # Times as the events have them are compared as they are: most are before the period.
-            if (at >= oldest or len(at) != usual or at[-1] != "Z") and task not in self.reviews
-        }
-        return {task: at for task, at in found.items() if at is not None and at >= start}
-
-    def kept(self) -> object:
-        """Return the value for JSON that `again` reads."""
-        return {**vars(self), "reviews": sorted(self.reviews)}
-
-    @classmethod
-    def again(cls, kept: Any) -> Facts:
-        """Return the facts that `kept` was made from. Raises KeyError and TypeError."""
-        made = cls()
-        for name in vars(made):
-            setattr(made, name, kept[name])
-        made.reviews = set(made.reviews)
-        return made
 
 
 class History(NamedTuple):
@@ -224,10 +153,7 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
     found = [_run_figures(each) for each in by_day]
-    tasks = {
-        name: _by_day(facts.times(getattr(facts, name), edges[0]), edges)
-        for name in ("added", "done", "merged", "failed")
-    }
+    tasks = {name: _by_day(facts.times(name, edges[0]), edges) for name in TIMES}
     for place, row in enumerate(found):
         row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
         row |= {name: len(days[place]) for name, days in tasks.items()}
@@ -235,11 +161,11 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
             took = [
                 at - added
                 for task, at in tasks[name][place].items()
-                if (added := parse_time(facts.added.get(task, ""))) is not None
+                if (added := parse_time(facts.of(task).added or "")) is not None
             ]
             row[f"seconds_to_{name}"] = round(median(took), 1) if took else None
         merged = tasks["merged"][place]
-        rounds = [len(facts.rounds[task]) for task in merged if task in facts.rounds]
+        rounds = [len(each) for task in merged if (each := facts.of(task).rounds)]
         row["review_rounds"] = round(mean(rounds), 2) if rounds else None
     return found
 

@@ -12,6 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
+from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
 DEFAULT_PERIOD = "7d"
@@ -45,9 +46,10 @@ def costs(arguments: Namespace) -> None:
         output.copy(_csv(arguments.by, rows))
         return
     begins, everything = ledger.begins(layout), fold.totals(layout)
-    loaded, seen = context.look(layout)
+    loaded = context.settings(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
-    waiting = [takes.get(task.role, "") for task in seen.incoming.tasks]
+    incoming = stores.of_project(layout).list("incoming").tasks
+    waiting = [takes.get(task.role, "") for task in incoming]
     value: Row = {
         "by": arguments.by,
         "since": iso(since),
@@ -61,7 +63,7 @@ def costs(arguments: Namespace) -> None:
             "costliest_run": account.costliest(found),
             "costliest_task": everything.costliest_task(),
         },
-        "forecast": forecast.forecast(everything.finished(), waiting)._asdict(),
+        "forecast": forecast.forecast(everything.finished, waiting)._asdict(),
         "history_begins": iso(begins),
     }
     if arguments.json:

@@ -41,12 +41,12 @@ def history(arguments: Namespace) -> None:
     at_work = {memory.run: memory.last_started for memory in memories if memory.run}
     others = stores.of_project(layout).elsewhere().runs
     at_work |= {run.id: now - (run.age or 0.0) for run in others}
-    kinds = (*ledger.ENDS, account.START) if at_work else ledger.ENDS
+    kinds = account.OF_RUNS if at_work else ledger.ENDS
     first = min((at or 0.0 for at in at_work.values()), default=start)
     told = events.read(
         layout, events.MOST_READ, of_all_hosts=True, kinds=kinds, since=min(start, first)
     )
-    begins, facts = ledger.begins(layout), fold.facts(layout)
+    begins, facts = ledger.begins(layout), fold.facts(layout, account.days(start, end)[0])
     found = account.collect(told, start, end, at_work, begins, facts)
     if arguments.json:
         output.show_json(

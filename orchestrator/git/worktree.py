@@ -81,7 +81,7 @@ def remove(root: str, path: str) -> None:
     with contextlib.suppress(GitError):
         worktree_commands.remove(root, path)
     files.remove_tree(path)
-    worktree_commands.prune(root)
+    worktree_commands.forget(root, path)
 
 
 class Preserved(NamedTuple):
