@@ -5,6 +5,7 @@
 import json
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import events_schema
@@ -66,7 +67,7 @@ def filled(
     request: pytest.FixtureRequest, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> Layout:
     monkeypatch.setattr(events, "BLOCK", 1024)
-    monkeypatch.setattr(ledger, "FEW", 10_000)
+    monkeypatch.setattr(ledger, "RECENT", 20 * STEP)
     fill(project, request.param)
     return project
 
@@ -119,7 +120,8 @@ def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: s
     for since in (0.0, (BEGIN + END) / 2, END):
         whole = list(filter(fits, ledger.collect(everything(filled), since)))
         for number in (1, 10, COUNT):
-            found, are_more = ledger.newest(filled, since, number, fits)
+            read = partial(ledger.read, filled)
+            found, are_more = ledger.newest(read, since, (BEGIN, END), number, fits)
             assert found == whole[-number:]
             assert are_more == (len(whole) > number)
 
