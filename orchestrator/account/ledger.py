@@ -33,7 +33,7 @@ class Told(NamedTuple):
     reason: str | None = None
     pr: str | None = None
     started: str | None = None
-    #: Of the run alone; None is not known.
+    #: Of the run alone; None: not known.
     seconds: float | None = None
     cost_usd: float | None = None
     input_tokens: int | None = None

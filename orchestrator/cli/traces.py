@@ -115,7 +115,7 @@ def _after(known: Mark | None, ends: dict[str, float], minute: int, now: float) 
 
 
 def _read(path: str) -> Mark | None:
-    """Return the mark; None if there is none, or if it is damaged: then a day is sent again."""
+    """Return the mark; None if it is missing or damaged: then a day is sent again."""
     found = files.read_json(path) or {}
     runs, minute = found.get("runs"), found.get("minute")
     if not isinstance(runs, dict) or not isinstance(minute, int):
