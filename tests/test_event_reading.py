@@ -50,6 +50,8 @@ def fill(layout: Layout, seed: int) -> None:
             "pr": chance.choice((None, "3")),
             "role": chance.choice((None, "implementer", "tester")),
             "cost_usd": chance.choice((None, 0.25, 1.5)),
+            "checks": chance.choice((None, ["make test"])),
+            "models": chance.choice((None, {"small": {"cost_usd": 0.25, "input_tokens": 3}})),
         }
         word = chance.choice((*WORDS, *ledger.ENDS * 3))
         event = {"at": iso(at), "event": word, **fields, "v": events.VERSION}

@@ -61,17 +61,18 @@ class EndedRun(NamedTuple):
 
     def values(self) -> list[Any]:
         """Return values for JSON, from which `again` makes the same run."""
-        models = {name: list(use) for name, use in self.told.models.items()}
-        return [self.ended, self.started, models, *self.told[:-1]]
+        told = self.told
+        return [self.ended, self.started, *told[:-1], {n: list(u) for n, u in told.models.items()}]
 
     @classmethod
     def again(cls, values: list[Any]) -> "EndedRun":
         """Return the run that has these values. Raises Damaged."""
         try:
-            ended, started, models, *told = values
+            ended, started, *told = values
             told[_CHECKS] = tuple(told[_CHECKS])
-            used = {name: ModelUse(*use) for name, use in models.items()} if models else {}
-            return cls(Told._make([*told, used]), ended, started)
+            if told[-1]:
+                told[-1] = {name: ModelUse(*use) for name, use in told[-1].items()}
+            return cls(Told._make(told), ended, started)
         except (TypeError, ValueError, IndexError, AttributeError):
             raise Damaged from None
 
