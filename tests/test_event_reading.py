@@ -5,6 +5,7 @@
 import json
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import events_schema
@@ -50,6 +51,8 @@ def fill(layout: Layout, seed: int) -> None:
             "pr": chance.choice((None, "3")),
             "role": chance.choice((None, "implementer", "tester")),
             "cost_usd": chance.choice((None, 0.25, 1.5)),
+            "checks": chance.choice((None, ["make test"])),
+            "models": chance.choice((None, {"small": {"cost_usd": 0.25, "input_tokens": 3}})),
         }
         word = chance.choice((*WORDS, *ledger.ENDS * 3))
         event = {"at": iso(at), "event": word, **fields, "v": events.VERSION}
@@ -67,7 +70,7 @@ def filled(
     request: pytest.FixtureRequest, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> Layout:
     monkeypatch.setattr(events, "BLOCK", 1024)
-    monkeypatch.setattr(ledger, "FEW", 10_000)
+    monkeypatch.setattr(ledger, "RECENT", 20 * STEP)
     fill(project, request.param)
     return project
 
@@ -121,7 +124,8 @@ def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: s
     for since in (0.0, (BEGIN + END) / 2, END):
         whole = list(filter(fits, ledger.collect(told, since)))
         for number in (1, 10, COUNT):
-            found, are_more = ledger.newest(filled, since, number, fits)
+            read = partial(ledger.read, filled)
+            found, are_more = ledger.newest(read, since, (BEGIN, END), number, fits)
             assert found == whole[-number:]
             assert are_more == (len(whole) > number)
 
