@@ -49,7 +49,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         from orchestrator import idle
 
         if (said := idle.news()) is not None:
-            if said and sys.stdout is not None:
+            if said:
                 sys.stdout.write(said)
             return 0
     _add_libraries()
