@@ -194,7 +194,7 @@ class NotAllowed(Exception):
 
 
 def read(folder: str) -> RunRecord | None:
-    """Return a run's record; None if there is none, or it is not one that this program wrote."""
+    """Return a run's record; None if it is missing, or this program did not write it."""
     found = files.read_json(os.path.join(folder, RECORD))
     record = records.build(RunRecord, found)
     if found is None or record is None:
