@@ -20,8 +20,6 @@ def main(words: Sequence[str]) -> int:
     0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (reference 5).
     """
     as_json = "--json" in words
-    if sys.stdout is None:  # `orchestrator status >&-`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     _leave_session()
     try:
         arguments = command_line.parse(list(words))
