@@ -11,9 +11,12 @@ from orchestrator import idle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
 
     from orchestrator.model.annotations import NoReturn
+else:
+    import _signal  # without the enumerations of `signal`, which take as long as an idle tick
 
 #: Commands whose libraries have threads, or files to remove, at the interpreter's end.
 _WITH_THREADS = {"dashboard", "demo", "traces", "watch"}
@@ -21,6 +24,7 @@ _WITH_THREADS = {"dashboard", "demo", "traces", "watch"}
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; return its exit code. `arguments` are those after the program's name."""
+    _settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     if words == ["tick"]:
         # Taken away: the runs inherit this environment.
@@ -73,6 +77,21 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
+
+
+def _settle_in() -> None:
+    """Repair what a careless starter passed on, and what each program takes for granted."""
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        # The kernel would keep no child's exit code, and Python takes that for success.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        # The next files that are opened would get these numbers, and children would use them.
+        while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(free, True)
+        os.close(free)
+        sys.stdin = sys.stdin or os.fdopen(0)
+        sys.stdout = sys.stdout or os.fdopen(1, "w")
+        sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _tick_command() -> "Callable[[], object]":

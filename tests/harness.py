@@ -328,7 +328,11 @@ class World:
 
     def text(self, task: str) -> str:
         [state] = self.where(task)
-        return (self.queue / state / f"{task}.md").read_text()
+        return (self.queue / state / f"{task}.md").read_bytes().decode()
+
+    def shown_place(self, task: str, state: str) -> str:
+        """Return the end of the `path` that commands show for a task."""
+        return f"/{state}/{task}.md"
 
     def tick_until(
         self, condition: Callable[[], Any], what: str = "", limit: float = PATIENCE
@@ -533,16 +537,31 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 @pytest.fixture
 def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A folder to make a project in: call `create`. Nothing survives the test."""
-    with scratch(tmp_path, tmp_path_factory) as made:
+    yield from of_a_test(World(tmp_path, templates(tmp_path_factory)))
+
+
+def of_a_test(made: World) -> Iterator[World]:
+    """Yield a world; then end it, and check the events that it leaves."""
+    with ended(made):
         yield made
         log = made.home_folder / "events.jsonl"
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     assert events_schema.faults(lines) == []
 
 
+def templates(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the projects that `World.create` copies."""
+    return factory.getbasetemp() / "contract-templates"
+
+
 @contextlib.contextmanager
 def scratch(folder: Path, factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(folder, factory.getbasetemp() / "contract-templates")
+    with ended(World(folder, templates(factory))) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def ended(made: World) -> Iterator[World]:
     try:
         yield made
     finally:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -174,9 +175,9 @@ def cluster(*, inside: Sequence[str] = (), net: str = "", **settings: str) -> It
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of a database in which tests may create schemas."""
+@contextmanager
+def some_server() -> Iterator[str]:
+    """Yield the address of a database in which tests may create schemas: the fixture `server`."""
     if given := os.environ.get("ORCHESTRATOR_TEST_DSN"):
         yield given
         with psycopg.connect(given, autocommit=True) as connection:
@@ -189,6 +190,7 @@ def server() -> Iterator[str]:
 
 
 def in_schema(base: str, name: str) -> str:
-    """Return the address of a schema of a database."""
-    word = _WORD + re.sub(r"[^a-z0-9]+", "_", name.lower())[-26:].strip("_")
+    """Return the address of a schema of a database: for each name another one."""
+    end = re.sub(r"[^a-z0-9]+", "_", name.lower())[-20:].strip("_")
+    word = f"{_WORD}{end}_{zlib.crc32(name.encode()):08x}"
     return f"{base}{'&' if '?' in base else '?'}options={quote(f'-csearch_path={word}')}"

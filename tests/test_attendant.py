@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from postgresql import in_schema, server  # noqa: F401  (a fixture)
+from postgresql import in_schema
 from store_contract import claim, new_task
 
 from orchestrator.database import session, this_host
@@ -15,7 +15,7 @@ from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tick import attendant, turn
 
 
-def a_host(folder: Path, server: str, name: str) -> PostgresqlStore:  # noqa: F811
+def a_host(folder: Path, server: str, name: str) -> PostgresqlStore:
     """Return the store of a host that has an agent for the task."""
     layout = Layout(str(folder / name))
     os.makedirs(layout.cache)
@@ -30,7 +30,7 @@ def a_host(folder: Path, server: str, name: str) -> PostgresqlStore:  # noqa: F8
 @pytest.mark.parametrize("first_claims", [True, False], ids=["is claimed", "still waits"])
 def test_the_second_host_begins_a_tick_only_if_the_first_did_not_take_the_task(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
     first_claims: bool,
 ) -> None:
@@ -55,7 +55,7 @@ def test_the_second_host_begins_a_tick_only_if_the_first_did_not_take_the_task(
 
 def test_a_host_without_an_agent_for_the_task_begins_no_tick(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     store = a_host(tmp_path, server, "one")
     store.add(new_task())

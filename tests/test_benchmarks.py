@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
-from postgresql import server  # noqa: F401  (a fixture)
 
 from benchmarks import hosts, report
 from benchmarks.__main__ import MEASURES
@@ -48,7 +47,7 @@ def test_the_table_shows_each_figure_beside_its_yardstick_and_its_aim() -> None:
 
 
 def test_the_figures_of_a_fleet_are_measured(
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -63,7 +62,7 @@ def test_the_figures_of_a_fleet_are_measured(
 
 @pytest.mark.slow
 def test_the_start_on_another_host_and_many_finished_tasks_are_measured(
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -286,6 +286,10 @@ def test_the_near_miss_of_an_unknown_name_is_suggested(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
     assert "did you mean 'impl-agent-1'?" in cli("logs", "impl-agnt-1").err
+    task_id = cli("task", "add", "Fix it").out.strip()
+    assert cli("task", "cancel", task_id).code == 0
+    for words in (("logs", task_id[:-2]), ("explain", task_id[:-2])):
+        assert f"did you mean {task_id!r}?" in cli(*words).err, "also of a finished task"
 
 
 def test_raw_is_the_stream_byte_for_byte(project: Layout) -> None:

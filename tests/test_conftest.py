@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import quick_variants
+from both_stores import POSTGRESQL, SAMPLE
 from conftest import ALL_TESTS, CHECKOUT, touched
 
 LEAVES_A_PROCESS = """
@@ -87,6 +88,12 @@ def test_each_name_and_variant_in_the_tables_of_slow_tests_exists(
 ) -> None:
     found = pytestconfig.stash.get(ALL_TESTS, None) or collected()
     assert quick_variants.faults(found) == []
+    over_postgresql = {
+        name
+        for name, variant in map(quick_variants.name_and_variant, found)
+        if POSTGRESQL in variant
+    }
+    assert SAMPLE - over_postgresql == set()
 
 
 def collected() -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import harness
+import both_stores
 from harness import ONCE, World
 
-world = harness.world
+world = both_stores.world
 
 WAIT = {"steps": [["work"], ["wait", "go"]]}
 
@@ -32,6 +32,19 @@ def test_creating_is_refused_when_incoming_and_claimed_reach_max_incoming(world:
     assert len(world.places()["incoming"]) == 2
     world.ok("task", "add", "--title", "Fourth", "--role", "implement", "--force")
     assert len(world.places()["incoming"]) == 3
+
+
+def test_a_dropped_file_counts_before_any_tick(world: World) -> None:
+    world.create(queue_limits={"max_incoming": 2}, agents=[])
+    world.drop("mine.md", "# Fix the login\n\nROLE: implement\n")
+    words = ("task", "add", "--role", "implement", "--json", "--title")
+    assert world.refused(*words, "Fix the login").json["error"]["code"] == "duplicate_task"
+    world.drop("other.md", "# Another\n\nROLE: implement\n")
+    assert world.status()["queue"]["incoming"] == 2
+    assert world.task("other")["title"] == "Another"
+    assert world.refused(*words, "A third").json["error"]["code"] == "max_incoming"
+    world.ok("task", "cancel", "mine")
+    assert world.where("mine") == ["failed"]
 
 
 def test_no_more_than_max_claimed_are_claimed_in_one_tick(world: World) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import harness
+import both_stores
 from harness import World
 
-world = harness.world
+world = both_stores.world
 
 
 def test_a_task_becomes_a_pushed_branch_with_a_pull_request(world: World) -> None:

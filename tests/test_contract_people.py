@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import both_stores
 import harness
 import pytest
 from harness import World, wait_until
 
-world = harness.world
+world = both_stores.world
 
 NO = {"report": {"outcome": "changes_requested", "summary": "No.", "feedback": "1. Blanks."}}
 YES = {"report": {"outcome": "approved", "summary": "Fine."}}
@@ -64,7 +65,7 @@ def test_a_reviewer_is_told_every_earlier_round_and_what_a_person_decided(
     assert (item["id"], item["kind"]) == (f"pr:{pr['id']}", "approval")
     assert "A Person requested changes: Add b.txt, please." in item["text"]
     assert world.status()["waiting_for_you"] == 1
-    world.ok("inbox", "approve", item["id"])
+    assert "git pull" in world.ok("inbox", "approve", item["id"]).out, "the checkout is behind"
     world.tick_until(lambda: [p["state"] for p in world.prs()] == ["merged"], "the merge")
     assert world.json("inbox") == []
     shown = world.json("pr", "show", pr["id"])

@@ -7,11 +7,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import both_stores
 import harness
 import pytest
 from harness import World, is_alive, shadow, wait_until
 
-world = harness.world
+world = both_stores.world
 
 FAILED = {"outcome": "failed", "summary": "Could not find the FLUXCAPACITOR."}
 DAY = 86_400

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import both_stores
 import harness
 import pytest
 from harness import ONCE, Sampler, World, wait_until
@@ -19,7 +20,7 @@ from orchestrator.setup import uninstall
 from orchestrator.system import locks
 from orchestrator.tick.tick import run_tick
 
-world = harness.world
+world = both_stores.world
 
 
 def test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> None:
@@ -47,6 +48,7 @@ def test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once(world: W
     assert len(world.prs()) == len(tasks)
 
 
+@pytest.mark.files_only("it looks at the files of tasks while they move")
 def test_no_file_of_the_queue_is_ever_seen_half_written_or_in_two_places(world: World) -> None:
     world.create(
         agents=[world.agent(f"impl-{n}") for n in range(3)],
@@ -162,6 +164,7 @@ def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) 
     world.assert_never_at_once(most=1)
 
 
+@pytest.mark.files_only("it holds the lock file of the queue")
 def test_behind_a_tick_at_work_one_tick_after_a_run_waits_and_sees_what_the_others_would(
     world: World,
 ) -> None:
@@ -191,6 +194,7 @@ def test_behind_a_tick_at_work_one_tick_after_a_run_waits_and_sees_what_the_othe
     wait_until(lambda: world.where(task) == ["done"], "the task that the first one started")
 
 
+@pytest.mark.files_only("a folder is in the place of a task's file")
 def test_a_claim_that_fails_stops_no_other_run_of_its_tick(world: World) -> None:
     """The actions are in the order of the agents, although the claims come before all starts."""
     agents = [world.agent(f"impl-{n}") for n in range(3)]

@@ -15,7 +15,7 @@ from database_proxy import proxy
 from harness import World, scratch, wait_until, world  # noqa: F401  (a fixture)
 from hosts_storm import NAMES, Storm
 from network import BOTH, FAR, Cable, cable
-from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema
 from shared_hosts import Behind
 from test_hosts_that_fail import behind, behind_of, outcomes  # noqa: F401  (fixtures)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import World, movable_clock, wait_until, world  # noqa: F401  (a fixture)
 from playwright.sync_api import expect
-from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema
 from starlette.testclient import TestClient
 from test_page import opened
 from test_page_browser import Open, browser, loaded, region, serve  # noqa: F401  (fixtures)
@@ -235,7 +235,7 @@ def test_hosts_names_the_settings_that_differ(hosts: Hosts) -> None:  # noqa: F8
 
 def test_what_an_agent_remembers_on_a_host_with_a_wrong_clock_has_the_times_of_this_host(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there, here = Layout(str(tmp_path / "there")), Layout(str(tmp_path / "here"))

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from both_stores import attendants
 from harness import World, wait_until, world  # noqa: F401  (a fixture)
-from postgresql import server  # noqa: F401  (a fixture)
 from shared_hosts import Behind
 from test_hosts_that_fail import behind, behind_of  # noqa: F401  (fixtures)
-from test_several_machines import Hosts, attendants, hosts  # noqa: F401  (a fixture)
+from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
 
 ASKS = {"steps": [], "report": {"outcome": "needs_human", "summary": "?", "question": "Which?"}}
 

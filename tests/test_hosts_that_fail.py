@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from both_stores import attendants
 from chaos import seen
 from database_proxy import Link, Proxy, kill_sender, proxy
 from harness import World, scratch, shadow, wait_until, world  # noqa: F401  (a fixture)
 from hosts_storm import Storm
-from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema
 from shared_hosts import Behind
 from store_contract import claim, entry, new_task
-from test_several_machines import attendants
 
 from orchestrator.database import connection, session
 from orchestrator.database.connection import Unreachable
@@ -39,7 +39,7 @@ def through(between: Proxy, folder: Path) -> PostgresqlStore:
 
 def test_a_database_without_an_answer_is_given_up_and_asked_again_later(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -91,7 +91,7 @@ def behind_of(
 
 
 @pytest.fixture
-def behind(behind_of: Callable[[str], Behind], server: str) -> Behind:  # noqa: F811
+def behind(behind_of: Callable[[str], Behind], server: str) -> Behind:
     return behind_of(server)
 
 
@@ -324,7 +324,7 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
 
 def test_a_claim_and_a_completion_wait_twice_each_for_the_database(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     with proxy(server) as between:
         store = through(between, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -1001,6 +1002,21 @@ def test_without_a_remote_a_base_that_nobody_has_checked_out_is_moved(alone: Wor
     assert alone.main() == pr.head
     assert repository.current_branch(str(alone.repo)) == "mine"
     assert (alone.repo / "README.md").read_text() == "unsaved\n"
+
+
+def test_without_a_remote_a_base_that_is_being_rebased_stays(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    sh(alone.repo, "commit", "--quiet", "--allow-empty", "-m", "mine")
+    before = alone.main()
+    command = ("git", "rebase", "--quiet", "--keep-empty", "-x", "false", "HEAD~1")
+    assert subprocess.run(command, cwd=alone.repo, capture_output=True, check=False).returncode
+    with pytest.raises(OrchestratorError, match="main is being rebased or bisected") as refused:
+        merge(alone, pr)
+    assert refused.value.code == "checkout_not_clean"
+    sh(alone.repo, "rebase", "--continue")
+    assert alone.main() == before
+    merge(alone, pr)
+    assert alone.main() != before
 
 
 def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:

@@ -249,7 +249,8 @@ def test_what_was_dismissed_shows_the_way_back_and_can_still_be_approved(
     assert item_of(cli) is not None, "the author has answered since"
     assert cli("inbox", "dismiss", "pr:1").code == 0
     done = cli("inbox", "approve", "pr:1")
-    assert (done.code, done.out) == (0, "pr:1 is merged\n")
+    assert done.code == 0
+    assert done.out.startswith("pr:1 is merged\n")
     refused = cli("inbox", "approve", "pr:1")
     assert "does not wait for your approval: it is merged" in refused.err
 

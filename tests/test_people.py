@@ -153,8 +153,13 @@ def test_the_inbox_and_explain_take_other_names_of_a_pull_request(
     assert cli("inbox", "list", "--json").json == cli("inbox", "--json").json != []
     assert cli("explain", f"pr:{pr.id}", "--json").json["subject"] == task_id
     assert cli("explain", "pr:77").code == 1
+    assert f"orchestrator pr diff {pr.id}\n" in cli("inbox").out
     assert cli("inbox", "approve", task_id).code == 0
     assert known(project, pr.id).state == "merged"
+    for words in (("task", "show", task_id), ("pr", "show", pr.id)):
+        out = cli(*words).out
+        assert "orchestrator pr diff" in out
+        assert ".json" not in out, "the record of a local pull request is no address"
 
 
 def test_only_a_pull_request_can_be_rejected(project: Layout, cli: Cli) -> None:

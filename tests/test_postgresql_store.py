@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from conftest import CHECKOUT
 from database_proxy import proxy
-from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema
 from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.database import schema, session
@@ -37,7 +37,7 @@ def opened(layout: Layout, base: str) -> PostgresqlStore:
 
 class TestPostgresqlStore(StoreContract):
     @pytest.fixture(autouse=True)
-    def of_server(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def of_server(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def kind(layout: Layout) -> Store:
             return opened(layout, server)
 
@@ -100,7 +100,7 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
 
 def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is_work(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layout = Layout(str(tmp_path))
     os.makedirs(layout.cache)
@@ -132,7 +132,7 @@ def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is
 
 def test_another_project_in_the_same_database_wakes_nobody(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layouts = [Layout(str(tmp_path / name)) for name in ("a", "b")]
     stores = []
@@ -149,7 +149,7 @@ def test_another_project_in_the_same_database_wakes_nobody(
 
 def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layout = Layout(str(tmp_path))
     os.makedirs(layout.cache)
@@ -187,7 +187,7 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
 
 def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_tasks(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layout = Layout(str(tmp_path))
@@ -213,7 +213,7 @@ def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_task
 
 def test_a_suspended_host_loses_the_lock_and_can_change_nothing(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session, "_SILENT", "set_config('idle_session_timeout', '300ms', false)")
@@ -240,7 +240,7 @@ def test_a_suspended_host_loses_the_lock_and_can_change_nothing(
 
 def test_an_earlier_queue_is_refused_with_the_command_that_upgrades_it(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layout = Layout(str(tmp_path))
     store = opened(layout, server)
@@ -254,7 +254,7 @@ def test_an_earlier_queue_is_refused_with_the_command_that_upgrades_it(
         assert step in (refused.value.hint or "")
 
 
-def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa: F811
+def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:
     store = opened(Layout(str(tmp_path)), server)
     store.prepare()
     refused: list[bool] = []
@@ -276,7 +276,7 @@ def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa:
 
 def test_all_pull_requests_are_read_by_one_statement_as_each_alone(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layout = Layout(str(tmp_path))
@@ -299,7 +299,7 @@ def test_all_pull_requests_are_read_by_one_statement_as_each_alone(
 
 def test_a_text_with_characters_that_the_database_refuses_is_stored_without_them(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     """Over files such a text is delivered; over a database its run met a fault again and again."""
     layout = Layout(str(tmp_path))
@@ -322,7 +322,7 @@ def test_a_text_with_characters_that_the_database_refuses_is_stored_without_them
 
 def test_what_is_asked_ahead_is_one_exchange_and_a_change_makes_it_old(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layout = Layout(str(tmp_path))
     os.makedirs(layout.cache)
@@ -357,7 +357,7 @@ def test_what_is_asked_ahead_is_one_exchange_and_a_change_makes_it_old(
 
 def test_a_connection_that_was_closed_while_it_was_idle_is_opened_again_for_what_is_asked_ahead(
     tmp_path: Path,
-    server: str,  # noqa: F811
+    server: str,
 ) -> None:
     layout = Layout(str(tmp_path))
     os.makedirs(layout.cache)

@@ -292,3 +292,38 @@ def test_a_stopped_process_is_asked_to_end_and_hears_it(start: Start, tmp_path: 
     process.end(child.pid, known, grace=20)
     assert child.wait(20) == 3
     assert (tmp_path / "said").read_text() == "asked\n"
+
+
+# --- what a starter passes on ------------------------------------------------------------------
+
+_IGNORES = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-c", os.environ["SAYS"], sys.argv[-1]])
+"""
+_SAYS = """
+import os, subprocess, sys
+sys.argv = ["orchestrator", "--version"]
+from orchestrator.__main__ import main
+code = main()
+opened = os.open(os.devnull, os.O_RDONLY)
+print("one more line")
+ended = subprocess.call("exit 3", shell=True)
+os.write(int(sys.orig_argv[-1]), f"{code} {opened > 2} {ended}".encode())
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", ""])
+def test_whatever_a_starter_ignores_or_closes_exit_codes_and_files_are_right(closed: str) -> None:
+    read, write = os.pipe()
+    told = subprocess.Popen(
+        ("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", _IGNORES, str(write)),
+        cwd=CHECKOUT,
+        env={**os.environ, "SAYS": _SAYS},
+        stdout=subprocess.DEVNULL,
+        pass_fds=(write,),
+    )
+    os.close(write)
+    with os.fdopen(read) as said:
+        assert said.read() == "0 True 3"
+    assert told.wait() == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Done
-from postgresql import in_schema, server  # noqa: F401  (a fixture)
+from postgresql import in_schema
 from store_contract import entry, new_task
 
 from orchestrator.config import change
@@ -29,7 +29,7 @@ Cli = Callable[..., Done]
 
 
 @pytest.fixture
-def address(server: str, tmp_path: Path) -> str:  # noqa: F811
+def address(server: str, tmp_path: Path) -> str:
     return in_schema(server, str(tmp_path))
 
 

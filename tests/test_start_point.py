@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from store_contract import new_task
 from test_landing import World
 
 from orchestrator.config import load
-from orchestrator.git import base_branch, repository, work_branch
+from orchestrator.git import base_branch, call, remotes, repository, work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Entry
@@ -23,6 +25,7 @@ from orchestrator.run import start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 from orchestrator.run.start_point import Start
+from orchestrator.system import commands
 
 world, alone = test_landing.world, test_landing.alone
 RUN = "20260101T000000Z-aaaaaa"
@@ -32,17 +35,42 @@ VERDICT = Role("reviewer", "review", "verdict", (), (), (), "")
 AT = "2026-01-01T00:00:00Z"
 
 
-def job_of(world: World, as_role: Role = PULL_REQUEST, *, claim: Any = None, **facts: Any) -> Job:
+def job_of(
+    world: World,
+    as_role: Role = PULL_REQUEST,
+    *,
+    task_id: str = "T1",
+    claim: Any = None,
+    **facts: Any,
+) -> Job:
     """Return a run that has claimed a new task with these facts, and has not looked at git yet."""
-    folder = runs.lay_out(world.layout, "a", RUN, task="T1")
+    folder = runs.lay_out(world.layout, "a", f"{RUN}{task_id[2:]}", task=task_id)
     record = run_record.read(str(folder))
     assert record is not None
-    world.store.add(new_task("T1", **facts))
+    world.store.add(new_task(task_id, **facts))
     fields = {"agent": "a", "run": record.id, **(claim or {})}
-    task = world.store.move(world.store.find("T1"), "claimed", Entry(AT, "claimed", fields))
+    task = world.store.move(world.store.find(task_id), "claimed", Entry(AT, "claimed", fields))
     journal, agent = Journal(str(folder), record), Agent("a", as_role.name, 0)
     file = world.store.read(task)
     return Job(journal, world.layout, world.config, agent, as_role, task, file, "unused")
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of the questions to remotes, which grows from now on."""
+    asked: list[str] = []
+
+    def run(cwd: str, *words: str, **more: Any) -> commands.Finished:
+        asked.extend(word for word in words if word in ("ls-remote", "fetch-pack"))
+        return call.run(cwd, *words, **more)
+
+    monkeypatch.setattr(remotes, "run", run)
+    return asked
+
+
+def times(*jobs: Job, at: float) -> None:
+    """Let the runs have been claimed at a time."""
+    for job in jobs:
+        os.utime(job.journal.path(run_record.RECORD), (at, at))
 
 
 def commit(world: World, parent: str, text: str) -> str:
@@ -72,6 +100,54 @@ def test_new_work_starts_from_the_remotes_base_of_now(world: World) -> None:
     assert (written.start, written.there, written.review) == (new, None, None)
     assert (written.remote, written.push_remote, written.push_address) == ("origin", "origin", None)
     assert written.identity
+
+
+def test_runs_that_were_claimed_before_the_remote_was_asked_share_its_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recorded(monkeypatch)
+    first, second = job_of(world), job_of(world, task_id="T22")
+    times(first, second, at=time.time() - 1)
+    old, new = world.main(), world.push_to_main({"a.txt": "a\n"})
+    assert start_point.find(first).commit == new
+    assert len(asked) == 1
+    # The second sees its refs before, or while, the first fetches: they agree with the answer.
+    sh(world.repo, "update-ref", "refs/remotes/origin/main", new)
+    assert start_point.find(second).commit == new
+    assert len(asked) == 1
+    # A run that is claimed later sees what was pushed since then.
+    third = job_of(world, task_id="T33")
+    os.utime(third.journal.path(run_record.RECORD))
+    newest = world.push_to_main({"b.txt": "b\n"})
+    assert start_point.find(third).commit == newest
+    assert len(asked) == 2
+    assert old != new
+
+
+@pytest.mark.parametrize("lie", ["a ref here", "another remote", "tomorrow", "torn", "long ago"])
+def test_an_answer_for_other_runs_that_is_wrong_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    asked, now = recorded(monkeypatch), time.time()
+    main, other = world.main(), commit(world, "main", "other")
+    job = job_of(world)
+    times(job, at=now - 60)
+    at, remote = now - 1, "origin"
+    here_is = main if lie == "a ref here" else other
+    sh(world.repo, "update-ref", "refs/remotes/origin/main", here_is)
+    if lie == "another remote":
+        remote = "elsewhere"
+    elif lie == "tomorrow":
+        at = now + 86400
+    elif lie == "long ago":
+        at = now - 30
+    said = f"{at!r} {remote}\n{other}\trefs/heads/main\n"
+    os.makedirs(world.layout.cache, exist_ok=True)
+    kept = Path(world.layout.cache, "remote-heads")
+    kept.write_bytes(b"\xff\n" if lie == "torn" else said.encode())
+    assert start_point.find(job).commit == main
+    assert len(asked) == 1
+    assert "other" not in kept.read_text()
 
 
 def test_without_a_remote_work_starts_from_the_base_here(alone: World) -> None:

@@ -705,6 +705,54 @@ def test_a_persons_worktree_that_no_longer_exists_holds_no_branch(
     assert worktree_commands.state(str(agent.path)).branch == BRANCH
 
 
+def test_no_worktree_of_the_persons_is_forgotten_while_its_disk_is_not_mounted(
+    agent: Agent, tmp_path: Path
+) -> None:
+    elsewhere = [tmp_path / name for name in ("disk", "locked")]
+    for linked in elsewhere:
+        sh(agent.repo, "worktree", "add", "--quiet", "--detach", str(linked))
+        (linked / "only.txt").write_text(linked.name)
+        sh(linked, "add", "only.txt")
+        sh(linked, "commit", "--quiet", "-m", "only here")
+    sh(agent.repo, "worktree", "lock", str(elsewhere[1]))
+    heads = [sh(linked, "rev-parse", "HEAD") for linked in elsewhere]
+    for linked in elsewhere:
+        linked.rename(f"{linked}.unmounted")
+    worktree_commands.forget(str(agent.repo), str(elsewhere[1]))
+    aside.replace(str(agent.path))
+    worktree.remove(str(agent.repo), str(agent.path))
+    for linked in elsewhere:
+        Path(f"{linked}.unmounted").rename(linked)
+    assert [sh(linked, "rev-parse", "HEAD") for linked in elsewhere] == heads
+    assert str(agent.path) not in sh(agent.repo, "worktree", "list")
+
+
+def test_a_branch_in_a_rebase_of_the_persons_is_refused_by_name(
+    agent: Agent, tmp_path: Path
+) -> None:
+    sh(agent.path, "commit", "--quiet", "--allow-empty", "-m", "work")
+    agent.end()
+    linked = tmp_path / "look"
+    sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
+    rebase_halfway(linked)
+    with pytest.raises(task_branch.BranchHeld, match=str(linked)):
+        agent.begin()
+
+
+def test_a_rebase_of_another_agent_that_died_holds_no_branch(agent: Agent) -> None:
+    sh(agent.path, "commit", "--quiet", "--allow-empty", "-m", "work")
+    made = head(agent.path)
+    rebase_halfway(agent.path)
+    other = Agent(agent.repo, "other")
+    other.begin()
+    assert worktree_commands.state(str(other.path)) == (made, BRANCH, False)
+
+
+def rebase_halfway(checkout: Path) -> None:
+    command = ("git", "rebase", "--quiet", "--keep-empty", "-x", "false", "HEAD~1")
+    assert subprocess.run(command, cwd=checkout, capture_output=True, check=False).returncode
+
+
 # --- .worktreeinclude --------------------------------------------------------------------------
 
 

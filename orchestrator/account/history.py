@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from orchestrator.account import ledger
 from orchestrator.account.averages import mean, median
+from orchestrator.account.facts import START, TIMES, Facts
 from orchestrator.account.ledger import EndedRun
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
@@ -24,14 +25,12 @@ DAY = 86_400
 #: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
-#: Verdicts of reviews: their tasks are not work that somebody asked for.
-OF_REVIEWS = ("approved", "changes_requested")
-#: The events that the history needs, and the event that it needs if runs are at work.
+#: The events that `begun` needs, and those that facts and ended runs are made from.
+STARTS = (START,)
 KINDS = (
     *(*ledger.ENDS, "review_wanted", "added", "issue", "retried"),
     *("moved", "followed", "merged", "not_merged"),
 )
-START = "start"
 
 
 class Span(NamedTuple):
@@ -56,127 +55,33 @@ class Span(NamedTuple):
         return {name: getattr(self, name) for name in names} | times
 
 
-class Facts:
-    """What the events say about tasks. Events are noted in their order."""
+def rows(
+    runs: Iterable[EndedRun], facts: Facts, start: float, end: float, begins: float | None = None
+) -> list[Row]:
+    """Return one row per local day between two times (epoch seconds), as `history --json` has it.
 
-    def __init__(self, told: Iterable[Mapping[str, object]] = ()) -> None:
-        #: By task, as the events have the times: added, finished, merged (the last time), failed.
-        self.added: dict[str, str] = {}
-        self.done: dict[str, str] = {}
-        self.merged: dict[str, str] = {}
-        self.failed: dict[str, str] = {}
-        #: The runs that delivered a pull request of a task: each delivery is a round of review.
-        self.rounds: dict[str, list[str]] = {}
-        self.reviews: set[str] = set()
-        for event in told:
-            self.note(event)
-
-    def note(self, event: Mapping[str, object]) -> None:
-        """Remember what an event says."""
-        word, task, at = event.get("event"), event.get("task"), event.get("at")
-        if word == "review_wanted":
-            self.reviews.add(str(event.get("review")))
-        elif word != START and isinstance(task, str) and isinstance(at, str):
-            self._note(event, str(word), at, task)
-
-    def _note(self, event: Mapping[str, object], word: str, at: str, task: str) -> None:
-        state = event.get("state") if word in ("moved", "followed") else None
-        if word in ("added", "issue"):
-            self.added.setdefault(task, at)
-        elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
-            self.merged[task] = at
-        elif word == "not_merged":
-            self.merged.pop(task, None)
-        elif word == "finish" and event.get("verdict") in OF_REVIEWS:
-            self.reviews.add(task)
-        elif word == "finish" or state == "done":
-            self.failed.pop(task, None)
-            self.done[task] = at
-            run = str(event.get("run"))
-            if event.get("pr") and run not in self.rounds.setdefault(task, []):
-                self.rounds[task].append(run)
-        elif word == "fail" or state == "failed":
-            self.failed[task] = at
-        elif word == "retried" or state == "incoming":
-            self.failed.pop(task, None)
-
-    def times(self, of: Mapping[str, str], start: float) -> dict[str, float]:
-        """Return the times of tasks since `start` (epoch seconds), without those of reviews."""
-        oldest = iso(start) or ""
-        usual = len(oldest)
-        found = {
-            task: parse_time(at)
-            for task, at in of.items()
-            # Times as the events have them are compared as they are: most are before the period.
-            if (at >= oldest or len(at) != usual or at[-1] != "Z") and task not in self.reviews
-        }
-        return {task: at for task, at in found.items() if at is not None and at >= start}
-
-    def kept(self) -> object:
-        """Return the value for JSON that `again` reads."""
-        return {**vars(self), "reviews": sorted(self.reviews)}
-
-    @classmethod
-    def again(cls, kept: Any) -> Facts:
-        """Return the facts that `kept` was made from. Raises KeyError and TypeError."""
-        made = cls()
-        for name in vars(made):
-            setattr(made, name, kept[name])
-        made.reviews = set(made.reviews)
-        return made
-
-
-class History(NamedTuple):
-    """The history of a period."""
-
-    #: By agent, by start.
-    spans: dict[str, list[Span]]
-    #: One row per local day, as `history --json` shows it, from the day on which it begins.
-    days: list[Row]
-    #: The time of the oldest event (epoch seconds); None without events.
-    begins: float | None
-
-
-def collect(
-    told: Iterable[Mapping[str, object]],
-    start: float,
-    end: float,
-    at_work: Collection[str],
-    begins: float | None = None,
-    facts: Facts | None = None,
-) -> History:
-    """Return the history between two times (epoch seconds), from events in their order.
-
-    `at_work` has the runs that work now. A run without an end that is not among them is left out:
-    the event that tells how it ended comes with the next tick. `begins` is the time of the oldest
-    event of all, if `told` has only some events. A day that ended before it is left out: what
-    happened on it is not known. With `facts`, `told` needs only the ends and starts of runs.
+    `runs` ended since `start`; `begins` is the time of the oldest event of all. A day that ended
+    before it is left out: what happened on it is not known.
     """
-    seen = Facts() if facts is None else facts
-    begun: list[Span] = []
-
-    def watched() -> Iterator[Mapping[str, object]]:
-        for event in told:
-            if facts is None:
-                seen.note(event)
-            if event.get("event") == START and event.get("run") in at_work:
-                begun.extend(_begun(event))
-            yield event
-
-    found = ledger.collect(watched(), start)
-    runs = [run for run in found.runs if run.ended < end]
-    lanes = _lanes(found.runs, begun, start, end)
     edges = days(start, end)
-    begins = found.begins if begins is None else begins
-    return History(lanes, _known(_days(runs, seen, edges), edges, begins), begins)
+    found = _rows((run for run in runs if run.ended < end), facts, edges)
+    return found if begins is None else found[sum(edge <= begins for edge in edges[1:]) :]
 
 
-def _begun(event: Mapping[str, object]) -> Iterator[Span]:
-    at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
-    if at is not None and isinstance(agent, str):
-        known = task if isinstance(task, str) else None
-        host = str(event["host"]) if event.get("host") else None
-        yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
+def begun(told: Iterable[Mapping[str, object]], at_work: Collection[str]) -> Iterator[Span]:
+    """Yield the runs among `at_work` (ids) whose starts are among the events.
+
+    A run without an end that is not at work is left out: the event that tells how it ended comes
+    with the next tick.
+    """
+    for event in told:
+        if event.get("event") != START or event.get("run") not in at_work:
+            continue
+        at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
+        if at is not None and isinstance(agent, str):
+            known = task if isinstance(task, str) else None
+            host = str(event["host"]) if event.get("host") else None
+            yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -191,23 +96,25 @@ def days(start: float, end: float) -> list[float]:
     return found
 
 
-def _lanes(
-    ended: Iterable[EndedRun], begun: Iterable[Span], start: float, end: float
-) -> dict[str, list[Span]]:
-    lanes: defaultdict[str, list[Span]] = defaultdict(list)
+def lanes(ended: Iterable[EndedRun], begun: Iterable[Span], end: float) -> dict[str, list[Span]]:
+    """Return what each agent ran, by start: runs that ended and runs at work, begun before `end`.
+
+    All times are epoch seconds.
+    """
+    of_agents: defaultdict[str, list[Span]] = defaultdict(list)
     known = set()
     for run in ended:
         told = run.told
         known.add(told.run)
         began = run.ended if run.started is None else run.started
         ends = (began, run.ended, told.verdict, told.cost_usd, told.host)
-        lanes[told.agent].append(Span(told.run, told.agent, told.task, *ends))
+        of_agents[told.agent].append(Span(told.run, told.agent, told.task, *ends))
     for span in begun:
         if span.run not in known:
-            lanes[span.agent].append(span)
+            of_agents[span.agent].append(span)
     found = {}
-    for agent in sorted(lanes, key=_natural):
-        inside = [span for span in lanes[agent] if span.started < end]
+    for agent in sorted(of_agents, key=_natural):
+        inside = [span for span in of_agents[agent] if span.started < end]
         if inside:
             found[agent] = sorted(inside, key=lambda span: span.started)
     return found
@@ -219,15 +126,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
 
 
-def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:
+def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:
     by_day: list[list[EndedRun]] = [[] for _ in edges[1:]]
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
     found = [_run_figures(each) for each in by_day]
-    tasks = {
-        name: _by_day(facts.times(getattr(facts, name), edges[0]), edges)
-        for name in ("added", "done", "merged", "failed")
-    }
+    tasks = {name: _by_day(facts.times(name, edges[0]), edges) for name in TIMES}
     for place, row in enumerate(found):
         row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
         row |= {name: len(days[place]) for name, days in tasks.items()}
@@ -235,18 +139,13 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
             took = [
                 at - added
                 for task, at in tasks[name][place].items()
-                if (added := parse_time(facts.added.get(task, ""))) is not None
+                if (added := facts.of(task).added) is not None
             ]
             row[f"seconds_to_{name}"] = round(median(took), 1) if took else None
         merged = tasks["merged"][place]
-        rounds = [len(facts.rounds[task]) for task in merged if task in facts.rounds]
+        rounds = [len(each) for task in merged if (each := facts.of(task).rounds)]
         row["review_rounds"] = round(mean(rounds), 2) if rounds else None
     return found
-
-
-def _known(rows: list[Row], edges: list[float], begins: float | None) -> list[Row]:
-    """Return the rows of the days that end after the history begins."""
-    return rows if begins is None else rows[sum(edge <= begins for edge in edges[1:]) :]
 
 
 def _by_day(times: Mapping[str, float], edges: list[float]) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory
+from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
 DEFAULT_PERIOD = "7d"
@@ -39,15 +40,17 @@ def costs(arguments: Namespace) -> None:
     """
     layout, now = context.reading(arguments), context.now()
     since = period.start(arguments.since, now)
-    found = ledger.read(layout, since)
+    as_csv = arguments.csv and not arguments.json
+    with fold.opened(layout) as past:
+        found, everything = past.runs(since), None if as_csv else past.totals()
     rows = account.rows(found, arguments.by)
-    if arguments.csv and not arguments.json:
+    if everything is None:
         output.copy(_csv(arguments.by, rows))
         return
-    begins, everything = ledger.begins(layout), fold.totals(layout)
-    loaded, seen = context.look(layout)
+    begins, loaded = ledger.begins(layout), context.settings(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
-    waiting = [takes.get(task.role, "") for task in seen.incoming.tasks]
+    incoming = stores.of_project(layout).list("incoming").tasks
+    waiting = [takes.get(task.role, "") for task in incoming]
     value: Row = {
         "by": arguments.by,
         "since": iso(since),
@@ -61,7 +64,7 @@ def costs(arguments: Namespace) -> None:
             "costliest_run": account.costliest(found),
             "costliest_task": everything.costliest_task(),
         },
-        "forecast": forecast.forecast(everything.finished(), waiting)._asdict(),
+        "forecast": forecast.forecast(everything.finished, waiting)._asdict(),
         "history_begins": iso(begins),
     }
     if arguments.json:

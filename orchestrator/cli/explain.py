@@ -15,7 +15,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
-from orchestrator.model.work import OPEN_STATES, STATES, PullRequest, Task
+from orchestrator.model.work import STATES, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rule import Verdict
@@ -152,7 +152,7 @@ def explanation(
             step = f"{each.hint}: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
-    known = [task.id for state in OPEN_STATES for task in listings[state].tasks]
+    known = [task.id for listing in listings.values() for task in listing.tasks]
     raise NotFound("agent or task", subject, [*planned.agents, *known])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -73,26 +72,27 @@ def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
 
 def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | None:
     """Return the latest run of a task, or what is known of a run that is gone. Raises NotFound."""
-    store, runs, task = stores.of_project(layout), _runs(layout), None
-    with contextlib.suppress(NotFound):
+    store, runs, task, known = stores.of_project(layout), _runs(layout), None, tuple(agents)
+    try:
         task = store.find(name)
+    except NotFound as error:
+        known += error.known
     if task is not None and task.run is not None:
-        known = next((run for run in runs if run.id == task.run), None)
-        if known is None and task.host not in (None, store.host):
+        own = next((run for run in runs if run.id == task.run), None)
+        if own is None and task.host not in (None, store.host):
             return _elsewhere(task.run, str(task.host))
-        return known or _gone(layout, task.run)
+        return own or _gone(layout, task.run)
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)
     if run is None and task is None:
         if _last_event(layout, name):
             return _gone(layout, name)
-        tasks = [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
-        raise NotFound("agent, task or run", name, [*agents, *tasks])
+        raise NotFound("agent, task or run", name, known)
     return run
 
 
 def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
-    """Return the last event of a run in the project's events; empty if there is none."""
+    """Return the last event of a run in the project's events; {} without such an event."""
     of_run = (
         e
         for e in events.read(layout, MOST_READ, run_id, of_all_hosts=True)

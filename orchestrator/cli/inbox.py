@@ -43,6 +43,8 @@ def inbox(arguments: Namespace) -> None:
         output.out(f"{item.id}  {item.kind}{about}  {since or ''}".rstrip())
         for line in item.text.splitlines():
             output.prose(f"  {line}")
+        if item.kind == "approval":
+            output.out(f"  see the changes: orchestrator pr diff {item.id.removeprefix('pr:')}")
         output.prose(f"  -> {next_step(layout, item)}", 5)
     if not found:
         output.out("nothing waits for you")
@@ -115,7 +117,7 @@ def approve(arguments: Namespace) -> None:
     pr_review.give(layout, number, "approved")
     merged = pr.merge_pull_request(layout, number)
     said = "is merged" if merged else "is merged as soon as the forge can"
-    _report(arguments, f"pr:{number}", said)
+    _report(arguments, f"pr:{number}", said, *pr.how_to_have(layout, merged))
 
 
 def _waiting_pull_request(layout: Layout, name: str) -> str:
@@ -214,5 +216,5 @@ def dismiss(arguments: Namespace) -> None:
     _report(arguments, item.id, f"is removed from the inbox; {said}")
 
 
-def _report(arguments: Namespace, name: str, said: str) -> None:
-    output.answer(arguments, {"id": name, "done": said}, f"{name} {said}")
+def _report(arguments: Namespace, name: str, said: str, *more: str) -> None:
+    output.answer(arguments, {"id": name, "done": said}, f"{name} {said}", *more)

@@ -88,9 +88,9 @@ def show(arguments: Namespace) -> None:
 {pr.id}: {pr.title}
   {_state(pr)}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
   {pr.branch} ({pr.head[:12]}) into {pr.base}
-  {pr.url}
   see the changes: orchestrator pr diff {arguments.pr if left else pr.id}
 """
+    said += f"  {pr.address}\n" if pr.address else ""
     said += f"  next: {move.text}\n" if move else ""
     said += f"    {move.step}\n" if move and move.step else ""
     said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
@@ -216,12 +216,17 @@ def merge(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     commit = merge_pull_request(layout, arguments.pr)
     value = {"id": arguments.pr, "state": "merged" if commit else "open", "commit": commit}
-    said = [f"merged {arguments.pr}: its base branch is now at {(commit or '')[:12]}"]
+    said = f"merged {arguments.pr}: its base branch is now at {(commit or '')[:12]}"
     if commit is None:
-        said = [f"the forge merges {arguments.pr} as soon as its own rules allow it"]
-    elif base_branch.remote_of(layout, context.settings(layout).config):
-        said.append("  it is at the remote; to have it in your checkout: git pull")
-    output.answer(arguments, value, *said)
+        said = f"the forge merges {arguments.pr} as soon as its own rules allow it"
+    output.answer(arguments, value, said, *how_to_have(layout, commit))
+
+
+def how_to_have(layout: Layout, merged: str | None) -> list[str]:
+    """Return how a person gets a merge into the checkout; without a remote, it is there already."""
+    if merged and base_branch.remote_of(layout, context.settings(layout).config):
+        return ["  it is at the remote; to have it in your checkout: git pull"]
+    return []
 
 
 def merge_pull_request(layout: Layout, pr_id: str) -> str | None:

@@ -184,7 +184,8 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
                 pr = forges.of_project(layout, loaded.config).show(name)
             # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, None if pr.state == "merged" else pr.head[:12]
-            lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
+            where = pr.address or f"orchestrator pr show {name}"
+            lines.append(f"  pull request: {where} ({pr.state})")
             lines.append(f"  see the diff: orchestrator pr diff {name}")
         except OrchestratorError as error:
             lines.append(f"  pull request: {task.pr} (cannot be looked up: {error.message})")

@@ -68,7 +68,7 @@ def replace(path: str, why: str = "") -> None:
         raise GitError(f"{path} has content that git cannot keep")
     locked = place.words(os.path.join(own, "locked"))
     move(root, path, why)
-    worktree_commands.prune(root)
+    worktree_commands.forget(root, path)
     worktree_commands.add(root, path, commit)
     if locked:
         of_git = worktree_commands.own_folder(path) or ""

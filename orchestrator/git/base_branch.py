@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from orchestrator.git import call, damage, remotes, repository
+from orchestrator.git import call, damage, heads, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import GitError, SystemFault
@@ -55,6 +55,7 @@ def fetch(
     watched: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
     wait: float | None = None,
+    since: float | None = None,
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
@@ -62,7 +63,8 @@ def fetch(
     remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
     but returned if they exist. `wait` is the seconds to wait for another fetch; without it,
     `timeout` is. `known` are the refs of all these branches as just seen, each with its commit: a
-    hint, which saves a question to git.
+    hint, which saves a question to git. With `since` (epoch seconds), what another run was told
+    after that time is enough, if these refs agree with it.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
     when the refs cannot be written here.
@@ -71,8 +73,9 @@ def fetch(
     try:
         path = os.path.join(layout.cache, "fetch.lock")
         with locks.Lock(path, timeout if wait is None else wait):
-            theirs = _fetch(layout, remote, address or remote, branches, watched, timeout, known)
-            _complete(layout, remote, address or remote, [b for b in branches if b in theirs])
+            at = address or remote
+            theirs = _fetch(layout, remote, at, branches, watched, timeout, known, since)
+            _complete(layout, remote, at, [b for b in branches if b in theirs])
             return theirs
     except locks.LockHeld as error:
         raise SystemFault(error.message, error.hint, code=error.code) from None
@@ -103,10 +106,17 @@ def _fetch(
     watched: Sequence[str],
     timeout: float,
     known: Mapping[str, str] | None,
+    since: float | None,
 ) -> dict[str, str]:
     root = layout.root
-    theirs = remotes.tips(root, address, [*branches, *watched], timeout)
     names = {branch: f"refs/remotes/{remote}/{branch}" for branch in (*branches, *watched)}
+    if since is None or known is None:
+        theirs = remotes.tips(root, address, [*names], timeout)
+    else:
+        theirs = heads.kept(layout, address, since, [*names])
+        if theirs and all(_agrees(root, r, known.get(r), theirs.get(b)) for b, r in names.items()):
+            return theirs
+        theirs = heads.ask(layout, address, [*names], timeout)
     ours = known
     if ours is None or any(ref in ours and branch not in theirs for branch, ref in names.items()):
         # What is deleted below must not have moved since it was seen.
@@ -147,6 +157,11 @@ def _fetch(
     if re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
         raise GitError(f"git fetch failed: {call.reason(done.err)}")
     raise remotes.unreachable(remote, done.err)
+
+
+def _agrees(root: str, ref: str, ours: str | None, theirs: str | None) -> bool:
+    """Whether a ref is where the remote's branch is; another run may have fetched it meanwhile."""
+    return ours == theirs or (theirs is not None and repository.is_at(root, ref, theirs))
 
 
 #: What git says of a ref that another process moved while this fetch was under way: the push of a

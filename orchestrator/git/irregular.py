@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
@@ -70,22 +70,33 @@ def clear_git_folder(folder: str) -> list[str]:
     Links are removed as well: an agent could have its index, or the log of HEAD, lead to any file
     of the person's. Returns what was removed or moved.
     """
-    return [*_removed(_odd_below(folder, links=True, is_ours=True)), *_move_misplaced(folder)]
+    cleared = _removed(_odd_below(folder, links=True, is_ours=True))
+    misplaced = _misplaced_in(_entries(folder))
+    for name in ("logs", "info"):
+        inside = _entries(os.path.join(folder, name))
+        misplaced += [x.path for x in inside if x.is_dir() and x.name != "refs"]
+    return [*cleared, *_put_aside(misplaced, folder)]
 
 
 def clear_shared(common: str) -> list[str]:
     """Clear the git folder that all worktrees share of pipes, sockets and devices.
 
-    Git looks into the folders of all worktrees, also of those that other agents work in. Nothing
-    else of the common folder is touched: it is the person's. Returns what was removed or moved.
+    Git looks into the folders of all worktrees, also of those that other agents work in, but not
+    into the folders there, which the end of their runs clears. Nothing else of the common folder is
+    touched: it is the person's. Returns what was removed or moved.
     """
     trees = os.path.join(common, "worktrees")
-    linked = [os.path.join(trees, name) for name in files.folders(trees)]
-    folders = (*(os.path.join(common, name) for name in _SHARED), *linked)
-    found = [path for folder in folders for path in _odd_in(folder)]
+    found = [path for name in _SHARED for path in _odd_in(_entries(os.path.join(common, name)))]
     for name in _SHARED_TREES:
         found += _odd_below(os.path.join(common, name))
-    cleared = [*_removed(found), *(path for folder in linked for path in _move_misplaced(folder))]
+    moved = []
+    for name in files.folders(trees):
+        inside = _entries(os.path.join(trees, name))  # one look per agent, in each run
+        odd = [*_odd_in(inside)]
+        misplaced = [path for path in _misplaced_in(inside) if path not in odd]
+        found += odd
+        moved += _put_aside(misplaced, os.path.join(trees, name))
+    cleared = [*_removed(found), *moved]
     for path in cleared:
         # What git writes there is always the same; without it, git does not know the worktree.
         if os.path.basename(path) == "commondir":
@@ -132,9 +143,9 @@ def _holds_objects(folder: str, name: str) -> bool:
     return os.path.basename(folder) == "objects" and name not in ("info", "pack")
 
 
-def _odd_in(folder: str) -> Iterator[str]:
-    """Yield what is directly in a folder and is, or leads to, a pipe, a socket or a device."""
-    for entry in _entries(folder):
+def _odd_in(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+    """Yield what is, or leads to, a pipe, a socket or a device."""
+    for entry in entries:
         if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
             continue
         try:
@@ -145,25 +156,20 @@ def _odd_in(folder: str) -> Iterator[str]:
             yield entry.path
 
 
-def _move_misplaced(folder: str) -> list[str]:
-    """Move folders in the place of git's files, and files in the place of its folders.
+def _misplaced_in(entries: Iterable[os.DirEntry[str]]) -> list[str]:
+    """Return the folders in the place of git's files, and the files in the place of its folders."""
+    return [
+        x.path
+        for x in entries
+        if (re.fullmatch(_FILES, x.name) if x.is_dir() else x.name in _FOLDERS)
+    ]
 
-    They stay in the same git folder, where nothing reads them, and go with it.
-    """
-    found = [*_misplaced(folder)]
-    for path in found:
+
+def _put_aside(misplaced: list[str], folder: str) -> list[str]:
+    """Move what is misplaced: it stays in its git folder, where nothing reads it."""
+    for path in misplaced:
         os.rename(path, files.free_name(os.path.join(folder, _MISPLACED)))
-    return found
-
-
-def _misplaced(folder: str) -> Iterator[str]:
-    for entry in _entries(folder):
-        if re.fullmatch(_FILES, entry.name) if entry.is_dir() else entry.name in _FOLDERS:
-            yield entry.path
-    for name in ("logs", "info"):
-        for entry in _entries(os.path.join(folder, name)):
-            if entry.is_dir() and entry.name != "refs":
-                yield entry.path
+    return misplaced
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -63,17 +63,21 @@ def fetch(
     timeout: float = remotes.TIMEOUT,
     watched: Collection[str] = (),
     known: Mapping[str, str] | None = None,
+    since: float | None = None,
 ) -> dict[str, str]:
     """Fetch base branches and branches of tasks, each from its remote; return as `base_branch`.
 
     `watched` are branches of the remote of pushes; `known` are the `tracking_refs` of all these
-    branches as just seen, each with its commit. Raises what `base_branch.fetch` raises.
+    branches as just seen, each with its commit; `since` is what it is for `base_branch.fetch`.
+    Raises what that raises.
     """
     there: dict[str, str] = {}
     if pair.base:
         wanted = [*bases, *branches] if pair.is_one else [*bases]
         look = [*watched] if pair.is_one else []
-        there = base_branch.fetch(layout, pair.base, wanted, timeout, watched=look, known=known)
+        there = base_branch.fetch(
+            layout, pair.base, wanted, timeout, watched=look, known=known, since=since
+        )
     if pair.push and branches and not pair.is_one:
         found = base_branch.fetch(
             layout,
@@ -83,6 +87,7 @@ def fetch(
             address=pair.address,
             watched=[*watched],
             known=known,
+            since=since,
         )
         there = {**found, **there}
     return there

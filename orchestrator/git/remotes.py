@@ -50,12 +50,27 @@ def tips(
     root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
     """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
+    return picked(heads(root, remote, branches, timeout), branches)
+
+
+def heads(root: str, remote: str, branches: Sequence[str] = (), timeout: float = TIMEOUT) -> str:
+    """Ask the remote for some branches, or for all; return what `git ls-remote` prints.
+
+    The remote sends all branches in either case (git-ls-remote(1) matches the patterns here), but
+    no tags, and no refs of pull requests. Raises SystemFault when out of reach.
+    """
     patterns = [f"refs/heads/{branch}" for branch in branches]
-    done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
+    done = run(root, "ls-remote", "--quiet", "--heads", remote, *patterns, timeout=timeout)
     if done.code != 0:
         raise unreachable(remote, done.err)
-    pairs = (line.split("\t", 1) for line in lines(done.out))
-    return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
+    return done.out
+
+
+def picked(answer: str, branches: Sequence[str]) -> dict[str, str]:
+    """Return the commits of some branches from what `git ls-remote` printed."""
+    wanted = {f"refs/heads/{branch}": branch for branch in branches}
+    pairs = (line.split("\t", 1) for line in lines(answer))
+    return {wanted[ref]: commit for commit, ref in pairs if ref in wanted}
 
 
 def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
@@ -154,8 +169,15 @@ def _push(
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     options = ["--porcelain", "--no-verify", "--no-recurse-submodules"]
     if folder:
+        import shlex
+
         # Another git process receives the push, and the settings of this one do not reach it.
-        settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+        named = [branch, *([beside.branch] if beside else [])]
+        told = [
+            *(f"{key}={value}" for key, value in DURABLE.items()),
+            *_hidden_siblings(folder, named),
+        ]
+        settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
     if beside is not None:
@@ -186,6 +208,24 @@ def _push(
     raise unreachable(remote, done.err)
 
 
+def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
+    """Return the settings with which a receiving git reads, of the folders of some branches, these.
+
+    It needs no other agent's branch, and would read the commits of all of them: once as its own,
+    and once as those of the repository with whose objects it compares what it receives, which is
+    itself unless it shares the objects of others.
+    """
+    folders = dict.fromkeys(branch.rpartition("/")[0] for branch in branches)
+    hidden = [f"refs/heads/{name}/" for name in folders if name]
+    if not hidden:
+        return []
+    shown = [f"!refs/heads/{branch}" for branch in branches]
+    settings = [f"receive.hideRefs={name}" for name in (*hidden, *shown)]
+    if not any(os.path.exists(f"{x}/objects/info/alternates") for x in _git_folders(folder)):
+        settings.append("core.alternateRefsPrefixes=refs/none")  # no ref is called that
+    return settings
+
+
 def _folder(cwd: str, remote: str) -> str | None:
     """Return where a remote on this machine's disk is; None for another remote."""
     address = _push_address(cwd, remote).removeprefix("file://")
@@ -204,8 +244,13 @@ def _push_address(cwd: str, remote: str) -> str:
 
 def _may_undo(folder: str) -> bool:
     """Return whether a hook of a remote on this disk runs after it has reported that it is done."""
-    places = (folder, os.path.join(folder, ".git"))
+    places = _git_folders(folder)
     return any(os.path.exists(os.path.join(x, "hooks", hook)) for x in places for hook in _AFTER)
+
+
+def _git_folders(folder: str) -> tuple[str, str]:
+    """Return where the git folder of a remote on this disk may be."""
+    return folder, os.path.join(folder, ".git")
 
 
 def unreachable(remote: str, complaint: str) -> SystemFault:

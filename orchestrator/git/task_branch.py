@@ -9,6 +9,7 @@ from orchestrator.git import (
     aside,
     call,
     irregular,
+    left_behind,
     place,
     repository,
     worktree_commands,
@@ -88,7 +89,7 @@ def _start_again(root: str, branch: str, start: Callable[[], object]) -> None:
 def _release(root: str, holder: str, branch: str) -> None:
     """Detach another agent's worktree from a branch: its run died before it could do so."""
     if not os.path.isdir(holder):
-        worktree_commands.prune(root)
+        worktree_commands.forget(root, holder)
         return
     agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
     if not os.path.realpath(holder).startswith(agents):
@@ -99,6 +100,9 @@ def _release(root: str, holder: str, branch: str) -> None:
     irregular.clear(holder)
     if (own := worktree_commands.own_folder(holder)) is not None:
         irregular.clear_git_folder(own)
+        # A rebase in the middle would hold the branch, too.
+        left_behind.keep(holder, branch, f"{repository.RESCUE}{os.path.basename(branch)}")
+        worktree_commands.quit_operations(holder)
     call.ask(holder, "checkout", "--quiet", "--detach")
 
 

@@ -3,6 +3,7 @@
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
+import contextlib
 import os
 import re
 
@@ -82,14 +83,20 @@ def remove(root: str, path: str) -> None:
     ask(root, "worktree", "remove", "--force", "--force", path)
 
 
-def prune(root: str) -> None:
-    """Forget worktrees whose folders are gone, also those that the product had locked."""
-    trees = os.path.join(own_folder(root) or os.path.join(root, ".git"), "worktrees")
-    for name in files.folders(trees):
-        locked, back = (os.path.join(trees, name, file) for file in ("locked", "gitdir"))
-        if place.words(locked).startswith(_OUR_LOCK) and not os.path.lexists(place.words(back)):
-            files.remove(locked)
-    ask(root, "worktree", "prune")
+def forget(root: str, path: str) -> None:
+    """Forget the worktree at `path` if its folder is gone, also if the product had locked it.
+
+    Not with `git worktree prune`: that forgets each worktree of the person's whose disk is not
+    mounted just now, with its index, and with commits that only its HEAD names.
+    """
+    folder = place.registered(root, path)
+    if folder is None or os.path.lexists(os.path.join(path, ".git")):
+        return
+    if persons_lock_in(folder) is not None:
+        return
+    files.remove_tree(folder)
+    with contextlib.suppress(OSError):  # git, too, removes the folder of all worktrees with them
+        os.rmdir(os.path.dirname(folder))
 
 
 #: How the reason of a lock begins that the product put on a worktree.
@@ -117,7 +124,12 @@ def unlock(path: str) -> None:
 def persons_lock(path: str) -> str | None:
     """Return the reason for which a person locked a worktree; None without such a lock."""
     folder = own_folder(path)
-    if folder is None or not os.path.lexists(os.path.join(folder, "locked")):
+    return persons_lock_in(folder) if folder else None
+
+
+def persons_lock_in(folder: str) -> str | None:
+    """Return the reason for which a person locked the worktree of a git folder; None without."""
+    if not os.path.lexists(os.path.join(folder, "locked")):
         return None
     why = place.words(os.path.join(folder, "locked"))
     return None if why.startswith(_OUR_LOCK) else why or "no reason given"
@@ -197,7 +209,7 @@ def ignored_files(root: str, patterns: str) -> list[str]:
 
 
 def not_ignored(worktree: str, paths: list[str]) -> list[str]:
-    """Return the paths in a worktree that git does not ignore; none if git cannot tell."""
+    """Return the paths in a worktree that git does not ignore; [] if git cannot tell."""
     names = {os.path.relpath(path, worktree): path for path in paths if _is_text(path)}
     if not names:
         return []

@@ -29,8 +29,8 @@ def heads(root: str) -> Iterator[tuple[str, str]]:
 
 
 def holder_of(root: str, branch: str) -> str | None:
-    """Return the path of the worktree that has `branch` checked out; None without one."""
-    return next((path for path, checked_out in _listed(root) if checked_out == branch), None)
+    """Return the path of the worktree that has `branch` checked out (`holders`); None without."""
+    return holders(root).get(branch)
 
 
 def holders(root: str) -> dict[str, str]:

@@ -34,13 +34,17 @@ class UsageError(OrchestratorError):
 
 
 class NotFound(OrchestratorError):
-    """A task, agent, run, pull request or item of the inbox that does not exist."""
+    """A task, agent, run, pull request or item of the inbox that does not exist.
+
+    `known` are the names that do.
+    """
 
     code = "not_found"
 
     def __init__(self, noun: str, name: str, known: Iterable[str] = ()) -> None:
+        self.known = tuple(known)
         listed = f"see: orchestrator {_LISTS.get(noun, 'status')}"
-        super().__init__(f"no {noun} named {name!r}", did_you_mean(name, known, listed))
+        super().__init__(f"no {noun} named {name!r}", did_you_mean(name, self.known, listed))
 
 
 class ConfigError(OrchestratorError):

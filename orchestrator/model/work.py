@@ -154,3 +154,8 @@ class PullRequest(NamedTuple):
     said: bool = False
     #: Whether the forge shows it as a draft: it is open, but is neither reviewed nor landed.
     draft: bool = False
+
+    @property
+    def address(self) -> str | None:
+        """Its address, if a person can open it; the `url` of a local one is a file."""
+        return self.url if self.url and "://" in self.url else None

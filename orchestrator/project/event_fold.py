@@ -13,11 +13,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, pairwise
 
 from orchestrator import __version__, idle
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import IO, Any
+from orchestrator.model.annotations import IO
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import events, mark
 from orchestrator.system import files, records
@@ -26,6 +26,8 @@ from orchestrator.system import files, records
 MANY = 128 << 10
 #: Bytes before the place that are compared.
 _COMPARED = 256
+#: What wrote the file: the program's version, and the form of what is kept.
+_WRITER = f"{__version__}, form 2"
 
 
 class Place(NamedTuple):
@@ -37,9 +39,9 @@ class Place(NamedTuple):
     before: str
     #: The state of the older file (`idle.mark`); empty without it.
     older: tuple[int, ...]
-    #: The clone that wrote this, and the version of the program.
+    #: The clone that wrote this, and what wrote it.
     key: str
-    version: str = __version__
+    version: str = _WRITER
 
 
 @contextlib.contextmanager
@@ -63,7 +65,7 @@ def opened(layout: Layout) -> Iterator[tuple[Place, IO[bytes]]]:
 def is_same(layout: Layout, place: Place, file: IO[bytes]) -> bool:
     """Return whether the events before a place are those that it was made from."""
     return (
-        (place.key, place.version) == (mark.key(layout) or None, __version__)
+        (place.key, place.version) == (mark.key(layout) or None, _WRITER)
         and place.inode == os.fstat(file.fileno()).st_ino
         and place.older == (idle.mark(layout.events_before) or ())
         and place.before == _before(file, place.offset)
@@ -83,30 +85,65 @@ def is_due(layout: Layout) -> bool:
         older = idle.mark(layout.events_before)
         if not MANY <= size + (older[2] if older else 0) <= events.MOST_READ:
             return False
-        found = read(layout, 0)
-        return (
-            found is None or size - found[0].offset >= MANY or not is_same(layout, found[0], file)
-        )
+        with read(layout) as found:
+            return (
+                found is None
+                or size - found[0].offset >= MANY
+                or not is_same(layout, found[0], file)
+            )
 
 
-def read(layout: Layout, part: int) -> tuple[Place, Any] | None:
-    """Return the place, and a part of what is kept (from 1; 0 is no part). None if it is damaged.
+class Damaged(Exception):
+    """What is kept is not what this program wrote."""
+
+
+class Part(NamedTuple):
+    """A part of what is kept: bytes of the file, which are read when they are asked for."""
+
+    file: IO[bytes]
+    start: int
+    size: int
+
+    def read(self, begin: int = 0) -> bytes:
+        """Return the part from a place in it to its end. Raises Damaged."""
+        self.file.seek(self.start + begin)
+        found = self.file.read(max(self.size - begin, 0))
+        # A power cut can leave zeros in the place of what was written.
+        if b"\0" in found:
+            raise Damaged
+        return found
+
+
+@contextlib.contextmanager
+def read(layout: Layout) -> Iterator[tuple[Place, list[Part]] | None]:
+    """Open what is kept: yield the place, and the parts; None if it is missing or damaged.
 
     The caller compares the place with `is_same`.
     """
     try:
-        with files.open_regular(layout.events_fold) as file:
-            first = file.readline()
-            wanted = next(islice(file, part - 1, None), b"") if part else b"null\n"
-        place = records.build(Place, json.loads(first))
-        return None if place is None else (place, json.loads(wanted))
-    except (OSError, ValueError, RecursionError):
+        file = files.open_regular(layout.events_fold)
+    except OSError:
+        yield None
+        return
+    with file:
+        yield _parts(file)
+
+
+def _parts(file: IO[bytes]) -> tuple[Place, list[Part]] | None:
+    try:
+        first = json.loads(file.readline())
+        ends = [*accumulate(first["sizes"], initial=file.tell())]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
+    place = records.build(Place, first)
+    # A power cut can cut the file.
+    if place is None or ends[-1] != os.fstat(file.fileno()).st_size:
+        return None
+    return place, [Part(file, start, end - start) for start, end in pairwise(ends)]
 
 
-def write(layout: Layout, place: Place, *parts: object) -> None:
-    """Keep what the events before a place came to. Raises OSError."""
-    lines = (json.dumps(each, separators=(",", ":")) for each in (place._asdict(), *parts))
-    data = "".join(f"{line}\n" for line in lines).encode()
-    # It can be lost: a power cut may leave a file that does not end.
-    files.write_atomic(layout.events_fold, data, flush=False)
+def write(layout: Layout, place: Place, *parts: bytes) -> None:
+    """Keep what the events before a place came to, without a zero byte. Raises OSError."""
+    first = json.dumps({**place._asdict(), "sizes": [*map(len, parts)]})
+    # It can be lost: `Part` and `_parts` notice what a power cut left.
+    files.write_atomic(layout.events_fold, b"".join((first.encode(), b"\n", *parts)), flush=False)

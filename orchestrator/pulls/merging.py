@@ -165,6 +165,13 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
+    if repository.current_branch(holder) != branch:
+        # At its end, the operation would find that its branch has moved, and could not finish.
+        raise OrchestratorError(
+            f"{branch} is being rebased or bisected in {holder}",
+            "end that first (git status says how), then merge again",
+            code="checkout_not_clean",
+        )
     if changed := worktree_commands.changed_files(holder, without=CONFIG):
         names = ", ".join(changed[:10])
         raise OrchestratorError(

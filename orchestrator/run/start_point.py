@@ -4,6 +4,7 @@ A fault that every task would meet (the base branch is gone, a name is impossibl
 before anybody pays for a client.
 """
 
+import os
 from collections.abc import Mapping
 
 from orchestrator.config import load
@@ -153,7 +154,12 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
     there = _known_there(job, pair, base, work, seen)
     if there is None:
-        there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders, known=seen)
+        # What the remote said after the claim of this task has what was pushed before the task was
+        # added. The record was written before the claim.
+        claimed = os.stat(job.journal.path(run_record.RECORD)).st_mtime
+        there = remote_pair.fetch(
+            job.layout, pair, [base], works, watched=folders, known=seen, since=claimed
+        )
     return _Found(pair, seen, here, there)
 
 

@@ -137,7 +137,9 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.checks:
         yield ok("no_checks", f"checks before each delivery: {len(loaded.config.checks)}")
     else:
-        propose = "for a proposal: orchestrator init; or write your test command into `checks`"
+        propose = (
+            "write your test command into `checks`; orchestrator init proposes a known command"
+        )
         yield warn("no_checks", "`checks` is empty: work is delivered without a test", propose)
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"

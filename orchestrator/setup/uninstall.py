@@ -19,6 +19,7 @@ from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.text.words import count
 from orchestrator.tick import lock
 from orchestrator.upkeep import branches, clean
 
@@ -97,7 +98,8 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 change.warnings.append(f"{there} remains: git does not track its contents")
             else:
                 if there == layout.runs(name) and (runs := len(files.folders(there))):
-                    change.written.append(f"the transcripts and records of {runs} runs of {name}")
+                    records = f"the transcripts and records of {count(runs, 'run')} of {name}"
+                    change.written.append(records)
                 files.remove_tree(there)
 
 
@@ -120,9 +122,11 @@ def _take_outside(layout: Layout, change: Change) -> None:
 
 def _take_scraps(layout: Layout) -> None:
     """Remove the files that only ticks need."""
+    temporary = [os.path.join(layout.cache, name) for name in files.folders(layout.cache)]
     for folder in (layout.cache, layout.ticks):
         files.remove_tree(folder)
-    worktree_commands.prune(layout.root)  # the landing worktree was there
+    for path in temporary:  # the landing worktree was there
+        worktree_commands.forget(layout.root, path)
     stores.of_project(layout).take_away()
     for path in (
         layout.hold,

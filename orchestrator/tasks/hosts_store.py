@@ -9,7 +9,6 @@ from orchestrator.database.session import Session
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import RunView
 from orchestrator.system import files
-from orchestrator.tasks import dropped
 from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere, Offer, Peer, Pulse
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_rows import TaskRows
@@ -63,8 +62,6 @@ class HostsStore(Store):
             return super().holds(task_id, run)
 
     def attend(self, runs: Iterable[str]) -> None:
-        schema.require(self._session)
-        dropped.take(self._layout, self)
         with self._session.transaction():
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)

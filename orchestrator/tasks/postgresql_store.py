@@ -36,6 +36,7 @@ _BROWSED = f"""
 AND (strpos(title_key, %s) > 0 OR strpos(lower(id), %s) > 0) {{}}
 ORDER BY changed DESC, id DESC LIMIT %s
 """
+_ROW_HINT = "correct or delete the row of orchestrator_tasks"
 #: Tasks that are read at once.
 _PAGE = 100
 #: Finished tasks among which one is looked for whose id is like one that does not exist.
@@ -63,10 +64,17 @@ class PostgresqlStore(HostsStore):
         self._require_open()
         found = self._listing(self._session.rows(_LISTED, state))
         if state == "incoming":
-            return found._replace(malformed=(*found.malformed, *dropped.wrong(self._layout, self)))
+            return self._with_dropped(found)
         if state != "claimed":
             return found
         return found._replace(tasks=self._with_places(found.tasks))
+
+    def _with_dropped(self, waiting: Listing) -> Listing:
+        tasks, malformed = dropped.listing(self._layout, self._stored)
+        if tasks and not self._moves:
+            both = tuple(sorted((*waiting.tasks, *tasks), key=task_order))
+            waiting = waiting._replace(tasks=both)
+        return waiting._replace(malformed=(*waiting.malformed, *malformed))
 
     def _with_places(self, claimed: Sequence[Task]) -> tuple[Task, ...]:
         """Say of claimed tasks whether their runs are here, elsewhere, or on a host that died."""
@@ -85,12 +93,15 @@ class PostgresqlStore(HostsStore):
             try:
                 tasks.append(self._task(*row))
             except TaskFileError as error:
-                malformed.append(Malformed(self._where(row[0]), error.message))
+                malformed.append(Malformed(self._where(row[0]), error.message, _ROW_HINT))
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
         query = "SELECT state, count(*) FROM orchestrator_tasks GROUP BY state"
-        return dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
+        found = dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
+        if not self._moves:
+            found["incoming"] += len(dropped.listing(self._layout, self._stored).tasks)
+        return found
 
     def newest(self, most: int) -> dict[str, Listing]:
         # Each part is read from the index; `state = ANY` would sort all finished tasks.
@@ -129,6 +140,8 @@ class PostgresqlStore(HostsStore):
         for row in self._with_id(task_id):
             task = self._task(*row)
             return self._with_places([task])[0] if task.state == "claimed" else task
+        if (file := dropped.get(self._layout, task_id)) is not None:
+            return file
         raise NotFound("task", task_id, self._known_ids())
 
     def _known_ids(self) -> Iterator[str]:
@@ -139,6 +152,14 @@ class PostgresqlStore(HostsStore):
             yield from (task.id for task in listing.tasks)
 
     def get(self, task_id: str) -> Task | None:
+        return self._stored(task_id) or dropped.get(self._layout, task_id)
+
+    def whole(self, task_id: str) -> tuple[Task, TaskFile] | None:
+        for row in self._with_id(task_id):
+            return self._task(*row), task_file.parse(row[2], f"{task_id}.md")
+        return super().whole(task_id)
+
+    def _stored(self, task_id: str) -> Task | None:
         return next(iter(self._listing(self._with_id(task_id)).tasks), None)
 
     def _with_id(self, task_id: str) -> Sequence[Any]:
@@ -149,7 +170,7 @@ class PostgresqlStore(HostsStore):
         query = "SELECT file FROM orchestrator_tasks WHERE id = %s AND state = %s"
         for (data,) in self._session.rows(query, task.id, task.state):
             return task_file.parse(data, f"{task.id}.md")
-        raise NotFound("task", task.id)
+        return dropped.read(self._layout, task)
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         key = task_file.title_key(title)
@@ -164,7 +185,17 @@ class PostgresqlStore(HostsStore):
         files.remove(self._layout.idle_stamp)
         with self._session.lock():
             self._require_open()
+            self._take_dropped()
             yield
+
+    def attend(self, runs: Iterable[str]) -> None:
+        schema.require(self._session)
+        self._take_dropped()
+        super().attend(runs)
+
+    def _take_dropped(self) -> None:
+        if not self._moves:
+            dropped.take(self._layout, self, self._stored)
 
     def alone(self, what: str, wait: float) -> AbstractContextManager[object]:
         return self._session.alone(what, wait)
@@ -237,8 +268,7 @@ class PostgresqlStore(HostsStore):
             yield Problem("permissions", error.message, error.hint)
             return
         for bad in (bad for state in STATES for bad in self.list(state).malformed):
-            hint = "correct or delete the row of orchestrator_tasks"
-            yield Problem("task_malformed", f"{bad.where}: {bad.reason}", hint)
+            yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
 
     def leftovers(self, before: float) -> Sequence[str]:
         return ()

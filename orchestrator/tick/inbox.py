@@ -228,15 +228,10 @@ def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:
     for pr, move, task, last in moved:
         if move.item != f"pr:{pr.id}":
             continue
-        said = f"{pr.title}: {move.text}" + (f"\n{pr.url}" if _is_address(pr.url) else "")
+        said = f"{pr.title}: {move.text}" + (f"\n{pr.address}" if pr.address else "")
         about = task.id if task else None
         since = last.at if last else None
         yield Item(move.item, "approval", about, None, said, since, move.step, move.fact)
-
-
-def _is_address(url: str | None) -> bool:
-    """Whether a person can open the address of a pull request; that of a local one is a file."""
-    return url is not None and "://" in url
 
 
 def next_step(layout: Layout, item: Item) -> str:
