@@ -158,8 +158,7 @@ def exact_refs(root: str, *names: str) -> dict[str, str]:
     known = ref_files.commits(root, possible)
     if known is not None:
         return known
-    asked = "".join(f"{name}
-" for name in possible)
+    asked = "".join(f"{name}\n" for name in possible)
     said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
     found = zip(possible, said, strict=True)
     return {name: commit for name, commit in found if not commit.endswith(" missing")}
