@@ -148,12 +148,17 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
 
 
 def _of_the_clone(layout: Layout) -> list[Problem]:
-    """Return the reason why no tick may run here: the clone is not set up."""
+    """Return the problem that the clone is not set up, or that its queue is gone."""
     try:
         mark.require_initialised(layout)
     except OrchestratorError as error:
         return [Problem(error.code, error.message, error.hint)]
-    return []
+    places = stores.of_project(layout).places()
+    if not places or any(map(os.path.lexists, places)):
+        return []
+    message = f"{places[0]} is missing: the queue was deleted (git clean -x deletes ignored files)"
+    hint = "orchestrator init  (makes an empty queue; then put the tasks back, if you have a copy)"
+    return [Problem("queue_missing", message, hint)]
 
 
 def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
