@@ -159,10 +159,14 @@ def examples(share: float) -> int:
 # What collection makes stays to the end. A look at it by the garbage collector takes a third of a
 # second, and there is such a look now and then in every worker.
 gc.disable()
+#: Python's own thresholds are for programs that keep little: at each of them the collector would
+#: look again at the syntax trees and pages that a test holds.
+_GARBAGE = (10_000, 20, 50)
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     gc.enable()
 
 

@@ -187,10 +187,17 @@ def test_a_remote_on_this_disk_reads_no_other_branch_of_agents(repo: Path, remot
     first, second = commit(repo, "first"), commit(repo, "second")
     sh(repo, "push", "--quiet", "origin", f"{first}:refs/heads/main", f"{first}:{OTHER}")
     shown = remote.parent / "shown"
-    update_hook(remote, f'git config --get-all receive.hideRefs >"{shown}"; true')
+    asked = "receive.hiderefs|core.alternaterefsprefixes"
+    update_hook(remote, f'git config --get-regexp "{asked}" | cut -d" " -f2- >"{shown}"')
     branch = "agent/it's-fixed"
     assert remotes.push(str(repo), "origin", second, branch, "") is None
-    assert shown.read_text().split() == ["refs/heads/agent/", f"!refs/heads/{branch}"]
+    hidden = ["refs/heads/agent/", f"!refs/heads/{branch}"]
+    assert shown.read_text().split() == [*hidden, "refs/none"]
+    # Git passes over the branch of another agent here that nothing can be read of.
+    (remote / OTHER).write_text(f"{'1' * 40}\n")
+    assert remotes.push(str(repo), "origin", second, "agent/T3", "") is None
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T3")
+    sh(remote, "update-ref", "--no-deref", OTHER, first)
     # A lease sees the branch that is pushed, and one beside it, in folders that are hidden.
     beside = remotes.Beside(branch, second, is_dropped=True)
     assert remotes.push(str(repo), "origin", second, "releases/1", "", beside) is None
@@ -199,7 +206,10 @@ def test_a_remote_on_this_disk_reads_no_other_branch_of_agents(repo: Path, remot
         "refs/heads/main",
         "refs/heads/releases/1",
     ]
-    shown.unlink()
+    # Of a repository whose objects the remote shares, git must see all refs.
+    (remote / "objects/info/alternates").write_text(f"{repo}/.git/objects\n")
+    assert remotes.push(str(repo), "origin", second, branch, "") is None
+    assert shown.read_text().split() == hidden
     assert remotes.push(str(repo), "origin", second, "main", first) is None
     assert shown.read_text() == ""
 

@@ -173,7 +173,10 @@ def _push(
 
         # Another git process receives the push, and the settings of this one do not reach it.
         named = [branch, *([beside.branch] if beside else [])]
-        told = [*(f"{key}={value}" for key, value in DURABLE.items()), *_hidden_siblings(named)]
+        told = [
+            *(f"{key}={value}" for key, value in DURABLE.items()),
+            *_hidden_siblings(folder, named),
+        ]
         settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
@@ -205,15 +208,22 @@ def _push(
     raise unreachable(remote, done.err)
 
 
-def _hidden_siblings(branches: Sequence[str]) -> list[str]:
+def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
     """Return the settings with which a receiving git reads, of the folders of some branches, these.
 
-    It needs no other agent's branch, and would read the commits of all of them.
+    It needs no other agent's branch, and would read the commits of all of them: once as its own,
+    and once as those of the repository with whose objects it compares what it receives, which is
+    itself unless it shares the objects of others.
     """
     folders = dict.fromkeys(branch.rpartition("/")[0] for branch in branches)
-    hidden = [f"refs/heads/{folder}/" for folder in folders if folder]
-    names = [*hidden, *(f"!refs/heads/{branch}" for branch in branches)]
-    return [f"receive.hideRefs={name}" for name in names] if hidden else []
+    hidden = [f"refs/heads/{name}/" for name in folders if name]
+    if not hidden:
+        return []
+    shown = [f"!refs/heads/{branch}" for branch in branches]
+    settings = [f"receive.hideRefs={name}" for name in (*hidden, *shown)]
+    if not any(os.path.exists(f"{x}/objects/info/alternates") for x in _git_folders(folder)):
+        settings.append("core.alternateRefsPrefixes=refs/none")  # no ref is called that
+    return settings
 
 
 def _folder(cwd: str, remote: str) -> str | None:
@@ -234,8 +244,13 @@ def _push_address(cwd: str, remote: str) -> str:
 
 def _may_undo(folder: str) -> bool:
     """Return whether a hook of a remote on this disk runs after it has reported that it is done."""
-    places = (folder, os.path.join(folder, ".git"))
+    places = _git_folders(folder)
     return any(os.path.exists(os.path.join(x, "hooks", hook)) for x in places for hook in _AFTER)
+
+
+def _git_folders(folder: str) -> tuple[str, str]:
+    """Return where the git folder of a remote on this disk may be."""
+    return folder, os.path.join(folder, ".git")
 
 
 def unreachable(remote: str, complaint: str) -> SystemFault:

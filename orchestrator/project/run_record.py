@@ -6,6 +6,7 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 
@@ -193,7 +194,7 @@ class NotAllowed(Exception):
 
 
 def read(folder: str) -> RunRecord | None:
-    """Return a run's record; None if there is none, or it is not one that this program wrote."""
+    """Return a run's record; None if it is missing, or this program did not write it."""
     found = files.read_json(os.path.join(folder, RECORD))
     record = records.build(RunRecord, found)
     if found is None or record is None:
@@ -203,6 +204,15 @@ def read(folder: str) -> RunRecord | None:
     if "push_remote" not in found:  # version 0.1.0 had one remote for all
         record = record._replace(push_remote=record.remote)
     return record._replace(unknown={k: v for k, v in found.items() if k not in record._fields})
+
+
+def is_withheld(folder: str) -> bool:
+    """Return whether a run's record may be there, but the disk does not give it (EIO, ESTALE)."""
+    try:
+        files.read_regular(os.path.join(folder, RECORD))
+    except OSError as error:
+        return error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return False
 
 
 def write(folder: str, record: RunRecord) -> None:
