@@ -577,6 +577,27 @@ HELD_BY: dict[str, str] = {
     "test_a_task_travels_to_done_over_the_database": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
     ),
+    "test_what_one_task_may_cost_over_all_its_attempts_ends_it": (
+        "test_a_task_that_has_cost_all_it_may_fails_instead_of_starting"
+    ),
+    "test_failures_in_a_row_pause_a_taskless_agent_with_one_inbox_item": (
+        "test_an_agent_that_fails_again_and_again_is_paused"
+    ),
+    "test_an_agent_that_never_ran_is_due_and_one_that_ran_is_not": (
+        "test_an_agent_is_due_an_interval_after_its_last_start"
+    ),
+    "test_no_run_is_paid_for_while_the_dependencies_conflict": (
+        "test_dependencies_that_conflict_are_named_with_their_files"
+    ),
+    "test_with_hold_a_task_waits_for_the_work_on_its_file": (
+        "test_a_task_is_held_while_its_text_names_a_file_in_work"
+    ),
+    "test_a_split_task_is_done_when_its_parts_are": (
+        "test_a_split_task_is_finished_once_every_part_is_done"
+    ),
+    "test_tasks_are_claimed_by_priority_then_creation_then_name_and_unreadable_values_last": (
+        "test_tasks_are_listed_by_priority_then_creation_then_name"
+    ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),
