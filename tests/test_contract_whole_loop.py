@@ -14,12 +14,13 @@ import random
 import threading
 from typing import Any
 
+import both_stores
 import harness
 import psutil
 import pytest
 from harness import World
 
-world = harness.world
+world = both_stores.world
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKS = [
@@ -77,11 +78,11 @@ def story(world: World, **more: Any) -> None:
         **more,
     )
     for name, behaviours in SCRIPTS.items():
-        world.script(name, *behaviours)
+        world.script(name, *behaviours, whole=True)
     world.script("reviewer", AGREES)
-    world.script("review-of-argued", OBJECTS, OBJECTS, AGREES)
+    world.script("review-of-argued", OBJECTS, OBJECTS, AGREES, whole=True)
     world.script("review-of-never", OBJECTS)
-    world.script("review-of-rebased", OBJECTS, AGREES)
+    world.script("review-of-rebased", OBJECTS, AGREES, whole=True)
 
 
 def add_all(world: World) -> None:
