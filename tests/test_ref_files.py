@@ -207,3 +207,20 @@ def test_where_the_files_do_not_say_it_plainly_git_is_to_be_asked(
     assert ref_files.remote_commit(str(repo), "origin", "main")
     NOT_PLAIN[why](repo)
     assert ref_files.remote_commit(str(repo), "origin", "main") is None
+
+
+def test_whether_a_ref_is_below_a_name_shows_in_loose_and_in_packed_refs(repo: Path) -> None:
+    below, ref = "refs/orchestrator/rescue/", "refs/orchestrator/rescue/R1/work"
+    assert not ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", "refs/orchestrator/rescued", "HEAD")
+    git(repo, "pack-refs", "--all")
+    assert not ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", ref, "HEAD")
+    assert ref_files.may_have(str(repo), below)
+    git(repo, "pack-refs", "--all")
+    assert not (repo / ".git" / ref).exists()
+    assert ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", "-d", ref)
+    assert not ref_files.may_have(str(repo), below)
+    (repo / ".git" / "reftable").mkdir()
+    assert ref_files.may_have(str(repo), below), "only git can say"
