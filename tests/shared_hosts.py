@@ -68,20 +68,16 @@ class Behind(Hosts):
     def events(self, task: str) -> list[str]:
         return [entry.event for entry in self.task(task)[1].history]
 
-    def heartbeat_stops(self, name: str) -> None:
-        """Let a host count as dead now: no minute has to pass."""
-        self.sql(
-            "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '61 s'"
-            " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
-            name,
-        )
-
     def processes_of(self, host: World) -> list[psutil.Process]:
-        """Return the processes of one host; all hosts share the folder of the fake client."""
+        """Return the processes of one host; all hosts share the folder of the fake client.
+
+        Those that work in the remote are of another machine.
+        """
         found = []
         for process in host.processes():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") == str(host.home):
+                is_own = process.environ().get("HOME") == str(host.home)
+                if is_own and process.cwd() != str(self.one.remote):
                     found.append(process)
         return found
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import both_stores
 import harness
 import pytest
 from harness import World, append, fingerprint
 
-world = harness.world
+world = both_stores.world
 
 
 def make_a_mess(world: World) -> None:
@@ -232,6 +233,7 @@ def test_worktreeinclude_copies_ignored_files_and_hooks_run_in_the_worktree(worl
     assert call["out"].strip().endswith("/agents/impl-1/worktree")
 
 
+@pytest.mark.files_only("a person deletes the file of a task")
 def test_a_queue_that_git_clean_deleted_is_a_problem_until_init(world: World) -> None:
     world.create()
     world.add("one")

@@ -82,6 +82,7 @@ class Program:
 
     def __init__(self, main: str) -> None:
         self.main, self.client = Script(main), Script(FAKE_CLIENT)
+        self.mains = {main: self.main}
         self.path = list(sys.path)
         sys.path.insert(0, os.path.dirname(os.path.dirname(main)))
         importlib.import_module("orchestrator.start")._add_libraries()
@@ -120,6 +121,11 @@ class Program:
                 if is_pattern and not set(value).isdisjoint("([{\\*+"):
                     with contextlib.suppress(re.error):  # a text of another kind
                         re.compile(value)
+
+    def choose(self, main: str) -> None:
+        """Execute this main file from now on: the product's, or that of a shadow of it."""
+        self.main = self.mains[main] if main in self.mains else Script(main)
+        self.mains[main] = self.main
 
     def execute(self, words: list[str]) -> NoReturn:
         """Be the product's process from its first line to its exit."""
@@ -264,6 +270,7 @@ def serve(program: Program, listener: socket.socket) -> None:
                 if key.data == "command":
                     connection = listener.accept()[0]
                     request, streams = receive(connection)
+                    program.choose(request["main"])
                     pid = os.fork()
                     if pid == 0:
                         be_command(program, request, streams)

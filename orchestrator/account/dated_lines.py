@@ -18,7 +18,7 @@ _NEVER = "0000-00-00T00:00:00Z"
 #: The part of a time that is its day.
 _DAY = slice(len("2026-01-31"))
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode, _decode = json.JSONEncoder(separators=(",", ":")).encode, json.JSONDecoder().decode
 
 #: The values of a line.
 Values = list[Any]
@@ -83,7 +83,7 @@ def _values(lines: list[bytes]) -> dict[str, Values]:
     """Read lines. Raises Damaged."""
     members = b",".join(line.partition(b"\t")[2] for line in lines)
     try:
-        found: dict[str, Values] = json.loads(b"{%b}" % members)
+        found: dict[str, Values] = _decode(f"{{{members.decode()}}}")
     except (ValueError, RecursionError):
         raise Damaged from None
     if not all(isinstance(values, list) for values in found.values()):
