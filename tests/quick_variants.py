@@ -550,7 +550,7 @@ HELD_BY: dict[str, str] = {
         "test_each_signal_that_ends_a_demonstration_interrupts_it"
     ),
     "test_failure_29_one_damaged_branch_stops_only_its_own_task": (
-        "test_damage_elsewhere_in_the_repository_stops_nobody"
+        "test_an_error_of_git_is_the_tasks_only_if_its_branch_is_damaged"
     ),
     "test_failure_01_anything_killed_at_random_instants_still_ends_with_each_commit_there_once": (
         "test_a_kill_loses_doubles_and_sticks_nothing"

@@ -25,6 +25,7 @@ from orchestrator.model.config import FORGES, Config
 from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
+from orchestrator.project import faults
 from orchestrator.pulls import forge, forges, look, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -712,3 +713,11 @@ def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[st
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:
     assert {name: kind.name for name, kind in forge.FORGES.items()} == {n: n for n in FORGES}
+
+
+def test_pull_requests_are_not_known_while_the_forge_gives_no_answer(project: Layout) -> None:
+    config = Config(forge="local")
+    assert states.counted(project, config) == []
+    faults.keep(project.forge_fault, SystemFault("the forge cannot be asked"))
+    assert states.known(project, config) == []
+    assert states.counted(project, config) is None
