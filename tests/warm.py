@@ -138,7 +138,7 @@ def _run_warm(
         out, err = [opened.enter_context(open(pair[0], "rb", 0)) for pair in outputs]
         given = [input_end, *(pair[1] for pair in outputs)]
         try:
-            connection.connect(_server(_kind(cwd)))
+            connection.connect(_server(_kind(asked["cwd"])))
             socket.send_fds(connection, [request[:1]], given)
             connection.sendall(request[1:])
         finally:
