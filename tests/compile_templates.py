@@ -1,15 +1,12 @@
-"""`make templates`: translate the shipped templates, and the list of secrets' shapes, into Python.
+"""`make templates`: translate the shipped templates into Python.
 
-Jinja2 makes functions of the templates, which run without it (`orchestrator/text/compiled.py`). The
-imports of Jinja2 and of the TOML parser take longer than a whole run. A test fails when a module is
-not what this program writes.
+Jinja2 makes functions of the templates, which run without it (`orchestrator/text/compiled.py`): its
+import takes longer than a whole run. A test fails when the module is not what this program writes.
 """
 
 from __future__ import annotations
 
-import pprint
 import re
-import tomllib
 
 from conftest import CHECKOUT
 
@@ -17,8 +14,6 @@ from orchestrator.config import roles
 from orchestrator.text import templates
 
 MODULE = CHECKOUT / "orchestrator" / "text" / "shipped_templates.py"
-_GUARD = CHECKOUT / "orchestrator" / "guard"
-SHAPES, LIST = _GUARD / "compiled_shapes.py", _GUARD / "secret_shapes.toml"
 _HEAD = '''"""The shipped templates as functions, by their text.
 
 Written by `make templates`: do not edit.
@@ -63,26 +58,5 @@ def module() -> str:
     return "".join([*texts, f"{_TABLE}{rows}}}\n"])
 
 
-_SHAPES_HEAD = '''"""The list `secret_shapes.toml` as Python.
-
-Written by `make templates`: do not edit.
-"""
-
-ROWS: tuple[tuple[str, tuple[str, ...], str, str, tuple[tuple[str, ...], ...]], ...] = '''
-
-
-def shapes() -> str:
-    """Return the text of the module with the shapes of secrets."""
-    rows = tomllib.loads(LIST.read_text())["shape"]
-    names = ("name", "hints", "pattern", "source", "examples")
-    found = tuple(tuple(_frozen(row[name]) for name in names) for row in rows)
-    return f"{_SHAPES_HEAD}{pprint.pformat(found, width=100)}\n"
-
-
-def _frozen(value: object) -> object:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
 if __name__ == "__main__":
     MODULE.write_text(module())
-    SHAPES.write_text(shapes())

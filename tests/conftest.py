@@ -157,10 +157,14 @@ def examples(share: float) -> int:
 # What collection makes stays to the end. A look at it by the garbage collector takes a third of a
 # second, and there is such a look now and then in every worker.
 gc.disable()
+#: Python's own thresholds are for programs that keep little: at each of them the collector would
+#: look again at the syntax trees and pages that a test holds.
+_GARBAGE = (10_000, 20, 50)
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     gc.enable()
 
 
@@ -288,14 +292,31 @@ def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> P
     (root / "README.md").write_text("# A project\n")
     run("git", "add", ".")
     run("git", "commit", "--quiet", "--message", "The first commit")
+    cloned = shutil.copytree(root, folder / "cloned")
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", f"{folder}/remote.git")
+    run("git", "remote", "add", "origin", f"{folder}/remote.git", cwd=cloned)
+    run("git", "push", "--quiet", "origin", "main", cwd=cloned)
+    _keep_only_news(root, cloned)
     project = shutil.copytree(root, folder / "project")
     run(sys.executable, "-m", "orchestrator", "init", "--start", cwd=project)
     (project / ".orchestrator" / "agents.yaml").write_text(AGENTS_YAML)
-    for path in filter(Path.is_file, root.rglob("*")):  # keep only what `init` wrote
-        there = project / path.relative_to(root)
-        assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
-        there.unlink()
+    assert _keep_only_news(root, project) == [], "init changed a file"
     return folder
+
+
+def _keep_only_news(before: Path, after: Path) -> list[Path]:
+    """Remove what is in both folders alike from the second; return what differs."""
+    changed = []
+    for path in filter(Path.is_file, before.rglob("*")):
+        there = after / path.relative_to(before)
+        if there.read_bytes() != path.read_bytes():
+            changed.append(there)
+        else:
+            there.unlink()
+    for path in sorted(filter(Path.is_dir, after.rglob("*")), reverse=True):
+        if (before / path.relative_to(after)).is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    return changed
 
 
 @pytest.fixture
@@ -307,12 +328,13 @@ def repo(templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def remote(repo: Path, tmp_path: Path) -> Path:
+def remote(templates: Path, repo: Path, tmp_path: Path) -> Path:
     """A bare repository, the `origin` of `repo`, with its branch `main`."""
-    bare = tmp_path / "remote.git"
-    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    git(repo, "remote", "add", "origin", str(bare))
-    git(repo, "push", "--quiet", "origin", "main")
+    bare = shutil.copytree(templates / "remote.git", tmp_path / "remote.git")
+    shutil.copytree(templates / "cloned", repo, dirs_exist_ok=True)
+    settings = repo / ".git" / "config"
+    there = str(templates / "remote.git")
+    settings.write_text(settings.read_text().replace(there, str(bare)))
     return bare
 
 

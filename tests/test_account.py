@@ -35,7 +35,7 @@ def end(run: str, at: str = "2026-01-02T12:00:00Z", **fields: Any) -> dict[str, 
 
 
 def collected(*told: dict[str, object], since: float = 0.0) -> list[ledger.EndedRun]:
-    return ledger.collect(told, since).runs
+    return ledger.collect(told, since)
 
 
 def keys(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[int, float]]:

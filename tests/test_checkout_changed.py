@@ -66,7 +66,10 @@ def state(root: str) -> tuple[Any, ...]:
     config = checkout.settings(f"{root}/.git/config")
     here = ("--work-tree", root, "--git-dir", f"{root}/.git")
     status = git(Path(root), *here, "status", "--porcelain", "--untracked-files=no")
-    return checkout.head(root), status, config
+    folder = Path(root, ".git")
+    files = (*folder.glob("hooks/*"), folder / "info/attributes")
+    shared = {str(path): path.read_bytes() for path in files if path.is_file()}
+    return checkout.head(root), status, config, shared
 
 
 def undo(found: Problem | None) -> None:
@@ -91,6 +94,14 @@ COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
         ("sed -i 's/bare = false/bare = true/' .git/config", "core.bare was false and is true"),
         ("git config core.hooksPath .husky/_", "core.hookspath was not set and is .husky/_"),
         ("git remote add evil https://host.invalid/x", "remote.evil.url was not set and is"),
+        ("mkdir -p .git/hooks; echo false >.git/hooks/pre-commit", "hooks/pre-commit in "),
+        ("mkdir -p .git/info; echo '* -text' >.git/info/attributes", "info/attributes in "),
+        ("sed -i 's/formatversion = 0/formatversion = 99/' .git/config", "core.repositoryformat"),
+        (
+            "sed -i 's/formatversion = 0/formatversion = 1/' .git/config; "
+            "printf '[extensions]\\n\\tfancy = x\\n' >>.git/config",
+            "extensions.fancy was not set",
+        ),
         (COMMIT + "; git config core.worktree /nonexistent", "main was at"),
         (
             "printf '[filter \"x\"]\\n\\tclean = evil\\n' >>.git/config",
@@ -446,3 +457,40 @@ def test_a_checkout_without_the_configuration_is_to_be_undone_first(world: World
     assert (refused.code, json.loads(refused.out)["error"]["code"]) == (1, "checkout_changed")
     undo(Problem(**changed))
     assert world.status()["problems"] == []
+
+
+# --- files that git runs or believes in each worktree ------------------------------------------
+
+
+def test_hooks_that_a_run_replaced_or_removed_come_back(project: Layout) -> None:
+    hooks = Path(project.root) / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("pre-commit", "pre-push"):
+        (hooks / name).write_bytes(b"#!/bin/sh\n# \xff\ntrue\n")
+        (hooks / name).chmod(0o755)
+    (hooks / "commit-msg").symlink_to("../../tools/check")
+    before = state(project.root)
+    run = Run(project)
+    run.agent(
+        "cd .git/hooks; rm commit-msg pre-push; ln -sf ../../evil pre-commit; "
+        "echo false >commit-msg"
+    )
+    found = run.end()
+    assert found is not None
+    for said in ("pre-commit in", "was changed", "pre-push in", "is gone"):
+        assert said in found.message
+    undo(found)
+    assert state(project.root) == before
+    assert os.access(hooks / "pre-push", os.X_OK)
+    assert not (hooks / "pre-commit").is_symlink()
+    assert (hooks / "commit-msg").readlink() == Path("../../tools/check")
+    assert checkout_changed.problem(project) is None
+
+
+def test_hooks_of_git_lfs_and_samples_are_no_problem(project: Layout) -> None:
+    run = Run(project)
+    run.agent(
+        "mkdir -p .git/hooks; echo 'git lfs pre-push \"$@\"' >.git/hooks/pre-push; "
+        "touch .git/hooks/new.sample"
+    )
+    assert run.end() is None

@@ -70,11 +70,6 @@ def test_the_module_is_what_jinja2_makes_of_the_templates() -> None:
     assert compile_templates.MODULE.read_text() == compile_templates.module(), said
 
 
-def test_the_list_of_secrets_shapes_is_translated() -> None:
-    said = "secret_shapes.toml has changed: make templates"
-    assert compile_templates.SHAPES.read_text() == compile_templates.shapes(), said
-
-
 def test_every_shipped_text_has_its_function() -> None:
     assert set(compile_templates.sources().values()) == set(shipped_templates.FUNCTIONS)
 

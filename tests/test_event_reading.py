@@ -11,6 +11,7 @@ import events_schema
 import pytest
 
 from orchestrator.account import history, ledger, report
+from orchestrator.account.facts import TIMES, Facts
 from orchestrator.layout import Layout
 from orchestrator.model.times import iso, parse_time
 from orchestrator.project import events
@@ -83,7 +84,7 @@ def test_a_period_is_read_from_the_end_without_a_difference(filled: Layout) -> N
     for since in (BEGIN, BEGIN + 1, (BEGIN + END) / 2, END - 5 * events.LATE, END, END + 1e6):
         found = list(events.read(filled, events.MOST_READ, since=since))
         assert fresh(found, since) == fresh(told, since)
-        assert ledger.read(filled, since) == ledger.collect(told, since).runs
+        assert ledger.read(filled, since) == ledger.collect(told, since)
     recent = list(events.read(filled, events.MOST_READ, since=END - 2 * events.LATE))
     assert len(recent) < len(told) / 3, "the older lines are not read"
 
@@ -96,15 +97,17 @@ def test_events_of_some_kinds_are_all_events_of_these_kinds(filled: Layout) -> N
 
 def test_the_history_and_the_report_need_no_other_kinds(filled: Layout) -> None:
     told, prs = everything(filled), {"T-1": "1"}
-    for at_work, kinds in (
-        (set(), history.KINDS),
-        ({"R1", "R2", "R3"}, (*history.KINDS, *history.OF_RUNS)),
-    ):
-        few = list(events.read(filled, events.MOST_READ, kinds=kinds))
-        whole = history.collect(told, BEGIN, END, at_work)
-        assert history.collect(few, BEGIN, END, at_work)._replace(begins=whole.begins) == whole
+    few = list(events.read(filled, events.MOST_READ, kinds=history.KINDS))
+    assert ledger.collect(few, BEGIN) == ledger.collect(told, BEGIN)
+    of_few, of_all = Facts(few), Facts(told)
+    for name in TIMES:
+        times = of_all.times(name, 0.0)
+        assert of_few.times(name, 0.0) == times
+        assert [of_few.of(task).values() for task in times] == [
+            of_all.of(task).values() for task in times
+        ]
     few = list(events.read(filled, events.MOST_READ, kinds=report.KINDS))
-    runs = ledger.collect(told, BEGIN).runs
+    runs = ledger.collect(told, BEGIN)
     assert report.ends(runs, few, BEGIN, prs) == report.ends(runs, told, BEGIN, prs)
 
 
@@ -114,7 +117,7 @@ def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: s
         return agent in (None, run.told.agent)
 
     for since in (0.0, (BEGIN + END) / 2, END):
-        whole = list(filter(fits, ledger.collect(everything(filled), since).runs))
+        whole = list(filter(fits, ledger.collect(everything(filled), since)))
         for number in (1, 10, COUNT):
             found, are_more = ledger.newest(filled, since, number, fits)
             assert found == whole[-number:]

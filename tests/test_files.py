@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -272,6 +273,20 @@ def holder(path: Path) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+
+
+def test_a_disk_that_gives_no_lock_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    lock = locks.Lock(str(tmp_path / "lock"))
+    with pytest.raises(OSError, match="No locks available") as told, lock:
+        pass
+    assert told.value.filename == str(tmp_path / "lock")
+    assert lock.descriptor == -1
 
 
 def test_a_lock_is_held_by_one_process_until_it_lets_go(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
 #: `init` writes for it), for its entry in the registry, for what the demonstration plays, in the
 #: texts of the shipped roles, and among the sources of what secrets look like.
 NAMES_OF_CLIENTS = {
-    *("text.shipped_templates", "guard.compiled_shapes"),
+    *("text.shipped_templates", "guard.known_shapes"),
     *("cli.init", "setup.init_project", "setup.skills", "setup.user_files"),
     *("client.registry", "demo.project", "schedule.program_copy"),
 }
@@ -418,7 +418,7 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     # Agents call it often; its group's other modules load the plan.
     add = {name.removeprefix("orchestrator.") for name in imported(program, "task", "add", "-h")}
     assert "cli.task_values" in add
-    assert add.isdisjoint({"cli.json_rows", "plan.planner", "git.call", "guard.compiled_shapes"})
+    assert add.isdisjoint({"cli.json_rows", "plan.planner", "git.call", "guard.known_shapes"})
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"bootstrap"}))

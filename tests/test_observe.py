@@ -14,7 +14,7 @@ from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.snapshot import Hold
-from orchestrator.project import faults
+from orchestrator.project import agent_memory, faults, run_record
 from orchestrator.system import disk, files, memory
 from orchestrator.tick import observe
 
@@ -109,3 +109,23 @@ def test_what_the_machine_lacks_is_no_failure_of_the_work(error: Exception, word
 def test_a_programs_words_for_a_disk_that_cannot_be_written_are_known(said: str) -> None:
     assert re.search(disk.SAID, said)
     assert not re.search(disk.SAID, "the test ENOSPCX failed: no space")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_over"),
+    [(errno.EIO, False), (errno.ESTALE, False), (errno.EMFILE, False), (errno.ENOENT, True)],
+)
+def test_a_record_that_the_disk_withholds_ends_no_run(
+    project: Layout, monkeypatch: pytest.MonkeyPatch, error: int, is_over: bool
+) -> None:
+    agent_memory.write(project, "impl", agent_memory.AgentState(run="R1"))
+    read = files.read_regular
+
+    def withheld(path: str, limit: int = files.MOST_READ) -> bytes:
+        if path.endswith(run_record.RECORD):
+            raise OSError(error, os.strerror(error), path)
+        return read(path, limit)
+
+    monkeypatch.setattr(files, "read_regular", withheld)
+    _, _, [view], records = observe.observe_runs(project)
+    assert (view.finished, view.alive, records) == (is_over, not is_over, {})

@@ -71,6 +71,13 @@ def test_every_command_has_the_examples_that_it_promises() -> None:
         assert command.prog in examples, command.prog
 
 
+def test_the_help_of_every_command_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in helps(argument_parser.whole()):
+        prose = command.format_help().partition("examples:\n")[0]
+        assert max(map(len, prose.splitlines())) <= 80, command.prog
+
+
 def test_it_names_every_skill_for_people_and_no_other() -> None:
     [list_of_them] = re.findall(r"`/orchestrator:setup`, .*? and `[\w-]+`\.", README, re.DOTALL)
     assert set(re.findall(r"`(?:/orchestrator:)?([\w-]+)`", list_of_them)) == FOR_PEOPLE

@@ -11,6 +11,7 @@ from typing import Any
 import harness
 import pytest
 from harness import World
+from secret_examples import EXAMPLES
 
 from orchestrator.guard import secret_names, secret_shapes
 from orchestrator.guard.secret_shapes import Shape
@@ -24,14 +25,14 @@ NAMES = [shape.name for shape in SHAPES]
 
 def secret(name: str) -> str:
     """Return the first example of a shape."""
-    return next(shape.examples[0] for shape in SHAPES if shape.name == name)
+    return EXAMPLES[name][0]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_secret_of_each_shape_is_withheld_and_not_passed_on(shape: Shape) -> None:
     assert len({*NAMES}) == len(NAMES)
     assert shape.source
-    for example in shape.examples:
+    for example in EXAMPLES[shape.name]:
         text = f"It says: {example} and goes on."
         shown = secret_shapes.withheld(text)
         assert f"[withheld: {shape.name}]" in shown
@@ -85,7 +86,7 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
 def _mixed(chance: random.Random) -> str:
     """Return a text of hints, beginnings of secrets, whole secrets, escapes and colours."""
     hints = [hint for shape in SHAPES for hint in shape.hints]
-    whole = [example for shape in SHAPES for example in shape.examples]
+    whole = [example for examples in EXAMPLES.values() for example in examples]
     some = [chance.choice(hints).upper(), chance.choice(hints), chance.choice(whole)]
     some += [
         chance.choice(whole)[: chance.randrange(1, 12)],
@@ -176,9 +177,9 @@ def test_the_time_of_a_pattern_grows_no_faster_than_the_text(shape: Shape) -> No
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_long_text_of_beginnings_is_read_to_its_end(shape: Shape) -> None:
-    beginnings = [example[: len(example) // 2] for example in shape.examples]
+    beginnings = [example[: len(example) // 2] for example in EXAMPLES[shape.name]]
     for part in (*beginnings, *shape.hints, *(f"{hint}-" for hint in shape.hints)):
-        text = part * (20_000 // len(part)) + "\n" + shape.examples[0]
+        text = part * (20_000 // len(part)) + "\n" + EXAMPLES[shape.name][0]
         assert f"[withheld: {shape.name}]" in secret_shapes.withheld(text)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from both_stores import attendants
-from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
+from harness import STATES, World, is_alive, scratch, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import COUNTED, cluster, in_schema
 from test_schedule import add_crontab
 
@@ -18,6 +18,12 @@ from orchestrator.database import session
 from orchestrator.layout import Layout
 from orchestrator.system import files
 from orchestrator.tick import attendant
+
+
+def kill_attendants(host: World) -> None:
+    for process in attendants(host):
+        process.kill()
+        wait_until(lambda process=process: not is_alive(process.pid), "it is killed")
 
 
 class Hosts:
@@ -49,10 +55,8 @@ class Hosts:
 
     def silent(self, name: str, seconds: float = 61) -> None:
         """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
-
-        for process in wait_until(lambda: attendants(self.one), "an attendant"):
-            process.kill()
-            process.wait()
+        wait_until(lambda: attendants(self.one), "an attendant")
+        kill_attendants(self.one)
         self.sql(
             "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - %s * interval '1 s'"
             " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
@@ -377,7 +381,9 @@ def test_a_tick_that_finds_nothing_changed_sends_one_statement_or_none(
         [pr] = one.prs()
         one.ok("pr", "close", pr["id"])
 
-        # The attendant vouches for the queue: a tick needs no connection.
+        # The attendant vouches for the queue: a tick needs no connection. A new one does so at
+        # once, and that of the run with its next heartbeat.
+        kill_attendants(one)
         scheduled(one)
         stamp = idle_stamp(one)
         wait_until(

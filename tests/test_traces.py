@@ -101,7 +101,7 @@ def record(**fields: Any) -> RunRecord:
 
 def test_the_runs_of_a_task_and_its_reviews_are_one_trace() -> None:
     events = spans.Told(0.0)
-    book = ledger.collect(
+    runs = ledger.collect(
         events.watched([
             told(NOON, "review_wanted", task="T-1", review="REVIEW-1"),
             ended(NOON, "R1"),
@@ -111,7 +111,7 @@ def test_the_runs_of_a_task_and_its_reviews_are_one_trace() -> None:
         ]),
         0.0,
     )  # fmt: skip
-    found = [spans.of_run(run, events.reviewed, None)[0] for run in book.runs]
+    found = [spans.of_run(run, events.reviewed, None)[0] for run in runs]
     assert [span.trace for span in found] == ["task T-1", "task T-1", "task T-2", "run R4"]
     assert len({spans.number(span.about, 64) for span in found}) == 4
     assert 0 < spans.number("a", 128) < 2**128
@@ -138,7 +138,7 @@ def test_the_runs_of_a_task_and_its_reviews_are_one_trace() -> None:
 def test_a_run_has_the_parts_whose_times_are_known(
     fields: dict[str, Any], parts: list[tuple[str, int]]
 ) -> None:
-    [run] = ledger.collect([ended(NOON + 600, "R1")], 0.0).runs
+    [run] = ledger.collect([ended(NOON + 600, "R1")], 0.0)
     whole, *found = spans.of_run(run, {}, record(**fields))
     assert [(span.name, span.end - span.start) for span in found] == parts
     assert all(span.parent == whole.about and span.trace == whole.trace for span in found)
@@ -153,7 +153,7 @@ def test_a_run_has_the_parts_whose_times_are_known(
 )
 def test_a_run_that_failed_is_an_error_with_its_reason(verdict: str, error: str | None) -> None:
     event = ended(NOON, "R1", verdict, reason="checks_failed: no", model="big", input_tokens=7)
-    [run] = ledger.collect([event], 0.0).runs
+    [run] = ledger.collect([event], 0.0)
     [span] = spans.of_run(run, {}, None)
     assert span.error == error
     assert span.attributes["orchestrator.verdict"] == verdict

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
 
 from orchestrator.account.ledger import EndedRun
-from orchestrator.model.times import iso, parse_time
+from orchestrator.model.annotations import Any
+from orchestrator.model.times import parse_time
+from orchestrator.project.event_fold import Damaged
 
 #: Verdicts of reviews: their tasks are not work that somebody asked for.
 OF_REVIEWS = ("approved", "changes_requested")
@@ -16,21 +17,19 @@ START = "start"
 _ENDS = ("finish", "fail")
 #: The fields of `TaskFacts` that are times.
 TIMES = ("added", "done", "merged", "failed")
-#: The characters of a time as this program writes it.
-_USUAL = len("2026-01-31T10:30:00Z")
 
 
 class TaskFacts:
-    """What the events say about one task. Its values, in this order, are its line in a file."""
+    """What the events say about one task."""
 
     __slots__ = (*TIMES, "rounds", "is_review", "usd", "known_usd", "ended", "role", "event")
 
     def __init__(
         self,
-        added: str | None = None,
-        done: str | None = None,
-        merged: str | None = None,
-        failed: str | None = None,
+        added: float | None = None,
+        done: float | None = None,
+        merged: float | None = None,
+        failed: float | None = None,
         rounds: Iterable[str] = (),
         is_review: bool = False,
         usd: float = 0.0,
@@ -39,7 +38,7 @@ class TaskFacts:
         role: str = "",
         event: str = "",
     ) -> None:
-        #: As the events have the times; of several, the first `added` and the last of the others.
+        #: Times in epoch seconds; of several, the first `added` and the last of the others.
         self.added, self.done, self.merged, self.failed = added, done, merged, failed
         #: The runs that delivered its pull request: each delivery is a round of review.
         self.rounds = list(rounds)
@@ -50,15 +49,22 @@ class TaskFacts:
         #: The end (epoch seconds), the role and the event of the last run whose role is known.
         self.ended, self.role, self.event = ended, role, event
 
-    def values(self) -> tuple[object, ...]:
-        """Return the values that make the same facts again."""
-        return _values(self)
+    def values(self) -> list[Any]:
+        """Return values for JSON, from which `again` makes the same facts."""
+        return [getattr(self, name) for name in self.__slots__]
 
-    def last(self) -> str:
-        """Return the latest of its times, to the second, as this program writes it; "" for none."""
-        told = map(parse_time, filter(None, (self.added, self.done, self.merged, self.failed)))
-        times = [at for at in told if at is not None]
-        return (iso(max(times)) or "") if times else ""
+    @classmethod
+    def again(cls, values: list[Any]) -> TaskFacts:
+        """Return the facts that have these values. Raises Damaged."""
+        try:
+            return cls(*values)
+        except TypeError:
+            raise Damaged from None
+
+    def last(self) -> float | None:
+        """Return the latest of its times (epoch seconds); None without a time."""
+        told = (self.added, self.done, self.merged, self.failed)
+        return max((at for at in told if at is not None), default=None)
 
     def charge(self, run: EndedRun) -> None:
         """Add what a run cost."""
@@ -75,14 +81,6 @@ class TaskFacts:
         if self.known_usd is None or self.event not in _ENDS:
             return None
         return self.role, self.known_usd
-
-
-_values = attrgetter(*TaskFacts.__slots__)
-
-
-def _is_usual(at: str) -> bool:
-    """Return whether the order of a time is that of its text."""
-    return len(at) == _USUAL and at[-1] == "Z"
 
 
 class Facts:
@@ -109,31 +107,25 @@ class Facts:
 
     def note(self, event: Mapping[str, object]) -> None:
         """Remember what an event says."""
-        word, task, at = event.get("event"), event.get("task"), event.get("at")
+        word, task, at = event.get("event"), event.get("task"), parse_time(str(event.get("at")))
         if word == "review_wanted":
             self.of(str(event.get("review"))).is_review = True
-        elif word != START and isinstance(task, str) and isinstance(at, str):
+        elif word != START and isinstance(task, str) and at is not None:
             _note(self.of(task), event, str(word), at)
 
     def times(self, name: str, start: float) -> dict[str, float]:
         """Return the times of one kind since `start` (epoch seconds), without those of reviews."""
-        oldest = iso(start) or ""
-        told = {
+        return {
             task: at
             for task, facts in self.tasks.items()
-            # Most times are before the period: their text says so.
-            if (at := getattr(facts, name)) and (at >= oldest or not _is_usual(at))
+            if (at := getattr(facts, name)) is not None and at >= start and not facts.is_review
         }
-        found = {
-            task: parse_time(at) for task, at in told.items() if not self.tasks[task].is_review
-        }
-        return {task: at for task, at in found.items() if at is not None and at >= start}
 
 
-def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: str) -> None:
+def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: float) -> None:
     state = event.get("state") if word in ("moved", "followed") else None
     if word in ("added", "issue"):
-        of.added = of.added or at
+        of.added = at if of.added is None else of.added
     elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
         of.merged = at
     elif word == "not_merged":

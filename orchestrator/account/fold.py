@@ -1,8 +1,8 @@
-"""What the whole kept history came to, without reading all of it each time.
+"""What happened in a period, and what the whole kept history came to, without reading all of it.
 
 `keep` writes it after runs, up to a place in the events; a reader adds the events after the place.
-Where `project.event_fold` does not believe what is kept, the reader reads every event: the result
-is the same.
+Where `project.event_fold` does not believe what is kept, the reader reads the events themselves:
+the result is the same.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.account import history, ledger
-from orchestrator.account.facts import Facts
-from orchestrator.account.task_lines import TaskLines
+from orchestrator.account.dated_lines import DatedLines
+from orchestrator.account.facts import Facts, TaskFacts
+from orchestrator.account.ledger import EndedRun
 from orchestrator.account.totals import Totals
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import IO
@@ -26,91 +27,113 @@ _Event = Mapping[str, object]
 
 
 class _Kept:
-    """What is kept, and the events after it."""
+    """What is kept, and the events after it. Each method raises Damaged."""
 
     def __init__(self, parts: list[Part], told: Iterable[_Event]) -> None:
-        """Raises Damaged."""
         try:
-            first, lines = parts
-            self._totals, days = json.loads(first.read())
-            self.lines = TaskLines(lines, days)
+            first, self._totals, tasks, runs = parts
+            of_tasks, of_runs, self.ends = json.loads(first.read())
+            self.tasks, self.runs = DatedLines(tasks, of_tasks), DatedLines(runs, of_runs)
         except (TypeError, ValueError):
             raise Damaged from None
-        self.told = told
+        self.told = list(told)
 
     def totals(self) -> Totals:
-        """Return the totals of the runs that are kept. Raises Damaged."""
+        """Return the totals of the runs that are kept."""
         try:
-            return Totals.again(self._totals)
+            return Totals.again(json.loads(self._totals.read()))
         except (TypeError, ValueError):
             raise Damaged from None
 
+    def task(self, name: str) -> TaskFacts | None:
+        """Return the facts about a task; None for an unknown task."""
+        values = self.tasks.find(name)
+        return None if values is None else TaskFacts.again(values)
 
-def totals(layout: Layout) -> Totals:
-    """Return what all ended runs came to. Raises StoreFault."""
-    with contextlib.suppress(Damaged), _of_this_host(layout) as kept:
-        if kept is not None and (found := _added(kept)) is not None:
-            return found[0]
-    return Totals(ledger.read(layout))
+    def ended(self, since: float) -> list[EndedRun]:
+        """Return the runs that ended since then, in the order in which their ends were written."""
+        rows = sorted(self.runs.since(since).items(), key=lambda row: int(row[0]))
+        runs = [EndedRun.again(values) for _, values in rows]
+        return [run for run in runs if run.ended >= since]
 
 
-def facts(layout: Layout, since: float) -> Facts:
-    """Return what all events say about tasks that changed since then (seconds since the epoch).
+class Past:
+    """What the events say. Times are seconds since the epoch; each method raises StoreFault."""
 
-    It can say something about other tasks, too. Raises StoreFault.
-    """
-    with contextlib.suppress(Damaged), _of_this_host(layout) as kept:
-        if kept is not None:
-            found = Facts(kept.told, kept.lines.since(since), kept.lines.find)
-            return Facts(known=found.tasks)  # without the file, which is closed
-    return Facts(events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=history.KINDS))
+    def __init__(self, layout: Layout, kept: _Kept | None) -> None:
+        self._layout, self._kept = layout, kept
+
+    def runs(self, since: float) -> list[EndedRun]:
+        """Return the runs that ended since then, oldest first."""
+        with contextlib.suppress(Damaged):
+            if self._kept is not None:
+                return ledger.collect(self._kept.told, since, self._kept.ended(since))
+        return ledger.read(self._layout, since)
+
+    def totals(self) -> Totals:
+        """Return what all ended runs came to."""
+        with contextlib.suppress(Damaged):
+            if self._kept is not None and (found := _added(self._kept)) is not None:
+                return found[0]
+        return Totals(ledger.read(self._layout))
+
+    def facts(self, since: float) -> Facts:
+        """Return what is known of tasks that changed since then, and perhaps of others."""
+        with contextlib.suppress(Damaged):
+            if (kept := self._kept) is not None:
+                known = {
+                    task: TaskFacts.again(values)
+                    for task, values in kept.tasks.since(since).items()
+                }
+                found = Facts(kept.told, known, kept.task)
+                return Facts(known=found.tasks)  # without the file, which will be closed
+        kinds = history.KINDS
+        return Facts(events.read(self._layout, events.MOST_READ, of_all_hosts=True, kinds=kinds))
 
 
 @contextlib.contextmanager
-def _of_this_host(layout: Layout) -> Iterator[_Kept | None]:
-    """Open what is kept; yield None if it cannot be believed. Raises Damaged."""
+def opened(layout: Layout) -> Iterator[Past]:
+    """Open the past of a project."""
     if stores.of_project(layout).host is not None:
-        yield None  # events of other hosts are not in this clone's file
+        yield Past(layout, None)  # events of other hosts are not in this clone's file
         return
     with events.opened(layout.events) as file, _believed(layout, file) as kept:
-        yield kept
+        yield Past(layout, kept)
 
 
 @contextlib.contextmanager
 def _believed(layout: Layout, file: IO[bytes], end: int | None = None) -> Iterator[_Kept | None]:
-    """Open what is kept; the events after it, up to `end`, are read from `file`."""
+    """Open what is kept, with the events after it, up to `end`; None if it is not believed."""
     with event_fold.read(layout) as found:
-        if found is None or not event_fold.is_same(layout, found[0], file):
-            yield None
-        else:
-            told = _lines(file, found[0].offset, end)
-            yield _Kept(found[1], events.parsed(told, kinds=history.KINDS))
+        kept = None
+        if found is not None and event_fold.is_same(layout, found[0], file):
+            told = events.parsed(_lines(file, found[0].offset, end), kinds=history.KINDS)
+            with contextlib.suppress(Damaged):
+                kept = _Kept(found[1], told)
+        yield kept
 
 
 def keep(layout: Layout) -> None:
     """Write what the events came to, up to the last of them. Raises OSError."""
     with event_fold.opened(layout) as (place, file):
-        found = _more(layout, file, place.offset)
-        if found is None:
+        parts = _more(layout, file, place.offset)
+        if parts is None:
             with events.opened(layout.events_before) as older:
                 every = itertools.chain(older, _lines(file, 0, place.offset))
                 told = list(events.parsed(every, kinds=history.KINDS))
-            sums, known = Totals(), Facts(told)
-            sums.add(ledger.collect(told, 0.0).runs, known)
-            found = sums, TaskLines().replaced(known.tasks)
-        sums, (lines, days) = found
+            sums, known, ends = Totals(), Facts(told), list(ledger.ends(told))
+            sums.add(ledger.collect((), 0.0, ends), known)
+            parts = _parts(sums, known, ends)
         # A rotation meanwhile: the older file that was read may be another.
         if event_fold.is_same(layout, place, file):
-            event_fold.write(layout, place, json.dumps([sums.kept(), days]).encode(), lines)
+            event_fold.write(layout, place, *parts)
 
 
-def _more(
-    layout: Layout, file: IO[bytes], end: int
-) -> tuple[Totals, tuple[bytes, dict[str, int]]] | None:
+def _more(layout: Layout, file: IO[bytes], end: int) -> tuple[bytes, ...] | None:
     """Return what is kept with the events after it, up to `end`; None if that is not known."""
     with contextlib.suppress(Damaged), _believed(layout, file, end) as kept:
         if kept is not None and (found := _added(kept)) is not None:
-            return found[0], kept.lines.replaced(found[1].tasks)
+            return _parts(*found, ledger.ends(kept.told), kept)
     return None
 
 
@@ -119,13 +142,29 @@ def _added(kept: _Kept) -> tuple[Totals, Facts] | None:
 
     Raises Damaged.
     """
-    told, sums = list(kept.told), kept.totals()
-    runs = ledger.collect(told, 0.0).runs
+    sums, runs = kept.totals(), ledger.collect(kept.told, 0.0)
     if sums.has_any(runs):
         return None
-    known = Facts(told, earlier=kept.lines.find)
+    known = Facts(kept.told, earlier=kept.task)
     sums.add(runs, known)
     return sums, known
+
+
+def _parts(
+    sums: Totals, known: Facts, ended: Iterable[EndedRun], kept: _Kept | None = None
+) -> tuple[bytes, ...]:
+    """Return what is kept of sums, facts and ends of runs, beside what was kept. Raises Damaged."""
+    before = kept.ends if kept else 0
+    # Each end of a run has a number: the last that was written counts.
+    ends = {str(before + n): run for n, run in enumerate(ended)}
+    tasks, of_tasks = (kept.tasks if kept else DatedLines()).replaced(
+        {task: (each.last(), each.values()) for task, each in known.tasks.items()}
+    )
+    runs, of_runs = (kept.runs if kept else DatedLines()).replaced(
+        {number: (run.ended, run.values()) for number, run in ends.items()}
+    )
+    first = json.dumps([of_tasks, of_runs, before + len(ends)]).encode()
+    return first, json.dumps(sums.kept()).encode(), tasks, runs
 
 
 def _lines(file: IO[bytes], start: int, end: int | None) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ ENOUGH = 3
 
 
 class Forecast(NamedTuple):
-    """What the waiting tasks will cost. Money is in US dollars; None is not known."""
+    """What the waiting tasks will cost. Money is in US dollars; None: not known."""
 
     #: Waiting tasks with an estimate, and all waiting tasks.
     tasks: int

@@ -25,8 +25,8 @@ DAY = 86_400
 #: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
-#: The events of runs, and the events that the history needs if no run is at work.
-OF_RUNS = (*ledger.ENDS, START)
+#: The events that `begun` needs, and those that facts and ended runs are made from.
+STARTS = (START,)
 KINDS = (
     *(*ledger.ENDS, "review_wanted", "added", "issue", "retried"),
     *("moved", "followed", "merged", "not_merged"),
@@ -55,57 +55,33 @@ class Span(NamedTuple):
         return {name: getattr(self, name) for name in names} | times
 
 
-class History(NamedTuple):
-    """The history of a period."""
+def rows(
+    runs: Iterable[EndedRun], facts: Facts, start: float, end: float, begins: float | None = None
+) -> list[Row]:
+    """Return one row per local day between two times (epoch seconds), as `history --json` has it.
 
-    #: By agent, by start.
-    spans: dict[str, list[Span]]
-    #: One row per local day, as `history --json` shows it, from the day on which it begins.
-    days: list[Row]
-    #: The time of the oldest event (epoch seconds); None without events.
-    begins: float | None
-
-
-def collect(
-    told: Iterable[Mapping[str, object]],
-    start: float,
-    end: float,
-    at_work: Collection[str],
-    begins: float | None = None,
-    facts: Facts | None = None,
-) -> History:
-    """Return the history between two times (epoch seconds), from events in their order.
-
-    `at_work` has the runs that work now. A run without an end that is not among them is left out:
-    the event that tells how it ended comes with the next tick. `begins` is the time of the oldest
-    event of all, if `told` has only some events. A day that ended before it is left out: what
-    happened on it is not known. With `facts`, `told` needs only the ends and starts of runs.
+    `runs` ended since `start`; `begins` is the time of the oldest event of all. A day that ended
+    before it is left out: what happened on it is not known.
     """
-    seen = Facts() if facts is None else facts
-    begun: list[Span] = []
-
-    def watched() -> Iterator[Mapping[str, object]]:
-        for event in told:
-            if facts is None:
-                seen.note(event)
-            if event.get("event") == START and event.get("run") in at_work:
-                begun.extend(_begun(event))
-            yield event
-
-    found = ledger.collect(watched(), start)
-    runs = [run for run in found.runs if run.ended < end]
-    lanes = _lanes(found.runs, begun, start, end)
     edges = days(start, end)
-    begins = found.begins if begins is None else begins
-    return History(lanes, _known(_days(runs, seen, edges), edges, begins), begins)
+    found = _rows((run for run in runs if run.ended < end), facts, edges)
+    return found if begins is None else found[sum(edge <= begins for edge in edges[1:]) :]
 
 
-def _begun(event: Mapping[str, object]) -> Iterator[Span]:
-    at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
-    if at is not None and isinstance(agent, str):
-        known = task if isinstance(task, str) else None
-        host = str(event["host"]) if event.get("host") else None
-        yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
+def begun(told: Iterable[Mapping[str, object]], at_work: Collection[str]) -> Iterator[Span]:
+    """Yield the runs among `at_work` (ids) whose starts are among the events.
+
+    A run without an end that is not at work is left out: the event that tells how it ended comes
+    with the next tick.
+    """
+    for event in told:
+        if event.get("event") != START or event.get("run") not in at_work:
+            continue
+        at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
+        if at is not None and isinstance(agent, str):
+            known = task if isinstance(task, str) else None
+            host = str(event["host"]) if event.get("host") else None
+            yield Span(str(event.get("run")), agent, known, at, None, None, host=host)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -120,23 +96,25 @@ def days(start: float, end: float) -> list[float]:
     return found
 
 
-def _lanes(
-    ended: Iterable[EndedRun], begun: Iterable[Span], start: float, end: float
-) -> dict[str, list[Span]]:
-    lanes: defaultdict[str, list[Span]] = defaultdict(list)
+def lanes(ended: Iterable[EndedRun], begun: Iterable[Span], end: float) -> dict[str, list[Span]]:
+    """Return what each agent ran, by start: runs that ended and runs at work, begun before `end`.
+
+    All times are epoch seconds.
+    """
+    of_agents: defaultdict[str, list[Span]] = defaultdict(list)
     known = set()
     for run in ended:
         told = run.told
         known.add(told.run)
         began = run.ended if run.started is None else run.started
         ends = (began, run.ended, told.verdict, told.cost_usd, told.host)
-        lanes[told.agent].append(Span(told.run, told.agent, told.task, *ends))
+        of_agents[told.agent].append(Span(told.run, told.agent, told.task, *ends))
     for span in begun:
         if span.run not in known:
-            lanes[span.agent].append(span)
+            of_agents[span.agent].append(span)
     found = {}
-    for agent in sorted(lanes, key=_natural):
-        inside = [span for span in lanes[agent] if span.started < end]
+    for agent in sorted(of_agents, key=_natural):
+        inside = [span for span in of_agents[agent] if span.started < end]
         if inside:
             found[agent] = sorted(inside, key=lambda span: span.started)
     return found
@@ -148,7 +126,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
 
 
-def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:
+def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:
     by_day: list[list[EndedRun]] = [[] for _ in edges[1:]]
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
@@ -161,18 +139,13 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
             took = [
                 at - added
                 for task, at in tasks[name][place].items()
-                if (added := parse_time(facts.of(task).added or "")) is not None
+                if (added := facts.of(task).added) is not None
             ]
             row[f"seconds_to_{name}"] = round(median(took), 1) if took else None
         merged = tasks["merged"][place]
         rounds = [len(each) for task in merged if (each := facts.of(task).rounds)]
         row["review_rounds"] = round(mean(rounds), 2) if rounds else None
     return found
-
-
-def _known(rows: list[Row], edges: list[float], begins: float | None) -> list[Row]:
-    """Return the rows of the days that end after the history begins."""
-    return rows if begins is None else rows[sum(edge <= begins for edge in edges[1:]) :]
 
 
 def _by_day(times: Mapping[str, float], edges: list[float]) -> list[dict[str, float]]:

@@ -2,13 +2,16 @@
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import ModelUse
 from orchestrator.model.times import iso, parse_time
 from orchestrator.project import events
+from orchestrator.project.event_fold import Damaged
 from orchestrator.system import records
 
 #: Bytes of the newest events that are read first if only the newest runs are wanted.
@@ -30,7 +33,7 @@ class Told(NamedTuple):
     reason: str | None = None
     pr: str | None = None
     started: str | None = None
-    #: Of the run alone; None is not known.
+    #: Of the run alone; None: not known.
     seconds: float | None = None
     cost_usd: float | None = None
     input_tokens: int | None = None
@@ -46,12 +49,31 @@ class Told(NamedTuple):
     models: Mapping[str, ModelUse] = {}
 
 
+_CHECKS = Told._fields.index("checks")
+
+
 class EndedRun(NamedTuple):
     """A run that has ended. Times are seconds since the epoch, money is in US dollars."""
 
     told: Told
     ended: float
     started: float | None
+
+    def values(self) -> list[Any]:
+        """Return values for JSON, from which `again` makes the same run."""
+        models = {name: list(use) for name, use in self.told.models.items()}
+        return [self.ended, self.started, models, *self.told[:-1]]
+
+    @classmethod
+    def again(cls, values: list[Any]) -> "EndedRun":
+        """Return the run that has these values. Raises Damaged."""
+        try:
+            ended, started, models, *told = values
+            told[_CHECKS] = tuple(told[_CHECKS])
+            used = {name: ModelUse(*use) for name, use in models.items()} if models else {}
+            return cls(Told._make([*told, used]), ended, started)
+        except (TypeError, ValueError, IndexError, AttributeError):
+            raise Damaged from None
 
     def row(self) -> dict[str, object]:
         """Return the run as `runs --json` shows it."""
@@ -72,21 +94,13 @@ class EndedRun(NamedTuple):
         }
 
 
-class Ledger(NamedTuple):
-    """The runs that ended in a period, oldest first."""
-
-    runs: list[EndedRun]
-    #: The time of the oldest event that was given; None without events.
-    begins: float | None
-
-
 def read(layout: Layout, since: float = 0.0, most: int = events.MOST_READ) -> list[EndedRun]:
     """Return the runs that ended at or after `since` (seconds since the epoch), oldest first.
 
     Only the newest `most` bytes of the events are read.
     """
     told = events.read(layout, most, of_all_hosts=True, kinds=ENDS, since=since)
-    return collect(told, since).runs
+    return collect(told, since)
 
 
 def newest(
@@ -114,23 +128,27 @@ def begins(layout: Layout) -> float | None:
     )
 
 
-def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:
-    """Return the runs that ended at or after `since`, from events in the order of their writing.
+def collect(
+    told: Iterable[Mapping[str, object]], since: float, before: Iterable[EndedRun] = ()
+) -> list[EndedRun]:
+    """Return the runs that ended at or after `since`, oldest first.
 
-    A tick that was killed writes the end of a run again: the last event of a run counts.
+    `told` are events in the order of their writing; `before` has the runs whose ends were written
+    before them. A tick that was killed writes the end of a run again: the last end of a run counts.
     """
-    begins: float | None = None
-    found: dict[str, EndedRun] = {}
+    found = {run.told.run: run for run in itertools.chain(before, ends(told, since))}
+    return sorted(found.values(), key=lambda run: (run.ended, run.told.run))
+
+
+def ends(told: Iterable[Mapping[str, object]], since: float = 0.0) -> Iterator[EndedRun]:
+    """Yield the run of each event that ends one at or after `since`."""
     for event in told:
-        if begins is None:
-            begins = parse_time(str(event.get("at")))
         if event.get("event") not in ENDS:
             continue
         # Most ends of a long history are before the period: they are not built.
         at = parse_time(str(event.get("at")))
         if at is not None and at >= since and (run := _run(event, at)) is not None:
-            found[run.told.run] = run
-    return Ledger(sorted(found.values(), key=lambda run: (run.ended, run.told.run)), begins)
+            yield run
 
 
 def _run(event: Mapping[str, object], ended: float) -> EndedRun | None:

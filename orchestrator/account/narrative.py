@@ -51,7 +51,7 @@ def collect(
     told = list(
         events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
     )
-    runs = ledger.collect(told, since).runs
+    runs = ledger.collect(told, since)
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
     ends = account.ends(runs, told, since, of_tasks)
     ran = ticks.look(layout, since, now)

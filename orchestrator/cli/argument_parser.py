@@ -30,7 +30,7 @@ _MEANT = {
     "start": "agent resume",
     "kill": "stop",
 }
-#: Values of arguments, for the example of a command whose docstring has none.
+#: Values of arguments, for the example of a command whose docstring has no examples.
 _VALUES = {
     **dict.fromkeys(("agent", "name", "subject"), "impl-agent-1"),
     **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
@@ -59,9 +59,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **{"formatter_class": checks, **options})
 
     def format_help(self) -> str:
+        import shutil
         import textwrap
 
-        self.epilog = textwrap.dedent(self.epilog or "")
+        width = shutil.get_terminal_size().columns - 2  # as argparse has it
+        self.description = textwrap.fill(self.description or "", width, break_on_hyphens=False)
+        parts = textwrap.dedent(self.epilog or "").split("\n\n")
+        # A part with an indented line, such as the examples, stays as it is.
+        self.epilog = "\n\n".join(p if "\n " in p else textwrap.fill(p, width) for p in parts)
         self.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as the terminal
         return super().format_help()
 

@@ -76,7 +76,7 @@ def reading(arguments: Namespace) -> Layout:
 
 
 def names(arguments: Namespace, given: list[str], noun: str) -> list[str]:
-    """Return the names that a command got, without repetitions; none where it got --all instead.
+    """Return the names that a command got, without repetitions; [] where it got --all instead.
 
     Raises UsageError for neither and for both.
     """

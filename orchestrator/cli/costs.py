@@ -40,13 +40,14 @@ def costs(arguments: Namespace) -> None:
     """
     layout, now = context.reading(arguments), context.now()
     since = period.start(arguments.since, now)
-    found = ledger.read(layout, since)
+    as_csv = arguments.csv and not arguments.json
+    with fold.opened(layout) as past:
+        found, everything = past.runs(since), None if as_csv else past.totals()
     rows = account.rows(found, arguments.by)
-    if arguments.csv and not arguments.json:
+    if everything is None:
         output.copy(_csv(arguments.by, rows))
         return
-    begins, everything = ledger.begins(layout), fold.totals(layout)
-    loaded = context.settings(layout)
+    begins, loaded = ledger.begins(layout), context.settings(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
     incoming = stores.of_project(layout).list("incoming").tasks
     waiting = [takes.get(task.role, "") for task in incoming]

@@ -92,7 +92,7 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
 
 
 def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
-    """Return the last event of a run in the project's events; empty if there is none."""
+    """Return the last event of a run in the project's events; {} without such an event."""
     of_run = (
         e
         for e in events.read(layout, MOST_READ, run_id, of_all_hosts=True)

@@ -6,6 +6,7 @@ from orchestrator.account import fold, ledger
 from orchestrator.account import history as account
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, command
+from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, events
@@ -37,38 +38,46 @@ def history(arguments: Namespace) -> None:
     layout, now = context.reading(arguments), context.now()
     start = period.start(arguments.since, now)
     end = period.end(arguments, start, now)
-    memories = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
-    at_work = {memory.run: memory.last_started for memory in memories if memory.run}
-    others = stores.of_project(layout).elsewhere().runs
-    at_work |= {run.id: now - (run.age or 0.0) for run in others}
-    kinds = account.OF_RUNS if at_work else ledger.ENDS
-    first = min((at or 0.0 for at in at_work.values()), default=start)
-    told = events.read(
-        layout, events.MOST_READ, of_all_hosts=True, kinds=kinds, since=min(start, first)
-    )
-    begins, facts = ledger.begins(layout), fold.facts(layout, account.days(start, end)[0])
-    found = account.collect(told, start, end, at_work, begins, facts)
+    # Before the ends of runs are read: a run that ends meanwhile is shown with its end.
+    begun = _begun(layout, now) if arguments.json else []
+    with fold.opened(layout) as past:
+        runs, facts = past.runs(start), past.facts(account.days(start, end)[0])
+    begins = ledger.begins(layout)
+    days = account.rows(runs, facts, start, end, begins)
     if arguments.json:
         output.show_json(
             {
                 "from": iso(start),
                 "to": iso(end),
-                "days": found.days,
+                "days": days,
                 "agents": [
                     {"agent": agent, "runs": [each.row() for each in spans]}
-                    for agent, spans in found.spans.items()
+                    for agent, spans in account.lanes(runs, begun, end).items()
                 ],
-                "history_begins": iso(found.begins),
+                "history_begins": iso(begins),
             }
         )
         return
-    if found.begins is None:
+    if begins is None:
         output.out("nothing has happened yet: there are no events")
         return
-    output.table(_HEADINGS, [_cells(day) for day in found.days])
-    if found.begins > start:
+    output.table(_HEADINGS, [_cells(day) for day in days])
+    if begins > start:
         limit = "retention.events_mb in agents.yaml limits its size"
-        output.prose(f"\nthe history begins at {local(found.begins)}; {limit}")
+        output.prose(f"\nthe history begins at {local(begins)}; {limit}")
+
+
+def _begun(layout: Layout, now: float) -> list[account.Span]:
+    """Return the runs that are at work. Raises StoreFault."""
+    memories = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
+    at_work = {memory.run: memory.last_started or 0.0 for memory in memories if memory.run}
+    others = stores.of_project(layout).elsewhere().runs
+    at_work |= {run.id: now - (run.age or 0.0) for run in others}
+    if not at_work:
+        return []
+    since, most = min(at_work.values()), events.MOST_READ
+    told = events.read(layout, most, of_all_hosts=True, kinds=account.STARTS, since=since)
+    return list(account.begun(told, at_work))
 
 
 def _cells(day: Row) -> tuple[object, ...]:

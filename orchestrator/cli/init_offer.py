@@ -22,7 +22,7 @@ def find(layout: Layout) -> Proposal:
 
 
 def row(layout: Layout, found: Proposal) -> dict[str, Any] | None:
-    """Return the proposal as JSON; None if there is none."""
+    """Return the proposal as JSON; None if `init` proposes nothing."""
     if not proposal.values(found):
         return None
     return {
@@ -67,7 +67,7 @@ def show(layout: Layout, found: Proposal, title: str) -> None:
 
 
 def offer(layout: Layout, found: Proposal) -> None:
-    """Show a proposal, or say that there is none; on a terminal ask, and write it after a yes."""
+    """Show what is proposed, if anything; on a terminal ask, and write it after a yes."""
     if not proposal.values(found):
         loaded = context.settings(layout)
         if loaded.good and not loaded.config.checks:

@@ -21,7 +21,7 @@ BLOCK = 65_536
 
 @contextlib.contextmanager
 def opened(run: Run) -> Iterator[IO[bytes]]:
-    """Open a run's stream; an empty stream if the run has none yet."""
+    """Open a run's stream; an empty stream if the run has no output yet."""
     # In this order: a stream is whole in its packed form before the plain file is removed.
     plain = open_file(run, run_record.STREAM)
     packed = None if plain else open_file(run, run_record.PACKED_STREAM)

@@ -169,7 +169,7 @@ def _is_on(name: str, value: object) -> bool:
 def _words(
     name: str, value: object, *, several: bool = False, most: int | None = MOST_BYTES
 ) -> list[str]:
-    """Return the words of one argument; none for None. Raises UsageError for another kind."""
+    """Return the words of one argument; [] for None. Raises UsageError for another kind."""
     each = value if several and isinstance(value, list) else [] if value is None else [value]
     for one in each:
         if isinstance(one, bool) or not isinstance(one, (str, int, float)):

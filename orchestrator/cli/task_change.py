@@ -66,7 +66,7 @@ def cancel(arguments: Namespace) -> None:
 
 def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task]:
     """Return the tasks with these ids. Raises OrchestratorError if one is not in one of `states`,
-    or does not exist: then none of the tasks is to be changed."""
+    or does not exist: then no task is to be changed."""
     tasks, wrong = [], []
     for task_id in dict.fromkeys(ids):
         try:

@@ -86,16 +86,16 @@ def collect(
     if known is not None and again is None:
         first = min(max(known.runs.values(), default=first), now) - OVERLAP
     told = spans.Told(first)
-    book = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
+    runs = ledger.collect(told.watched(events.read(layout, events.MOST_READ)), first)
     skipped = known.runs if known is not None and again is None else {}
-    fresh = [run for run in book.runs if run.told.run not in skipped]
+    fresh = [run for run in runs if run.told.run not in skipped]
     last = int(now) // ticks.MINUTE * ticks.MINUTE
     begin = first if known is None or again is not None else known.minute
     found = [
         *(span for run in fresh for span in _of_run(layout, run, told)),
         *spans.of_ticks(ticks.read(layout, begin, last), told.notes),
     ]
-    ends = {run.told.run: run.ended for run in book.runs}
+    ends = {run.told.run: run.ended for run in runs}
     return sorted(found, key=lambda span: span.start), _after(known, ends, last, now)
 
 
@@ -115,7 +115,7 @@ def _after(known: Mark | None, ends: dict[str, float], minute: int, now: float) 
 
 
 def _read(path: str) -> Mark | None:
-    """Return the mark; None if there is none, or if it is damaged: then a day is sent again."""
+    """Return the mark; None if it is missing or damaged: then a day is sent again."""
     found = files.read_json(path) or {}
     runs, minute = found.get("runs"), found.get("minute")
     if not isinstance(runs, dict) or not isinstance(minute, int):

@@ -141,7 +141,7 @@ class Jobs:
         return job.id
 
     def fetch(self, task_id: str, worker: int) -> int | None:
-        """Give the waiting job of a task to a worker; None if there is none, or it must wait."""
+        """Give the waiting job of a task to a worker; None if no job waits, or it must wait."""
         job = _now(self._manager.fetch_job([task_id], worker))
         return job.id if job else None
 

@@ -72,7 +72,7 @@ class Statements:
             raise Pooled(self.shown)
 
     def require_backend(self, found: int | None = None) -> None:
-        """Raise Pooled if another process of the server answers than the one that was asked first.
+        """Raise Pooled if the server answers with another process than the first time.
 
         A pool may have changed its mode since `require_unshared`. `found` is the process that
         answered last, if it is known (`pg_backend_pid`). Raises Unreachable.
@@ -118,7 +118,7 @@ class Statements:
                     cursors = [self.connection.execute(q.encode(), v) for q, v in queries]
                 answers = [cursor.fetchall() for cursor in cursors]
             except (errors.UndefinedTable, errors.InvalidSchemaName):
-                return []  # `rows` finds none either
+                return []  # `rows` finds no row either
         return [*zip(queries, answers, strict=True)]
 
     def _repeated(self, work: Callable[[], _T]) -> _T:

@@ -96,7 +96,7 @@ class Play:
 
 
 def tell(event: Event) -> str | None:
-    """Return an event as a sentence; None for an event that needs none."""
+    """Return an event as a sentence; None for an event that needs no sentence."""
     sentence = _SENTENCES.get((event["event"], event.get("verdict")))
     # Only the product manager's run has no task.
     known = {"task": "reading the project", **event, "reason": gist(event.get("reason", ""))}

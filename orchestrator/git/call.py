@@ -185,7 +185,7 @@ def _environment(cwd: str, extra: Mapping[str, str]) -> dict[str, str]:
     told = place.variables(cwd)
     around = layout.worktree_around(cwd)
     if around and "GIT_DIR" in told:
-        from orchestrator.git import drivers  # a tick without work in a worktree needs none of it
+        from orchestrator.git import drivers  # no tick without work in a worktree needs it
 
         told |= drivers.variables(around[0], told)
         # The log of HEAD tells the product's own checkouts from an agent's (`left_behind`).

@@ -19,7 +19,7 @@ _RUNNING = (
     r"|filter\..*\.(clean|smudge|process)|merge\..*\.driver|diff\.external"
     r"|diff\..*\.(command|textconv)|credential\.(.*\.)?helper|gpg\.(.*\.)?program"
     r"|include\.path|includeif\..*\.path|remote\..*\.(uploadpack|receivepack|vcs)"
-    r"|protocol\.(.*\.)?allow|extensions\.worktreeconfig"
+    r"|protocol\.(.*\.)?allow|extensions\..*|core\.repositoryformatversion"
 )
 #: These, and the settings that decide where it sends.
 _WATCHED = (

@@ -53,7 +53,7 @@ def own_folder(root: str, top: str) -> str | None:
         return None
     if os.path.islink(folder):
         return None
-    # Nor may one of these be a link: `words` reads none.
+    # Nor may one of these be a link: `words` reads no link.
     back, common, head = (words(os.path.join(folder, x)) for x in ("gitdir", "commondir", "HEAD"))
     if not (back and common and head):
         return None
@@ -103,9 +103,9 @@ def checkout_around(path: str, top: str) -> str | None:
 
 
 def variables(cwd: str) -> dict[str, str]:
-    """Return the variables that tell git where it works; none outside the product's worktrees.
+    """Return the variables that tell git where it works; {} outside the product's worktrees.
 
-    Nor in a repository inside an agent's worktree that is not one of its submodules: another
+    Also {} in a repository inside an agent's worktree that is not one of its submodules: another
     project may work there. The product enters only submodules (`submodules.is_own`). Raises
     GitError if the worktree's own `.git` leads elsewhere: git must not start there.
     """

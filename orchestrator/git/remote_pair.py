@@ -68,8 +68,8 @@ def fetch(
     """Fetch base branches and branches of tasks, each from its remote; return as `base_branch`.
 
     `watched` are branches of the remote of pushes; `known` are the `tracking_refs` of all these
-    branches as just seen, each with its commit; `since` is as in `base_branch.fetch`. Raises what
-    that raises.
+    branches as just seen, each with its commit; `since` is what it is for `base_branch.fetch`.
+    Raises what that raises.
     """
     there: dict[str, str] = {}
     if pair.base:

@@ -55,7 +55,7 @@ _BASES: dict[tuple[str, str, str], str] = {}
 
 
 def merge_base(cwd: str, one: str, other: str) -> str | None:
-    """Return the newest common commit of two commits; None if there is none."""
+    """Return the newest common commit of two commits; None if they have no common commit."""
     key, are_ids = (cwd, one, other), all(len(x) >= 40 and x.isalnum() for x in (one, other))
     if key not in _BASES:
         done = run(cwd, "merge-base", one, other)

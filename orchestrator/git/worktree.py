@@ -244,7 +244,7 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks that killed processes left: none may stop the run, or the agent's own git.
+    """Remove the locks that killed processes left: they would stop the run, or the agent's git.
 
     Those of the worktree have no living holder: the agent's lock proves that no process works here.
     """

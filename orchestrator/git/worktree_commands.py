@@ -209,7 +209,7 @@ def ignored_files(root: str, patterns: str) -> list[str]:
 
 
 def not_ignored(worktree: str, paths: list[str]) -> list[str]:
-    """Return the paths in a worktree that git does not ignore; none if git cannot tell."""
+    """Return the paths in a worktree that git does not ignore; [] if git cannot tell."""
     names = {os.path.relpath(path, worktree): path for path in paths if _is_text(path)}
     if not names:
         return []

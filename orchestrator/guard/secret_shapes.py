@@ -1,7 +1,6 @@
 """What secrets look like in a text: found in values of variables, withheld from texts of agents.
 
-The list is `secret_shapes.toml`; `make templates` translates it into `compiled_shapes.py`. It
-cannot know every secret; SECURITY.md describes its limits.
+`guard.known_shapes` has the list. It cannot know every secret; SECURITY.md describes its limits.
 """
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
@@ -11,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestrator.guard.compiled_shapes import ROWS
+from orchestrator.guard.known_shapes import ROWS
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
@@ -37,7 +36,6 @@ class Shape(NamedTuple):
     hints: tuple[str, ...]
     pattern: str
     source: str
-    examples: tuple[str, ...]
 
     def can_be_in(self, lower: str) -> bool:
         """Return whether a text, in lower case, may contain such a secret."""
@@ -47,10 +45,7 @@ class Shape(NamedTuple):
 @functools.cache
 def shapes() -> tuple[Shape, ...]:
     """Return the list."""
-    return tuple(
-        Shape(name, hints, pattern, source, tuple("".join(parts) for parts in examples))
-        for name, hints, pattern, source, examples in ROWS
-    )
+    return tuple(Shape(*row) for row in ROWS)
 
 
 @functools.cache

@@ -34,7 +34,7 @@ class Retry(NamedTuple):
 
 
 class Budgets(NamedTuple):
-    """Spending caps in US dollars; None is no cap."""
+    """Spending caps in US dollars; None: no cap."""
 
     run_usd: float | None = None
     daily_usd: float | None = None
@@ -87,7 +87,7 @@ class Retention(NamedTuple):
 class Issues(NamedTuple):
     """Which issues on GitHub become tasks."""
 
-    #: Open issues with this label; None is no issue.
+    #: The label of the issues that become tasks; None: no issue becomes a task.
     label: str | None = None
     #: Also issues whose author may not write to the repository.
     any_author: bool = False
@@ -106,7 +106,7 @@ class Split(NamedTuple):
 class Notify(NamedTuple):
     """The user's own program that is told what waits for a person."""
 
-    #: The program and its arguments; () is none.
+    #: The program and its arguments; (): no program.
     command: tuple[str, ...] = ()
     on: tuple[str, ...] = ("question", "approval", "escalation", "problem")
     #: The local time of a daily report, as `08:00`.
@@ -114,7 +114,7 @@ class Notify(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """When no new run starts, although nothing is wrong. None does not limit."""
+    """When no new run starts, although nothing is wrong. None: no limit."""
 
     #: The shares (0 to 1) of the account's usage windows above which nothing starts.
     five_hour: float | None = None

@@ -88,7 +88,7 @@ class Gate:
 
 
 def is_own(hosts: list[str], origins: list[str]) -> bool:
-    """Return whether a request names this machine, and comes from its own pages or from none. Pure.
+    """Return whether a request names this machine, and comes from its own pages or no page. Pure.
 
     The parameters are the values of the headers `Host` and `Origin`.
     """

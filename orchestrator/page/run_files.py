@@ -25,7 +25,7 @@ MOST_READ = 32 << 20
 
 
 def folder(layout: Layout, run_id: str) -> str:
-    """Return the folder of a run. Raises NotFound if there is none any more."""
+    """Return the folder of a run. Raises NotFound if it does not exist any more."""
     if files.is_plain_name(run_id):
         for name in agent_memory.names(layout):
             path = layout.run(name, run_id)

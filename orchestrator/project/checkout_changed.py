@@ -1,10 +1,10 @@
-"""Whether a run changed the person's checkout: HEAD, index, stashes, configuration of git.
+"""Whether a run changed the person's checkout: HEAD, index, stashes, configuration, hooks.
 
 Agents work in worktrees of their own, but share the repository with the person, and nothing stops a
 command from going there. The person works in that checkout at the same time. What tells the two
 apart is git's own trace of the commands that the agent ran (`GIT_TRACE2_EVENT` in its environment).
-A setting that stops git, or that names a program, is told in any case: the product's git believes
-it, and it rarely is a person's.
+A setting that stops git or names a program, and a hook, are told in any case: git believes them,
+and they rarely are a person's.
 """
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
@@ -12,7 +12,15 @@ it, and it rarely is a person's.
 import json
 import os
 
-from orchestrator.git import call, checkout, repository, rewritten, stashes, worktree_commands
+from orchestrator.git import (
+    call,
+    checkout,
+    repository,
+    rewritten,
+    shared_files,
+    stashes,
+    worktree_commands,
+)
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_undo
@@ -39,6 +47,7 @@ def note(layout: Layout, folder: str) -> None:
     """Keep what the person's checkout is like now, in the run's folder."""
     where = os.path.join(folder, BEFORE)
     checkout.keep_files(layout.root, where)
+    shared_files.keep(checkout.git_folder(layout.root), where)
     listed = stashes.listed(os.path.join(where, "stash"))
     stashes.hold(layout.root, os.path.basename(folder), listed)
     found = checkout.head(layout.root)
@@ -112,7 +121,7 @@ def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Hea
                 repository.keep(root, f"{repository.RESCUE}{empty.run}-checkout", now.commit)
     may = checkout.configured(commands)
     differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
-    names = sorted(name for name in differ if may or checkout.is_running(_plain(name)))
+    names = sorted(name for name in differ if may or _is_told(_plain(name)))
     if not is_moved and not names:
         return empty
     was = was._replace(settings={name: old.get(name, ()) for name in names})
@@ -129,7 +138,7 @@ def _written(root: str, where: str, before: str | None, after: str | None) -> tu
 
 
 def _settings(where: str, of_git: str) -> tuple[dict[str, tuple[str, ...]], ...]:
-    """Return the watched settings before and now, of the files that are not the same."""
+    """Return what is watched before and now: settings and shared files of files that differ."""
     found: tuple[dict[str, tuple[str, ...]], ...] = ({}, {})
     for file, prefix in _CONFIGS:
         paths = [os.path.join(folder, file) for folder in (where, of_git)]
@@ -137,7 +146,14 @@ def _settings(where: str, of_git: str) -> tuple[dict[str, tuple[str, ...]], ...]
             continue
         for known, path in zip(found, paths, strict=True):
             known.update({prefix + n: values for n, values in checkout.settings(path).items()})
+    for name, before, now in shared_files.changed(of_git, where):
+        found[0][name], found[1][name] = before, now
     return found
+
+
+def _is_told(name: str) -> bool:
+    """Return whether a change is told even if no git of the agent's was seen to make it."""
+    return shared_files.is_shared_file(name) or checkout.is_running(name)
 
 
 def _plain(name: str) -> str:

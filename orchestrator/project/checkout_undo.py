@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 
-from orchestrator.git import checkout, repository, stashes
+from orchestrator.git import checkout, repository, shared_files, stashes
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
@@ -18,7 +18,7 @@ OWN = f"{checkout.OWN_CONFIG} "
 
 
 class Seen(NamedTuple):
-    """A checkout's HEAD, its index's tree if that matters, and the watched settings."""
+    """A checkout's HEAD, its index's tree if that matters, and what else is watched."""
 
     branch: str | None = None
     commit: str | None = None
@@ -27,6 +27,7 @@ class Seen(NamedTuple):
     #: Before the run: a ref that keeps the index. After it: the commit with the tree at which
     #: undoing starts, if it must write files; a parent of that ref keeps it.
     kept: str | None = None
+    #: Settings of git with their values, and the shared files with their states (`shared_files`).
     settings: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -51,7 +52,8 @@ def problem(layout: Layout, change: Change) -> Problem | None:
     """Return the problem that a run changed the checkout, while the change is still there."""
     root = layout.root
     keep = f"rm {shlex.quote(layout.checkout_changed)}"
-    parts = [*_settings(root, change), *_head(root, change), *_stashed(root, change)]
+    found = (_settings, _shared_files, _head, _stashed)
+    parts = [part for each in found for part in each(root, change)]
     if not parts:
         return None
     message = f"during run {change.run} of {change.agent}, your checkout changed: "
@@ -70,7 +72,8 @@ _Part = tuple[str, list[str]]
 
 def _settings(root: str, change: Change) -> Iterator[_Part]:
     for prefix, file in (("", "config"), (OWN, checkout.OWN_CONFIG)):
-        names = [n for n in change.after.settings if n.startswith(OWN) == bool(prefix)]
+        watched = [n for n in change.after.settings if not shared_files.is_shared_file(n)]
+        names = [n for n in watched if n.startswith(OWN) == bool(prefix)]
         path = os.path.join(checkout.git_folder(root), file)
         now = checkout.settings(path) if names else {}
         for name in names:
@@ -80,6 +83,15 @@ def _settings(root: str, change: Change) -> Iterator[_Part]:
                 shown = (", ".join(each) or "not set" for each in (old, wrong))
                 said = " and is ".join(shown)
                 yield f"{name} was {said}", [*_undo_setting(path, plain, old, wrong)]
+
+
+def _shared_files(root: str, change: Change) -> Iterator[_Part]:
+    folder = checkout.git_folder(root)
+    for name, wrong in change.after.settings.items():
+        if shared_files.is_shared_file(name) and shared_files.state(folder, name) == wrong:
+            before = change.before.settings.get(name, ())
+            how = "is new" if not before else "was changed" if wrong else "is gone"
+            yield f"{name} in {folder} {how}", [shared_files.undo(folder, name, before)]
 
 
 def _undo_setting(

@@ -26,6 +26,8 @@ from orchestrator.system import files, records
 MANY = 128 << 10
 #: Bytes before the place that are compared.
 _COMPARED = 256
+#: What wrote the file: the program's version, and the form of what is kept.
+_WRITER = f"{__version__}, form 2"
 
 
 class Place(NamedTuple):
@@ -37,9 +39,9 @@ class Place(NamedTuple):
     before: str
     #: The state of the older file (`idle.mark`); empty without it.
     older: tuple[int, ...]
-    #: The clone that wrote this, and the version of the program.
+    #: The clone that wrote this, and what wrote it.
     key: str
-    version: str = __version__
+    version: str = _WRITER
 
 
 @contextlib.contextmanager
@@ -63,7 +65,7 @@ def opened(layout: Layout) -> Iterator[tuple[Place, IO[bytes]]]:
 def is_same(layout: Layout, place: Place, file: IO[bytes]) -> bool:
     """Return whether the events before a place are those that it was made from."""
     return (
-        (place.key, place.version) == (mark.key(layout) or None, __version__)
+        (place.key, place.version) == (mark.key(layout) or None, _WRITER)
         and place.inode == os.fstat(file.fileno()).st_ino
         and place.older == (idle.mark(layout.events_before) or ())
         and place.before == _before(file, place.offset)

@@ -6,6 +6,7 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 
@@ -194,7 +195,7 @@ class NotAllowed(Exception):
 
 
 def read(folder: str) -> RunRecord | None:
-    """Return a run's record; None if there is none, or it is not one that this program wrote."""
+    """Return a run's record; None if it is missing, or this program did not write it."""
     try:
         return _known(os.path.join(folder, RECORD))
     except (OSError, ValueError):  # ValueError: a path with a null character
@@ -202,7 +203,7 @@ def read(folder: str) -> RunRecord | None:
 
 
 def _read(path: str) -> RunRecord | None:
-    found = files.read_json(path)
+    found = files.json_object(files.read_regular(path))
     record = records.build(RunRecord, found)
     if found is None or record is None:
         return None
@@ -215,6 +216,15 @@ def _read(path: str) -> RunRecord | None:
 
 #: Each tick reads the records of all runs that work.
 _known = Remembered(_read)
+
+
+def is_withheld(folder: str) -> bool:
+    """Return whether a run's record may be there, but the disk does not give it (EIO, ESTALE)."""
+    try:
+        files.read_regular(os.path.join(folder, RECORD))
+    except OSError as error:
+        return error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return False
 
 
 def write(folder: str, record: RunRecord) -> None:

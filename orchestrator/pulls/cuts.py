@@ -141,7 +141,7 @@ class _Memory:
 def below(
     store: Store, task: Task, prs: Collection[PullRequest]
 ) -> tuple[Task, PullRequest] | None:
-    """Return a dependency whose pull request has to land before the task's own; None for none.
+    """Return a dependency whose pull request has to land before the task's own, if any.
 
     It is open; or it was closed, and the task's branch contains its commits. Tasks that depend on
     each other in a circle do not wait for each other.

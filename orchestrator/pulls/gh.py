@@ -18,7 +18,7 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, SystemFault
 from orchestrator.system import commands, files
 
-#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
+#: Seconds for a call of `gh`, and for the call that a tick makes, for which others wait.
 TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
 #: What `gh` says when it did not reach GitHub, or GitHub itself failed.

@@ -32,7 +32,7 @@ class Alone:
         }
 
     def due(self, now: float) -> str | None:
-        """Return the one that is to be asked for again, if any; the oldest answer is first."""
+        """Return the pull request to be asked for again, if any; the oldest answer is first."""
         due = [pr_id for pr_id, asked in self.asked.items() if not 0 <= now - asked < ASK_AGAIN]
         return min(due, key=lambda pr_id: self.asked[pr_id], default=None)
 

@@ -115,7 +115,7 @@ def _parsed(layout: Layout, address: str) -> Repository | None:
 
 
 def _ssh_host(root: str, alias: str) -> str:
-    """Return the host that the user's ssh configuration means by a name; ssh connects to none."""
+    """Return the host that the user's ssh configuration means by a name, without a connection."""
     import shlex
 
     own = os.environ.get("GIT_SSH_COMMAND") or remotes.ssh_command(root) or "ssh"

@@ -34,7 +34,7 @@ class Checks:
         except SetUpFailed as error:
             if error.failure.was_killed:
                 raise
-            # If it fails on the base too, that is a system fault, and nobody is blamed.
+            # If it fails on the base too, that is a system fault, not the fault of this work.
             self._workshop.set_up(base)
             said = f"{error.key} fails on the merge with {pr.base}: {error.failure}"
             raise CannotLand(said) from None

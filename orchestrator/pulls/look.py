@@ -40,7 +40,7 @@ class Look(NamedTuple):
     fault: OrchestratorError | None = None
     #: A remote that could not be reached.
     problems: tuple[Problem, ...] = ()
-    #: The pull requests of which git is asked what became of them: none if no look was due.
+    #: The pull requests of which git is asked what became of them; empty if no look was due.
     unsure: frozenset[str] = frozenset()
     #: Whether the branches of all of them, and the bases, are here as the remotes had them.
     is_fetched: bool = False

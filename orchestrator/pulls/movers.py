@@ -34,7 +34,7 @@ class Move(NamedTuple):
     item: str | None = None
     #: What the pull request's own item is about: another fact is another item.
     fact: str = ""
-    #: The task of the pull request; None if it has none.
+    #: The task of the pull request; None if it has no task.
     task: str | None = None
 
 

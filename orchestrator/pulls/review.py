@@ -29,9 +29,9 @@ _NO_SUMMARY = "(the author gave no summary)"
 def ask(
     store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
-    """Create the review task for what the run delivered; return its id, or None if there is none.
+    """Create the review task for what the run delivered; return its id.
 
-    There is none if such a task gets no review, no agent reviews, or the review exists already.
+    Returns None if such a task gets no review, no agent reviews, or the review exists already.
     """
     if not run:
         return None

@@ -102,7 +102,7 @@ def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Iterable[Feedba
 
 
 def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
-    """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
+    """Ask a person if somebody pushes after each review: no review is of the newest commit."""
     reviews = task.uncharged.get("review", 0)
     if pr.verdict is not None or reviews < repeats.limit("review", config):
         return None

@@ -122,7 +122,7 @@ TOOLS = (
 
 
 def look(root: str) -> list[Finding]:
-    """Return one warning per tool that the product's files disturb, else that there is none."""
+    """Return one warning per tool that the product's files disturb, or a finding without a tool."""
     modules = os.path.join(root, "node_modules")
     installed = {t.name for t in TOOLS if os.path.isdir(os.path.join(modules, t.name))}
     found = list(walking(_texts(root), installed))

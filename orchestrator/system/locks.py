@@ -67,6 +67,10 @@ class Lock:
                     raise LockHeld(self.path) from None
                 time.sleep(0.02)
                 continue
+            except OSError as error:
+                self.close()
+                error.filename = self.path
+                raise
             if self._is_at_path():
                 return
             # An uninstall or a rotation took the file away: the next process locks a new file.

@@ -16,13 +16,11 @@ from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import id_owners, names, names_cache, rewrite, stored_file, task_file
-from orchestrator.tasks.store import Listing, Malformed, Store, Watched
+from orchestrator.tasks.store import LOOKS, Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
-#: Looks for a task that moves to another state behind each look.
-LOOKS = 10
 #: With more waiting files than this, an idle tick looks only at the folders. A look at 1,000 files
 #: takes 2.5 ms, a fifth of the start of Python.
 MOST_WATCHED = 1_000

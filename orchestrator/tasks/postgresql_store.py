@@ -154,6 +154,11 @@ class PostgresqlStore(HostsStore):
     def get(self, task_id: str) -> Task | None:
         return self._stored(task_id) or dropped.get(self._layout, task_id)
 
+    def whole(self, task_id: str) -> tuple[Task, TaskFile] | None:
+        for row in self._with_id(task_id):
+            return self._task(*row), task_file.parse(row[2], f"{task_id}.md")
+        return super().whole(task_id)
+
     def _stored(self, task_id: str) -> Task | None:
         return next(iter(self._listing(self._with_id(task_id)).tasks), None)
 

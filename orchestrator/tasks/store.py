@@ -10,7 +10,7 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from orchestrator.model.annotations import Protocol
 from orchestrator.model.errors import NotFound
@@ -20,6 +20,9 @@ from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.sharing import Sharing
 from orchestrator.tasks.task_file import TaskFile
+
+#: Looks for a task that moves to another state behind each look.
+LOOKS = 10
 
 
 class Malformed(NamedTuple):
@@ -105,6 +108,19 @@ class Store(Sharing, Protocol):
 
     def read(self, task: Task) -> TaskFile:
         """Return a task with its body and history. Raises NotFound if it left `task.state`."""
+
+    def whole(self, task_id: str) -> tuple[Task, TaskFile] | None:
+        """Return what `get` finds, with its body and history; also a task that moves meanwhile.
+
+        Raises TaskFileError if it cannot be read.
+        """
+        for _ in range(LOOKS):
+            task = self.get(task_id)
+            if task is None:
+                break
+            with suppress(NotFound):
+                return task, self.read(task)
+        return None
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         """Return a task with this title (and role, unless None) in one of the states."""

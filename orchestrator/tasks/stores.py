@@ -7,10 +7,10 @@ from collections.abc import Callable
 from orchestrator.database import access, address
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import NotFound, TaskFileError
 from orchestrator.model.work import Entry, Task
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.store import LOOKS, Store
 from orchestrator.tasks.task_file import TaskFile
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: The queues of one machine, by the value of `store`. Another value is the address of a database.
 KINDS: dict[str, Callable[[Layout], Store]] = {address.FILES: FileStore}
-#: Looks at a task that moves to another state between each look and its reading.
-_LOOKS = 10
 
 
 def of_project(layout: Layout) -> Store:
@@ -57,7 +55,9 @@ def whole(store: Store, task_id: str) -> tuple[Task, TaskFile]:
 
     Raises NotFound, which names similar ids.
     """
-    for _ in range(_LOOKS):
+    for _ in range(LOOKS):
+        if (found := store.whole(task_id)) is not None:
+            return found
         task = store.find(task_id)
         with contextlib.suppress(NotFound):
             return task, store.read(task)
@@ -66,12 +66,7 @@ def whole(store: Store, task_id: str) -> tuple[Task, TaskFile]:
 
 def with_history(store: Store, task_id: str | None) -> tuple[Task, tuple[Entry, ...]] | None:
     """Return a task with its history; None if there is no such task, or it cannot be read."""
-    for _ in range(_LOOKS):
-        task = store.get(task_id) if task_id else None
-        try:
-            return (task, tuple(store.read(task).history)) if task else None
-        except NotFound:
-            continue
-        except OrchestratorError:
-            break
+    with contextlib.suppress(TaskFileError):
+        if task_id and (found := store.whole(task_id)) is not None:
+            return found[0], tuple(found[1].history)
     return None

@@ -170,7 +170,11 @@ def observe_runs(
             # The record is lost, so only a task can say that it belongs to this run; without this
             # view, that task would stay claimed forever.
             claimant = next((task.id for task in claimed.tasks if task.run == run_id), None)
-            views.append(RunView(run_id, name, claimant, False, True, 0))
+            # While its supervisor works, or the disk gives no answer, the run is not over.
+            lasts = is_supervised(layout, name, state, record) or (
+                record is None and run_record.is_withheld(folder)
+            )
+            views.append(RunView(run_id, name, claimant, lasts, not lasts, 0))
             continue
         records[run_id] = record
         view = RunView(
@@ -188,9 +192,9 @@ def observe_runs(
     return states, claimed, tuple(views), records
 
 
-def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord) -> bool:
+def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord | None) -> bool:
     """Return whether a run has a living supervisor: the recorded one, or one that has the lock."""
-    known = filter(None, (record.supervisor, state.supervisor))
+    known = filter(None, (record and record.supervisor, state.supervisor))
     return any(each.is_alive() for each in known) or locks.is_locked(layout.agent_lock(agent))
 
 
