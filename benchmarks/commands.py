@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import growth
 from benchmarks.growth import cpu_seconds
 from benchmarks.report import Aim, Broken, Row, spread
-from benchmarks.scratch import Project, Scratch
+from benchmarks.scratch import Project, Scratch, git
 from orchestrator.model.times import iso
 from orchestrator.system import files
 
@@ -149,14 +149,14 @@ def _config(interval: int) -> str:
 def _tell(project: Project, number: int) -> None:
     """Write the events of finished tasks, four per task, as ticks would have written them."""
     step = PERIOD / max(number, 1)
-    began = time.time() - PERIOD
+    began, commit = time.time() - PERIOD, git(project.root, "rev-parse", "HEAD")
     with open(project.layout.events, "a") as stream:
         for count in range(number):
-            event = {"at": iso(began + step * count), **_event(count // 4, count % 4), "v": 1}
-            stream.write(f"{json.dumps(event)}\n")
+            told = {"at": iso(began + step * count), **_event(count // 4, count % 4, commit)}
+            stream.write(f"{json.dumps({**told, 'v': 1})}\n")
 
 
-def _event(number: int, part: int) -> dict[str, object]:
+def _event(number: int, part: int, commit: str) -> dict[str, object]:
     task, run = f"TASK-{number + 1:08x}", f"20260101T{number:06}Z-{number:06x}"
     agent = f"agent-{number % 3}"
     if part == 0:
@@ -175,9 +175,9 @@ def _event(number: int, part: int) -> dict[str, object]:
             "model": "a-model",
             "input_tokens": 120_000,
             "output_tokens": 9_000,
-            "base": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+            "base": commit,
             "checks": ["make test"],
-            "head": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+            "head": commit,
         }
     if part == 2:
         review = {"review": f"REVIEW-{number:08x}", "pr": str(number + 1)}

@@ -9,7 +9,7 @@ import sys
 def run() -> int:
     # Run by path: the package's own folder must not be on the path, its parent must.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    from orchestrator.__main__ import main
+    from orchestrator.start import main
 
     return main(["init", *sys.argv[1:]])
 

@@ -5,6 +5,6 @@ import sys
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    from orchestrator.__main__ import main
+    from orchestrator.start import main
 
     sys.exit(main(["tick", *sys.argv[1:]]))

@@ -8,7 +8,7 @@ Everything lies in one folder: $FAKE_CLIENT_HOME, else `fake/` beside the projec
 
     scripts/<name>.json   the first that exists of <task id>, `review-of-<task>`, <agent>, <role>,
                           `default`: one behaviour, or a list of them, one per execution (the last
-                          one repeats)
+                          one repeats); `{"whole": [...]}` counts those that came to their end
     ledger.jsonl          `start`, `rivals` (who else is alive) and `end` of each execution, and
                           what happened between
     gates/<name>          a file that a `wait` step waits for
@@ -380,6 +380,8 @@ def behaviour(count: int) -> dict[str, object]:
         if name and os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 found = json.load(file)
+            if isinstance(found, dict) and "whole" in found:
+                found, count = found["whole"], executions("end")
             return found[min(count, len(found) - 1)] if isinstance(found, list) else found
     return {}
 
@@ -393,10 +395,10 @@ def ledger() -> list[dict[str, object]]:
         return []
 
 
-def executions() -> int:
+def executions(event: str = "start") -> int:
     """How often this task (without one: this agent) was executed before."""
     by = "reviews" if WHO.get("reviews") else "task" if WHO["task"] else "agent"
-    return sum(record["event"] == "start" and record.get(by) == WHO[by] for record in ledger())
+    return sum(record["event"] == event and record.get(by) == WHO[by] for record in ledger())
 
 
 def rivals() -> list[dict[str, object]]:

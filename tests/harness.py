@@ -369,9 +369,13 @@ class World:
 
     # --- the fake client ---
 
-    def script(self, name: str, *behaviours: dict[str, Any]) -> None:
-        """Say what executions of a task, agent, role or `default` do, one after the other."""
-        text = json.dumps(list(behaviours) if len(behaviours) > 1 else behaviours[0])
+    def script(self, name: str, *behaviours: dict[str, Any], whole: bool = False) -> None:
+        """Say what executions of a task, agent, role or `default` do, one after the other.
+
+        With `whole`, one that was killed is done again.
+        """
+        found: Any = list(behaviours) if len(behaviours) > 1 else behaviours[0]
+        text = json.dumps({"whole": list(behaviours)} if whole else found)
         aside = self.fake / "scripts" / f".{name}.aside"
         aside.write_text(text)
         os.replace(aside, self.fake / "scripts" / f"{name}.json")

@@ -130,7 +130,7 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
          "structured_output": {"outcome": "done", "summary": "Fixed.", "feedback": "None."},
          "num_turns": 2, "total_cost_usd": 0.102576, "duration_ms": 4250,
          "permission_denials": [{"tool_name": "Bash"}]},
-        [("end", "success, 2 turns, 0.1026 USD, 4 s, 1 denied"), ("end", "done: Fixed."),
+        [("end", "2 turns, 0.1026 USD, 4 s, 1 denied"), ("end", "done: Fixed."),
          ("end", "feedback: None.")],
     ),
     (

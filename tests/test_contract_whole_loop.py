@@ -77,11 +77,11 @@ def story(world: World, **more: Any) -> None:
         **more,
     )
     for name, behaviours in SCRIPTS.items():
-        world.script(name, *behaviours)
+        world.script(name, *behaviours, whole=True)
     world.script("reviewer", AGREES)
-    world.script("review-of-argued", OBJECTS, OBJECTS, AGREES)
+    world.script("review-of-argued", OBJECTS, OBJECTS, AGREES, whole=True)
     world.script("review-of-never", OBJECTS)
-    world.script("review-of-rebased", OBJECTS, AGREES)
+    world.script("review-of-rebased", OBJECTS, AGREES, whole=True)
 
 
 def add_all(world: World) -> None:

@@ -339,10 +339,14 @@ def test_inside_a_submodule_the_superproject_is_meant(repo: Path, tmp_path: Path
     assert project_root.find(str(linked / "lib")) == str(repo)
 
 
-def test_a_checkout_whose_git_folder_lies_elsewhere_is_a_project(tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    sh(tmp_path, "init", "--quiet", f"--separate-git-dir={tmp_path}/elsewhere", str(checkout))
+@pytest.mark.parametrize("name", ["elsewhere", ".git"])
+def test_a_checkout_whose_git_folder_lies_elsewhere_is_a_project(tmp_path: Path, name: str) -> None:
+    checkout, folder = tmp_path / "checkout", tmp_path / "disk" / name
+    folder.parent.mkdir()
+    sh(tmp_path, "init", "--quiet", f"--separate-git-dir={folder}", str(checkout))
+    (checkout / "below").mkdir()
     assert project_root.find(str(checkout)) == str(checkout)
+    assert project_root.find(str(checkout / "below")) == str(checkout)
 
 
 @pytest.mark.parametrize("kind", PATH_KINDS)

@@ -325,7 +325,7 @@ def test_no_signature_of_the_core_hides_what_is_in_a_dictionary(name: str) -> No
 def imported(*words: str, cwd: Path | None = None) -> set[str]:
     """Run the bare interpreter and return what it imported."""
     done = subprocess.run(
-        (sys.executable, "-I", "-S", "-X", "importtime", *words),
+        (sys.executable, "-I", "-S", "-B", "-X", "importtime", *words),
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -356,19 +356,25 @@ def test_a_tick_with_nothing_to_do_imports_a_handful_of_built_in_modules(
     empty.write_text("import os\n")
     bare = imported(str(empty))
     extra = imported(str(PACKAGE / "__main__.py"), "tick", cwd=idle_project) - bare
-    assert extra == {"orchestrator", "orchestrator.idle", "fcntl"} | ({"time"} - bare)
+    own = {"orchestrator", "orchestrator.start", "orchestrator.idle"}
+    assert extra == own | {"fcntl"} | ({"time"} - bare)
     assert (idle_project / ".orchestrator" / "scheduler.lock").stat().st_mtime > 1e9
 
 
 def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_nothing() -> None:
-    top = {
-        alias.name
-        for node in parsed("__main__").body
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
-    assert top == {"os", "sys"}
+    for name in ("__main__", "start"):
+        top = {
+            alias.name
+            for node in parsed(name).body
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert top == {"os", "sys"}
     assert set(imports("idle")) == {"fcntl", "os", "sys", "time"}
+
+
+def test_what_python_compiles_at_each_start_is_short() -> None:
+    assert len(list(ast.walk(parsed("__main__")))) < 120
 
 
 def loaded_by(*names: str) -> set[str]:
@@ -412,7 +418,8 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
     program = str(PACKAGE / "__main__.py")
     # The list of imports leaves out what `import_module` loads, so what that loads counts.
-    of_task = loaded_by("cli.main", "cli.task") - loaded_by("cli.main") - {"orchestrator.cli.task"}
+    of_each = loaded_by("start", "cli.main")
+    of_task = loaded_by("cli.main", "cli.task") - of_each - {"orchestrator.cli.task"}
     assert of_task <= imported(program, "task", "--help")
     assert of_task.isdisjoint(imported(program, "--version"))
     # Agents call it often; its group's other modules load the plan.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.git import ranges
+from orchestrator.git import call, ranges
 
 COUNT = 24
 
@@ -58,3 +58,26 @@ def test_a_range_with_a_commit_that_git_lacks_is_left_out(repo: Path) -> None:
     asked = [there, (gone, ids[1]), (ids[0], gone), ("", ids[1]), ("--all", ids[1]), ("b0", "b1")]
     assert list(ranges.subjects(str(repo), asked, 9)) == [there]
     assert ranges.subjects(str(repo), [], 9) == {}
+
+
+def test_the_usual_period_takes_one_process_of_git(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each delivery starts from what the base branch had then, and the base branch moves on."""
+    ids, reach = branched(repo, 1)
+    starts = [n for n in range(COUNT) if COUNT // 3 in reach[n]]
+    pairs = [(base, head) for base in starts for head in starts if base in reach[head]]
+    assert len(pairs) > COUNT // 3
+    asked: list[tuple[str, ...]] = []
+
+    def ask(*words: str, **more: str) -> str:
+        asked.append(words)
+        return call.ask(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ranges, "ask", ask)
+    monkeypatch.setattr(ranges, "TOGETHER", len(pairs))
+    found = ranges.subjects(str(repo), [(ids[base], ids[head]) for base, head in pairs], COUNT)
+    assert [words[1] for words in asked] == ["log"]
+    for base, head in pairs:
+        told = [int(subject[1:]) for _, subject in found[ids[base], ids[head]]]
+        assert told == sorted(reach[head] - reach[base], reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -238,9 +239,13 @@ def test_a_branch_in_the_way_is_found_before_a_client_is_paid(world: World, plac
     assert ("the remote 'origin'" in refused.value.message) == (place == "there")
 
 
-def test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault(world: World) -> None:
-    with pytest.raises(start_point.BadBase, match="its base branch 'gone' does not exist"):
-        start_point.find(job_of(world, branch="gone"))
+@pytest.mark.parametrize("name", ["gone", "main:", "main:README.md", "main~0", "main@{0}", "ma*n"])
+def test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault(
+    world: World, name: str
+) -> None:
+    said = re.escape(f"its base branch {name!r} does not exist")
+    with pytest.raises(start_point.BadBase, match=said):
+        start_point.find(job_of(world, branch=name))
 
 
 def test_a_base_of_a_task_that_only_this_repository_has_is_enough(world: World) -> None:

@@ -84,7 +84,7 @@ class Program:
         self.main, self.client = Script(main), Script(FAKE_CLIENT)
         self.path = list(sys.path)
         sys.path.insert(0, os.path.dirname(os.path.dirname(main)))
-        importlib.import_module("orchestrator.__main__")._add_libraries()
+        importlib.import_module("orchestrator.start")._add_libraries()
         package = importlib.import_module("orchestrator")
         for module in pkgutil.walk_packages(package.__path__, "orchestrator."):
             if module.name not in ENTRIES:

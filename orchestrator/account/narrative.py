@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
-from orchestrator.git import ranges, repository
+from orchestrator.git import ranges, ref_files, repository
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
@@ -116,6 +116,8 @@ def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
 
 def _rescued(layout: Layout, since: float) -> list[Row]:
     """Return the rescue refs whose commits were made in the period."""
+    if not ref_files.may_have(layout.root, repository.RESCUE):
+        return []
     found = repository.refs_since(layout.root, repository.RESCUE, since)
     return [{"ref": ref, "commit": commit} for ref, commit in found.items()]
 

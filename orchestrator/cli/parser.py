@@ -7,10 +7,10 @@ summary, and the rest, its examples, is shown below the options.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from types import SimpleNamespace
 
 from orchestrator.model.annotations import TYPE_CHECKING, Any
+from orchestrator.system import image
 
 if TYPE_CHECKING:
     from argparse import Namespace as Namespace
@@ -85,12 +85,12 @@ def declared(wanted: list[str]) -> list[str]:
     """Load and return the commands that may be meant, each group before its commands."""
     alone = " ".join(wanted[:2])
     if alone in ALONE:
-        import_module(f"orchestrator.cli.{ALONE[alone]}")
+        image.load(ALONE[alone], f"orchestrator.cli.{ALONE[alone]}")
         return [wanted[0], alone]
     first = wanted[0] if wanted else ""
     names = {"--version": []}.get(first, [first] if first in MODULES else list(MODULES))
-    for module in (module for name in names for module in MODULES[name]):
-        import_module(f"orchestrator.cli.{module}")
+    modules = [f"orchestrator.cli.{module}" for name in names for module in MODULES[name]]
+    image.load(first if len(names) == 1 else "all", *modules)
     # A group's words are the beginning of those of its commands.
     found = [(names.index(w.split()[0]), w) for w in COMMANDS if w.split()[0] in names]
     return [words for _, words in sorted(found)]

@@ -44,6 +44,10 @@ def find(cwd: str) -> str:
         if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
             return toplevel(cwd)
         raise _bare(cwd, common)
+    checkout = place.checkout_around(cwd, os.sep) or ""
+    # `git init --separate-git-dir`; the checkout of a folder in the git folder has no such file.
+    if os.path.realpath(place.linked_folder(checkout) or os.sep) == os.path.realpath(common):
+        return os.path.realpath(checkout)
     return os.path.dirname(common)
 
 

@@ -1,10 +1,11 @@
-"""The commits of many ranges: three processes of git per hundred ranges, not one per range."""
+"""The commits of many ranges: one process of git per hundred ranges, and three if it fails."""
 
 import heapq
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from orchestrator.git.call import ask, lines, run
+from orchestrator.model.errors import GitError
 from orchestrator.model.fields import NamedTuple
 
 #: Ranges that are asked together. Those of one period are near each other, so that the walk from
@@ -31,11 +32,12 @@ def subjects(root: str, ranges: Collection[Range], most: int) -> dict[Range, lis
     found: dict[Range, list[tuple[str, str]]] = {}
     wanted = iter(dict.fromkeys(each for each in ranges if all(map(_is_id, each))))
     while some := list(itertools.islice(wanted, TOGETHER)):
-        there = _existing(root, some)
-        known = [each for each in some if there.issuperset(each)]
-        if known:
-            walked = _walk(root, known)
-            found |= {each: list(_between(walked, *each, most)) for each in known}
+        known, walked = some, _walk_from(root, some)
+        if walked is None:
+            there = _existing(root, some)
+            known = [each for each in some if there.issuperset(each)]
+            walked = _walk(root, known, _common(root, known)) if known else {}
+        found |= {each: list(_between(walked, *each, most)) for each in known}
     return found
 
 
@@ -49,11 +51,34 @@ def _existing(root: str, ranges: Sequence[Range]) -> set[str]:
     return set(filter(_is_id, found))
 
 
-def _walk(root: str, ranges: Sequence[Range]) -> dict[str, _Commit]:
-    """Return the commits from the ends of ranges to what all bases have, children first."""
+def _walk_from(root: str, ranges: Sequence[Range]) -> dict[str, _Commit] | None:
+    """Walk to the base of the first range; None if another base lacks it, or git lacks a commit.
+
+    The bases of a period are usually the commits that one branch had, the oldest first.
+    """
+    first = ranges[0][0]
+    try:
+        walked = _walk(root, ranges, [first])
+    except GitError:
+        return None
+    above = {first}
+    for commit, each in reversed(walked.items()):  # parents first
+        if not above.isdisjoint(each.parents):
+            above.add(commit)
+    return walked if above.issuperset(base for base, _ in ranges) else None
+
+
+def _common(root: str, ranges: Sequence[Range]) -> list[str]:
+    """Return what all bases have; nothing for bases without a common commit."""
     bases = sorted({base for base, _ in ranges})
-    # Without a common commit, the walk is to the roots.
-    common = run(root, "merge-base", "--octopus", *bases).out.split() if bases[1:] else bases
+    return run(root, "merge-base", "--octopus", *bases).out.split() if bases[1:] else bases
+
+
+def _walk(root: str, ranges: Sequence[Range], common: Sequence[str]) -> dict[str, _Commit]:
+    """Return the commits from the ends of ranges to what all bases have, children first.
+
+    Without a common commit, the walk is to the roots. Raises GitError if git lacks a commit.
+    """
     asked = [*itertools.chain.from_iterable(ranges), *(f"^{commit}" for commit in common)]
     words = ("log", "--stdin", "--date-order", "--format=%H %P%x09%s")
     found = {}

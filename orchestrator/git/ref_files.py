@@ -36,6 +36,24 @@ def paths(folder: str, refs: Iterable[str]) -> list[str] | None:
     return list(found)
 
 
+def may_have(root: str, below: str) -> bool:
+    """Return whether there can be a ref below a full name such as `refs/heads/`.
+
+    The refs' own files are looked at first: git writes the packed refs before it removes them.
+    """
+    folder = own_folder(root)
+    if os.path.lexists(f"{folder}/reftable"):
+        return True
+    if any(found for _, _, found in os.walk(f"{folder}/{below}")):
+        return True
+    try:
+        return f" {below}".encode() in files.read_regular(f"{folder}/packed-refs")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def remote_commit(root: str, remote: str, branch: str) -> str | None:
     """Return the commit of a remote's branch as last fetched, if git's files say it plainly.
 

@@ -6,6 +6,7 @@ product's own, by commit ids and full ref names.
 
 import itertools
 import os
+import re
 from collections.abc import Collection, Mapping
 
 from orchestrator.git import place, ref_files
@@ -13,6 +14,8 @@ from orchestrator.git.call import ask, lines, run
 from orchestrator.model.errors import GitError
 
 RESCUE = "refs/orchestrator/rescue/"
+#: What no name of a ref contains (git-check-ref-format(1)).
+_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.lock(/|$)")
 #: Names that are tried for one rescue.
 MOST_NAMES = 100
 
@@ -150,12 +153,14 @@ def exact_refs(root: str, *names: str) -> dict[str, str]:
 
     Takes as long with 100,000 other refs: `refs` reads each ref below a name.
     """
-    known = ref_files.commits(root, names)
+    # Git would take `refs/heads/main:` for the files of that branch.
+    possible = [name for name in names if not _NOT_IN_NAMES.search(name)]
+    known = ref_files.commits(root, possible)
     if known is not None:
         return known
-    asked = "".join(f"{name}\n" for name in names)
+    asked = "".join(f"{name}\n" for name in possible)
     said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
-    found = zip(names, said, strict=True)
+    found = zip(possible, said, strict=True)
     return {name: commit for name, commit in found if not commit.endswith(" missing")}
 
 

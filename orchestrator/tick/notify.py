@@ -9,7 +9,6 @@ later tick if its thing still waits then.
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
-import hashlib
 import json
 import os
 import re
@@ -174,6 +173,8 @@ def _taken(layout: Layout, new: dict[str, News], over: Collection[str]) -> dict[
 
 
 def _name(key: str) -> str:
+    import hashlib  # it loads a large library, which most commands do not need
+
     return f"{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:20]}.json"
 
 

@@ -129,10 +129,10 @@ def _limit(info: object) -> Iterator[tuple[str, str]]:
 def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     report, word = event.get("structured_output"), _text(event.get("subtype"))
     is_error = event.get("is_error") is True
-    facts = [word or "ended"]
+    # "success" only says that the client came to an end, also of work that failed.
+    facts = [] if word in ("", "success") else [word]
     if is_error:
-        # The client can call an error "success": the word tells how the stream ended.
-        facts[0] = "ended with an error" + ("" if word in ("", "success") else f" ({word})")
+        facts = ["ended with an error" + "".join(f" ({word})" for word in facts)]
     turns, cost = amount(event.get("num_turns")), amount(event.get("total_cost_usd"))
     took = amount(event.get("duration_ms"))
     facts += [count(int(turns), "turn")] if turns is not None else []
@@ -141,7 +141,7 @@ def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     denials = event.get("permission_denials")
     if isinstance(denials, list) and denials:
         facts.append(f"{len(denials)} denied")
-    yield "end", ", ".join(facts)
+    yield "end", ", ".join(facts) or "ended"
     errors = event.get("errors")
     for error in errors if isinstance(errors, list) else ():
         yield "error", one_line(str(error))
