@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commits
 import pytest
 import warm_gh
 from conftest import git as sh
@@ -24,6 +25,7 @@ from orchestrator.model.config import FORGES, Config
 from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
+from orchestrator.project import faults
 from orchestrator.pulls import forge, forges, look, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -431,8 +433,7 @@ def hub(
     (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))
-    sh(repo, "remote", "set-url", "origin", URL)
-    sh(repo, "config", f"url.{remote}.insteadOf", URL)
+    commits.readdress(repo, remote, URL)
     return Hub(repo, remote, tmp_path / "github.json")
 
 
@@ -712,3 +713,11 @@ def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[st
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:
     assert {name: kind.name for name, kind in forge.FORGES.items()} == {n: n for n in FORGES}
+
+
+def test_pull_requests_are_not_known_while_the_forge_gives_no_answer(project: Layout) -> None:
+    config = Config(forge="local")
+    assert states.counted(project, config) == []
+    faults.keep(project.forge_fault, SystemFault("the forge cannot be asked"))
+    assert states.known(project, config) == []
+    assert states.counted(project, config) is None
