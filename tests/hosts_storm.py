@@ -63,12 +63,8 @@ class Storm:
         self.hosts.heartbeat_stops(name)
 
     def _some_process(self) -> list[psutil.Process]:
-        """Return a process of any host; what works in the remote is of another machine."""
-        found = []
-        for process in self.hosts.one.processes():
-            with contextlib.suppress(psutil.Error):
-                if process.cwd() != str(self.hosts.one.remote):
-                    found.append(process)
+        """Return a process of any host, if there is one."""
+        found = [each for host in self.hosts.all for each in self.hosts.processes_of(host)]
         return [self.chance.choice(found)] if found else []
 
     def kill_process(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
+from both_stores import attendants
 from chaos import invariants, seen
 from database_proxy import Proxy
 from harness import STATES, Sampler, World, wait_until
@@ -68,20 +69,16 @@ class Behind(Hosts):
     def events(self, task: str) -> list[str]:
         return [entry.event for entry in self.task(task)[1].history]
 
-    def heartbeat_stops(self, name: str) -> None:
-        """Let a host count as dead now: no minute has to pass."""
-        self.sql(
-            "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '61 s'"
-            " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
-            name,
-        )
-
     def processes_of(self, host: World) -> list[psutil.Process]:
-        """Return the processes of one host; all hosts share the folder of the fake client."""
+        """Return the processes of one host; all hosts share the folder of the fake client.
+
+        Those that work in the remote are of another machine.
+        """
         found = []
         for process in host.processes():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") == str(host.home):
+                is_own = process.environ().get("HOME") == str(host.home)
+                if is_own and process.cwd() != str(self.one.remote):
                     found.append(process)
         return found
 
@@ -123,20 +120,20 @@ class Behind(Hosts):
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look again and again where the tasks are, and hold each instant against the limits."""
-        address = self._direct
+        own = session.Session(self._direct, "the test")
         query = "SELECT state, array_agg(id) FROM orchestrator_tasks GROUP BY state"
         known: set[str] = set()
 
         def look() -> list[str]:
             try:
-                places = dict(session.of(address).rows(query))
+                places = dict(own.rows(query))
             except StoreFault:  # the database is being restarted
                 return []
             known.update(task for tasks in places.values() for task in tasks)
             most = LIMITS["max_claimed"]
             return invariants.at_an_instant(invariants.Moment(places, frozenset(known), most))
 
-        with Sampler(look) as sampler:
+        with contextlib.closing(own), Sampler(look) as sampler:
             yield
         assert sampler.answers == [[]]
         assert known, "nothing was seen"
@@ -153,7 +150,10 @@ class Behind(Hosts):
         wait_until(is_over, lambda: self._told(*tasks), limit)
         for host in self.all:
             wait_until(lambda host=host: not host.status()["running"], "no run is left")
-            self.kill(host)  # the attendant waits for its next heartbeat
+        # The attendants wait for their next heartbeat, and may begin ticks until then.
+        wait_until(lambda: not attendants(self.one, others=True), "no tick is at work")
+        for host in self.all:
+            self.kill(host)
         self.check(*tasks)
 
     def _told(self, *tasks: str) -> str:

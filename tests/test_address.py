@@ -103,6 +103,20 @@ def test_the_schema_is_that_of_the_address() -> None:
     assert address.schema(URL) == "shop"
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ("files", "files", False),
+        ("postgresql://db/team", "postgresql://owner:secret@10.0.0.1:5432/team", False),
+        ("postgresql://db/team", "postgresql://db/shop", True),
+        ("postgresql://?service=team", "postgresql://db/team", False),
+        ("postgresql://db/team", "postgresql://db/team?options=-csearch_path%3Dshop", True),
+    ],
+)
+def test_which_addresses_name_different_queues(one: str, other: str, differ: bool) -> None:
+    assert address.differ(one, other) is differ
+
+
 def test_the_environment_counts_only_if_the_file_names_a_database(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path))
     os.makedirs(layout.home)

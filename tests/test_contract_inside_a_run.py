@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import harness
+import both_stores
 import pytest
 from harness import ONCE, PRODUCT, PYTHON, World
 
-world = harness.world
+world = both_stores.world
 
 COMMAND = [*PYTHON, str(PRODUCT)]
 

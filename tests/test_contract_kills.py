@@ -7,11 +7,11 @@ import signal
 import subprocess
 import time
 
-import harness
+import both_stores
 import pytest
 from harness import World, is_alive, kill, wait_until
 
-world = harness.world
+world = both_stores.world
 
 #: Works once, then waits for the test: a second execution finds the first one's commit.
 CAREFUL = {"steps": [["work_once"], ["wait", "go"]]}

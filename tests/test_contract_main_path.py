@@ -17,6 +17,8 @@ def test_a_task_becomes_a_pushed_branch_with_a_pull_request(world: World) -> Non
     assert pr["state"] == "open"
     assert pr["base"] == "main"
     assert pr["branch"] == f"agent/{task}-add-input-validation"
+    [item] = world.json("inbox")
+    assert "://" not in item["text"], "the record of a pull request is no address to open"
     assert pr["head"] == world.sha(pr["branch"]) == world.remote_sha(pr["branch"])
     assert len(world.commits_about(task)) == 1
     assert world.git("log", "-1", "--format=%s", "main") == "first"

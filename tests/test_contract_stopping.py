@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import both_stores
 import harness
 import pytest
 from harness import ONCE, World, is_alive, kill, wait_until
 
-world = harness.world
+world = both_stores.world
 
 #: A client that ignores requests to end, with grandchildren in its group and in their own session.
 STUBBORN = {
@@ -296,10 +297,11 @@ def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+@pytest.mark.files_only("it holds the lock file of the queue")
 def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
     world.create()
     task = world.add("Waits for the queue")
-    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT)
+    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT, forked=True)
     with holding(world.queue / ".lock") as holder:
         for words in (["tick"], ["task", "add", "x"], ["task", "cancel", task]):
             done = world.run(*words, "--json")
@@ -328,7 +330,7 @@ def test_failure_37_a_run_that_waits_for_a_lock_can_be_stopped(world: World, hel
     path = world.home_folder / "cache" / "fetch.lock"
     path.parent.mkdir(exist_ok=True)
     task = world.add("Waits to fetch")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     with holding(path) as holder:
         if held_by == "a stopped process":
             kill(holder.pid, signal.SIGSTOP)
@@ -348,7 +350,7 @@ def test_failure_37_a_delivery_that_hangs_can_be_stopped_and_delivers_later(worl
     hook.write_text(f"#!/bin/sh\ntouch {entered}\nexec sleep 300\n")
     hook.chmod(0o755)
     task = world.add("Hangs at the remote")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     world.tick_until(entered.exists, "the push")
     world.ok("agent", "pause", "--all", "--stop")
     assert world.where(task) == ["incoming"]
@@ -367,7 +369,7 @@ def test_failure_37_the_brake_ends_runs_while_a_process_keeps_the_configurations
     world.script("default", {"steps": [["work"], ["wait", "never"]]})
     task = world.add("Runs on")
     world.tick_until(lambda: world.running(task), "the run")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     with holding(world.home_folder / "cache" / "config.lock") as holder:
         kill(holder.pid, signal.SIGSTOP)
         world.ok("agent", "pause", "--all", "--stop")
@@ -418,6 +420,7 @@ def test_a_last_start_in_the_future_counts_as_now(world: World, hours: float) ->
     world.tick_until_in("done", task, limit=20)
 
 
+@pytest.mark.files_only("it edits the file of a task")
 def test_a_not_before_far_ahead_waits_no_longer_than_the_maximum(world: World) -> None:
     world.create(retry={"max_attempts": 3, "backoff_seconds": 1, "max_backoff_seconds": 2})
     world.script(

@@ -14,12 +14,13 @@ import random
 import threading
 from typing import Any
 
+import both_stores
 import harness
 import psutil
 import pytest
 from harness import World
 
-world = harness.world
+world = both_stores.world
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -138,3 +139,50 @@ def test_a_delivery_that_the_standby_never_got_is_found_on_the_remote(pair: Pair
     assert (
         head in one.git("rev-list", one.remote_sha(hosts.task(task)[0].work_branch or "")).split()
     )
+
+
+def test_a_delivery_of_rework_that_the_standby_never_got_is_made_again(pair: Pair) -> None:
+    hosts = pair.hosts
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, {}, WAITS, {})
+    one.tick_until(lambda: hosts.is_done(task), "the first delivery")
+    one.ok("pr", "request-changes", "1", "Shorter.", "--no-tick")
+    one.tick_until(lambda: len(one.ledger("commit")) == 2, "the rework waits")
+    wait_until(pair.is_caught_up, "the standby has the claim")
+    pair.stop_following()
+    first = one.prs()[0]["head"]
+    one.open("go")
+    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the rework")
+    pair.fail_over()
+    assert hosts.task(task)[0].state == "claimed"
+    one.tick_until(lambda: hosts.is_done(task), "the rework is delivered")
+    one.quiet()
+    one.ok("tick")
+    [pr] = one.prs()
+    assert pr["state"] == "open"
+    assert pr["head"] == one.remote_sha(pr["branch"]) != first
+    assert len(one.starts(task)) == 2, "the client was started again"
+    assert one.status()["problems"] == []
+
+
+def test_on_github_a_delivery_that_the_standby_never_got_is_found_by_its_branch(pair: Pair) -> None:
+    hosts = pair.hosts
+    one = hosts.begin(forge="github")
+    state = one.on_github()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS, {})
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    wait_until(pair.is_caught_up, "the standby has the claim")
+    pair.stop_following()
+    one.open("go")
+    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the delivery")
+    pair.fail_over()
+    assert hosts.task(task)[0].state == "claimed"
+    one.tick_until(lambda: hosts.is_done(task), "the task is done")
+    [pr] = one.tick_until(one.prs, "the pull request is seen")
+    assert (pr["task"], pr["state"]) == (task, "open")
+    assert pr["head"] == one.remote_sha(pr["branch"])
+    assert len(json.loads(state.read_text())["prs"]) == 1
+    assert len(one.starts(task)) == 1, "the client was started again"
+    assert one.status()["problems"] == []

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 from harness import wait_until
-from postgresql import Cluster, cluster, programs
+from postgresql import Cluster, cluster, in_schema, programs
+from psycopg.conninfo import conninfo_to_dict
 from store_contract import claim, entry, new_task
 from test_postgresql_store import sql_of
 
@@ -255,6 +257,36 @@ def test_a_dump_that_is_restored_has_every_task_and_gives_claimed_tasks_back(
     assert int(two.number()) > int(before_number)
     for each in (store, two):
         each._session.close()
+
+
+# --- the engine's own tools -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_shell_of_the_engine_shows_the_jobs(server: str, tmp_path: Path) -> None:
+    address = in_schema(server, str(tmp_path))
+    store = store_at(tmp_path / "one", address)
+    store.prepare()
+    store.add(new_task("T1"))
+    program = re.search(r"`jobs.py`:\n\n```python\n(.*?)```", PAGE, re.S)
+    command = re.search(r"PGOPTIONS=\S+ python (.*?) +# then: (.*)", PAGE)
+    assert program
+    assert command
+    (tmp_path / "jobs.py").write_text(program[1])
+    known = conninfo_to_dict(address)
+    options = {"PGHOST": known["host"], "PGUSER": known.get("user"), "PGDATABASE": known["dbname"]}
+    options |= {"PGOPTIONS": known["options"], "PGPORT": known.get("port", "5432")}
+    done = subprocess.run(
+        [sys.executable, *command[1].split()],
+        cwd=tmp_path,
+        env={**os.environ, **{name: str(value) for name, value in options.items() if value}},
+        input=f"{command[2]}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "implement on T1" in done.stdout, done
+    store._session.close()
 
 
 # --- many finished tasks -------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from both_stores import attendants
 from harness import World, wait_until, world  # noqa: F401  (a fixture)
 from shared_hosts import Behind
 from test_hosts_that_fail import behind, behind_of  # noqa: F401  (fixtures)
-from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
+from test_several_machines import Hosts, hosts, kill_attendants  # noqa: F401  (a fixture)
 
 ASKS = {"steps": [], "report": {"outcome": "needs_human", "summary": "?", "question": "Which?"}}
 
@@ -85,7 +85,7 @@ def test_the_question_of_an_agent_is_in_the_inbox_of_every_host(
     assert two.json("inbox") == []
 
 
-def test_an_agent_that_was_paused_after_failures_is_resumed_from_another_host(
+def test_an_agent_that_was_paused_is_resumed_from_another_host_while_its_host_is_down(
     hosts: Hosts,  # noqa: F811
 ) -> None:
     agents = [World.agent("pm", "product_manager", host="two")]
@@ -95,8 +95,14 @@ def test_an_agent_that_was_paused_after_failures_is_resumed_from_another_host(
     two.tick_until(lambda: two.json("inbox"), "the pause")
     [item] = one.json("inbox")
     assert (item["id"], item["kind"]) == ("agent:pm@two", "escalation")
+    kill_attendants(two)
+    hosts.heartbeat_stops("two")
+    one.ok("tick")
+    assert [row["alive"] for row in one.json("hosts")] == [True, False]
+    assert one.json("inbox") == [item]
     assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == ["pm"]
     assert one.json("agent", "resume", "pm", "--no-tick")["woken"] == []
+    assert one.json("inbox") == []
     assert two.json("agent", "show", "pm")["suspended"] is not None
     two.tick_until(lambda: len(two.starts()) > 1, "the next run")
     assert two.json("agent", "show", "pm")["suspended"] is None

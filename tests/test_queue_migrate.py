@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,21 @@ def test_a_target_with_tasks_is_refused_and_so_is_the_place_where_the_queue_is(
     assert (same.code, same.json["error"]["code"]) == (1, "wrong_state")
     wrong = cli("queue", "migrate", "--to", "postgresql://a:secret@db/x")
     assert (wrong.code, "secret" in wrong.err, "PGPASSWORD" in wrong.err) == (2, False, True)
+
+
+def test_the_environment_may_give_the_address_with_another_role_but_no_other_database(
+    cli: Cli, project: Layout, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the role that owns the tables, or for a password."""
+    in_file = re.sub(r"//(\w+@)?", "//no_such_role@", address, count=1)
+    FileStore(project).add(new_task("mine"))
+    monkeypatch.setenv("ORCHESTRATOR_STORE", re.sub(r"/\w+[?]", "/other?", address))
+    refused = cli("queue", "migrate", "--to", in_file)
+    assert (refused.code, "another database" in refused.err) == (2, True)
+    monkeypatch.setenv("ORCHESTRATOR_STORE", address)
+    assert cli("queue", "migrate", "--to", in_file).code == 0
+    assert in_file in Path(project.config).read_text()
+    assert [row["id"] for row in cli("task", "list", "--json").json] == ["mine"]
 
 
 def test_it_is_refused_while_a_run_is_at_work(cli: Cli, project: Layout, address: str) -> None:

@@ -57,6 +57,10 @@ class Hosts:
         """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
         wait_until(lambda: attendants(self.one), "an attendant")
         kill_attendants(self.one)
+        self.heartbeat_stops(name, seconds)
+
+    def heartbeat_stops(self, name: str, seconds: float = 61) -> None:
+        """Let a host count as dead now: no minute has to pass."""
         self.sql(
             "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - %s * interval '1 s'"
             " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",

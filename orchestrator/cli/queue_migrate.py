@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag, group
+from orchestrator.text.words import count
 
 group(
     "queue",
@@ -37,8 +38,9 @@ def migrate(arguments: Namespace) -> None:
     done = moving.migrate(layout, arguments.to, dry_run=arguments.dry_run)
     number = sum(done.tasks.values())
     word = "would move" if arguments.dry_run else "moved"
-    lines = [f"{word} {number} tasks and {done.pull_requests} pull requests to {done.target}"]
-    lines += [f"  {state}: {count}" for state, count in done.tasks.items() if count]
+    what = f"{count(number, 'task')} and {count(done.pull_requests, 'pull request')}"
+    lines = [f"{word} {what} to {done.target}"]
+    lines += [f"  {state}: {n}" for state, n in done.tasks.items() if n]
     lines += [f"not a task, stays where it is: {path}" for path in done.left]
     if done.kept:
         lines.append(f"the earlier files are in {done.kept}; delete them when you like")

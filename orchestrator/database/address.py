@@ -82,6 +82,19 @@ def shown(address: str) -> str:
     return f"postgresql://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
+def differ(one: str, other: str) -> bool:
+    """Return whether two addresses, or words, name different databases or schemas, as far as seen.
+
+    Servers have several names, and a service file may name the database.
+    """
+    from urllib.parse import urlsplit
+
+    if not (is_address(one) and is_address(other)):
+        return one != other
+    names = {urlsplit(each).path for each in (one, other)} - {"", "/"}
+    return len(names) > 1 or schema(one) != schema(other)
+
+
 def in_text(source: bytes) -> str:
     """Return the value that the text of agents.yaml gives to `store`: an address, or a word.
 

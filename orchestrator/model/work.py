@@ -157,5 +157,5 @@ class PullRequest(NamedTuple):
 
     @property
     def address(self) -> str | None:
-        """Its address, if a person can open it; the `url` of a local one is a file."""
-        return self.url if self.url and "://" in self.url else None
+        """Its address, if a person can open it; the `url` of a local one is a file, or a row."""
+        return self.url if self.url and self.url.startswith(("https://", "http://")) else None

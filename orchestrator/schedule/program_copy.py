@@ -169,8 +169,8 @@ def remove() -> tuple[list[str], list[str]]:
     The environments beside the copies belong to `bin/orchestrator`, and remain.
     """
     if _used():
-        again = "repeat this command after the run has ended"
-        return [], [f"a run still uses {folder()}: {again}"]
+        again = "repeat this command when it has ended"
+        return [], [f"a run, or the heartbeat of this host, still uses {folder()}: {again}"]
     gone = [path for path in (*_copies(), launcher()) if os.path.lexists(path)]
     for path in gone:
         files.remove_tree(path)

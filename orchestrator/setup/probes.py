@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.config.load import Settings
+from orchestrator.database import address
 from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
@@ -118,7 +119,9 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
     if not where.is_elsewhere:
         host = forges.github_host(layout, config)
         though = f", although the remote is on GitHub ({host})" if host else ""
-        return ok("forge", f"local: pull requests are records on this machine{though}")
+        is_shared = address.is_address(address.of_project(layout, variables))
+        place = "in the database of the queue" if is_shared else "on this machine"
+        return ok("forge", f"local: pull requests are records {place}{though}")
     problem = where.probe(variables, PROBE_TIMEOUT)
     if problem is not None:
         return fail("forge", problem.message, problem.hint or where.hints["forge_failed"])

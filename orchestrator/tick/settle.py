@@ -32,8 +32,8 @@ _TOLD = ("summary", "verdict", "pr", "head", "branch")
 _AGAIN = " (the second interruption in a row)"
 #: Why a run that delivered is not the end of its task. The next run delivers the work again.
 _LOST = (
-    "delivery_lost: the database has lost the pull request: an earlier dump was restored, or a "
-    "standby that lacked it took its place"
+    "delivery_lost: the database has lost the record of the pull request: an earlier dump was "
+    "restored, or a standby that lacked it took its place"
 )
 #: Maximum characters of a reason or error in events and listings.
 REASON_KEPT = 500
@@ -102,12 +102,12 @@ class Settler:
         return action
 
     def _is_lost(self, action: Action, outcome: Outcome, record: RunRecord | None) -> bool:
-        """Return whether the database has lost the pull request that the run opened in it."""
+        """Return whether the database has lost the record of the pull request of a run."""
         if self.store.host is None or action.action != "finish" or outcome.pr is None:
             return False
-        forge = forges.of_project(self.layout, self.config)
-        is_own = not forge.is_elsewhere and record is not None and record.undelivered is not None
-        return is_own and forge.book.get(outcome.pr) is None
+        if record is None or record.undelivered is None:
+            return False  # nothing to deliver again
+        return forges.of_project(self.layout, self.config).book.get(outcome.pr) is None
 
     def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
         """Put back the tasks that failed by what turns out to be a system fault."""

@@ -47,16 +47,19 @@ class Moved(NamedTuple):
 
 
 def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
-    """Move the queue to `to`: `files`, or an address. Raises OrchestratorError and OSError."""
+    """Move the queue to `to`: `files`, or an address. Raises OrchestratorError and OSError.
+
+    The address that `ORCHESTRATOR_STORE` gives to the same database is used, as it is later on.
+    """
     source, target = _places(layout, to)
     if source == target:
-        moved = _counted(layout, source, target)
+        moved = _counted(layout, source, to)
         return moved if dry_run else moved._replace(kept=_finish(layout, target))
     if dry_run:
         _require_quiet(layout, source, target)
         if target != FILES:
             access.at(layout, target).rows("SELECT 1")
-        return _counted(layout, source, target)
+        return _counted(layout, source, to)
     with ExitStack() as held:
         held.enter_context(locks.Lock(layout.scheduler_lock, wait=locks.LONGEST_WAIT))
         if source == FILES:
@@ -71,8 +74,8 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
         _copy_records(layout, source, target)
         _share_memories(layout, after)
         _require_same(layout, source, target)
-        moved = _counted(layout, source, target)
-        return moved._replace(kept=_end(layout, source, target))
+        moved = _counted(layout, source, to)
+        return moved._replace(kept=_end(layout, source, target, to))
 
 
 def _places(layout: Layout, to: str) -> tuple[str, str]:
@@ -83,7 +86,10 @@ def _places(layout: Layout, to: str) -> tuple[str, str]:
     if to != FILES and (why := address.wrong(to)):
         hint = address.PASSWORD_HINT if why == address.HAS_PASSWORD else "for example: files"
         raise UsageError(f"the queue cannot be moved to {address.shown(to)}: {why}", hint)
-    source = address.of_project(layout, os.environ)
+    source, target = address.of_project(layout, os.environ), address.chosen(to, os.environ)
+    if address.differ(to, target):
+        message = f"{address.VARIABLE} names another database than --to: {address.shown(target)}"
+        raise UsageError(message, f"unset {address.VARIABLE}, or correct it")
     if FILES not in (source, to):
         session = access.at(layout, source)
         from orchestrator.database import schema
@@ -94,7 +100,7 @@ def _places(layout: Layout, to: str) -> tuple[str, str]:
         where = "files" if to == FILES else "a database"
         hint = "see where it is: orchestrator doctor"
         raise OrchestratorError(f"the queue is in {where} already", hint, code="wrong_state")
-    return source, to
+    return source, target
 
 
 def _store(layout: Layout, place: str) -> Store:
@@ -198,8 +204,8 @@ def _counted(layout: Layout, source: str, target: str) -> Moved:
     )
 
 
-def _end(layout: Layout, source: str, target: str) -> str | None:
-    """Switch this clone to the target; return where the files of the source are now.
+def _end(layout: Layout, source: str, target: str, to: str) -> str | None:
+    """Switch this clone to `to`; return where the files of the source are now.
 
     After an interruption, one of the two queues is closed, and the next `migrate` goes on.
     """
@@ -208,7 +214,7 @@ def _end(layout: Layout, source: str, target: str) -> str | None:
         from orchestrator.database import schema
 
         schema.move_away(session, f"the files of {layout.root}")
-    change.apply(layout, lambda text: edit.set_values(text, (), {"store": target}))
+    change.apply(layout, lambda text: edit.set_values(text, (), {"store": to}))
     if target != FILES:
         return _finish(layout, target)
     _arrived(layout)
