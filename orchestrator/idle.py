@@ -165,10 +165,10 @@ def _standing(now: float) -> "tuple[str, str, str, bool] | None":
     """Return the project's folder and what the stamp of the last tick says, if it holds."""
     if "ORCHESTRATOR_PROJECT" in os.environ:
         return None
-    root = main_worktree(os.getcwd())
-    if root is None:
-        return None
     try:
+        root = main_worktree(os.getcwd())
+        if root is None:
+            return None
         found = _holds(root + "/.orchestrator/cache/idle", now)
     except (OSError, ValueError):
         return None

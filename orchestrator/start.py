@@ -41,7 +41,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         # The idle tick that started this process believed the stamp; this tick asks first.
         words = ["tick"]
     if words == ["_news"] and (said := idle.news()) is not None:
-        if said and sys.stdout is not None:
+        if said:
             sys.stdout.write(said)
         return 0
     _add_libraries()

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import commits
+import copies
 import hypothesis
 import pytest
 import quick_variants
@@ -262,7 +264,15 @@ def refresh(
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder and return what it says."""
+    """Run git in a folder and return what it says.
+
+    The commit of a branch that has a file of its own is read from there: tests ask for it more than
+    a thousand times.
+    """
+    if arguments[0] == "rev-parse" and len(arguments) == 2:
+        known = commits.read(folder, arguments[1])
+        if known and known != arguments[1]:
+            return known
     done = subprocess.run(
         ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False
     )
@@ -271,8 +281,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> Path:
-    """A folder with what `repo` and `project` start from: made once, then copied for each test."""
+def templates(
+    tmp_path_factory: pytest.TempPathFactory, scratch_home: Path
+) -> dict[str, copies.Kept]:
+    """What `repo`, `remote` and `project` start from: made once, then copied for each test."""
     folder = tmp_path_factory.mktemp("templates")
     root = folder / "repo"
     root.mkdir()
@@ -292,49 +304,43 @@ def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> P
     (root / "README.md").write_text("# A project\n")
     run("git", "add", ".")
     run("git", "commit", "--quiet", "--message", "The first commit")
-    cloned = shutil.copytree(root, folder / "cloned")
-    run("git", "init", "--quiet", "--bare", "--initial-branch=main", f"{folder}/remote.git")
-    run("git", "remote", "add", "origin", f"{folder}/remote.git", cwd=cloned)
-    run("git", "push", "--quiet", "origin", "main", cwd=cloned)
-    _keep_only_news(root, cloned)
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "remote"))
+    run("git", "push", "--quiet", str(folder / "remote"), "main")
     project = shutil.copytree(root, folder / "project")
     run(sys.executable, "-m", "orchestrator", "init", "--start", cwd=project)
     (project / ".orchestrator" / "agents.yaml").write_text(AGENTS_YAML)
-    assert _keep_only_news(root, project) == [], "init changed a file"
-    return folder
-
-
-def _keep_only_news(before: Path, after: Path) -> list[Path]:
-    """Remove what is in both folders alike from the second; return what differs."""
-    changed = []
-    for path in filter(Path.is_file, before.rglob("*")):
-        there = after / path.relative_to(before)
-        if there.read_bytes() != path.read_bytes():
-            changed.append(there)
-        else:
-            there.unlink()
-    for path in sorted(filter(Path.is_dir, after.rglob("*")), reverse=True):
-        if (before / path.relative_to(after)).is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    return changed
+    for path in filter(Path.is_file, root.rglob("*")):  # keep only what `init` wrote
+        there = project / path.relative_to(root)
+        assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
+        there.unlink()
+    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
 
 
 @pytest.fixture
-def repo(templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repo(
+    templates: dict[str, copies.Kept], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A fresh repository with one commit, whose folder is the current one."""
-    root = shutil.copytree(templates / "repo", tmp_path / "project")
+    root = templates["repo"].write(tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 
 
 @pytest.fixture
-def remote(templates: Path, repo: Path, tmp_path: Path) -> Path:
+def remote(templates: dict[str, copies.Kept], repo: Path, tmp_path: Path) -> Path:
     """A bare repository, the `origin` of `repo`, with its branch `main`."""
-    bare = shutil.copytree(templates / "remote.git", tmp_path / "remote.git")
-    shutil.copytree(templates / "cloned", repo, dirs_exist_ok=True)
-    settings = repo / ".git" / "config"
-    there = str(templates / "remote.git")
-    settings.write_text(settings.read_text().replace(there, str(bare)))
+    bare = templates["remote"].write(tmp_path / "remote.git")
+    own = repo / ".git"
+    with (own / "config").open("a") as settings:
+        fetch = "+refs/heads/*:refs/remotes/origin/*"
+        settings.write(f'[remote "origin"]\n\turl = "{bare}"\n\tfetch = {fetch}\n')
+    tip = (own / "refs" / "heads" / "main").read_text()
+    if (bare / "refs" / "heads" / "main").read_text() == tip:  # as after `git push`
+        tracked = own / "refs" / "remotes" / "origin" / "main"
+        tracked.parent.mkdir(parents=True)
+        tracked.write_text(tip)
+    else:
+        git(repo, "push", "--quiet", "origin", "main")
     return bare
 
 
@@ -367,11 +373,11 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def project(templates: Path, repo: Path) -> Any:
+def project(templates: dict[str, copies.Kept], repo: Path) -> Any:
     """The repository after `init --start`, with three agents; returns its layout."""
     from orchestrator.layout import Layout
 
-    shutil.copytree(templates / "project", repo, dirs_exist_ok=True)
+    templates["project"].write(repo)
     os.utime(repo / ".git" / "orchestrator.json")  # `init` was just now
     return Layout(str(repo))
 

@@ -177,6 +177,14 @@ class GitHub:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def commit(self, branch: str, remote: str | None = None) -> str | None:
+        """Return the commit of a branch; git is asked only if the branch has no file of its own."""
+        try:
+            with open(f"{remote or self.state['remote']}/refs/heads/{branch}") as file:
+                found = file.read().strip()
+        except OSError:
+            found = ""
+        if re.fullmatch("[0-9a-f]{40}", found):
+            return found
         return self.git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", remote=remote)
 
     def tip(self, pr: dict[str, Any]) -> str | None:
@@ -214,6 +222,23 @@ class GitHub:
         tree = self.git("merge-tree", "--write-tree", onto, tip)
         return tree.split("\n")[0] if tree else None
 
+    def can_merge(self, onto: str, tip: str) -> bool:
+        """Whether two commits merge without a conflict. Each pair is tried once."""
+        path, pair = f"{self.path}.merges", f"{onto} {tip} "
+        try:
+            with open(path) as file:
+                known = [line for line in file if line.startswith(pair)]
+        except OSError:
+            known = []
+        if known:
+            return known[0] == f"{pair}yes\n"
+        git = ("git", "--git-dir", self.state["remote"])
+        done = subprocess.run((*git, "merge-tree", "--write-tree", onto, tip), capture_output=True)
+        if done.returncode in (0, 1):  # not after a failure of git
+            with open(path, "a") as file:
+                file.write(f"{pair}{'no' if done.returncode else 'yes'}\n")
+        return done.returncode == 0
+
     def waits_for(self, pr: dict[str, Any]) -> list[str]:
         """Return the required checks that have not passed."""
         passed = {
@@ -240,11 +265,11 @@ class GitHub:
         if tip and tip != pr["headRefOid"]:
             pr["headRefOid"] = tip
             self.touch(pr)
-        onto = self.commit(pr["baseRefName"])
-        clean = bool(onto) and self.merge_tree(str(onto), pr["headRefOid"]) is not None
-        merges = "MERGEABLE" if clean else "CONFLICTING"
-        if pr["state"] != "OPEN":
-            merges = "UNKNOWN"
+        merges = "UNKNOWN"
+        if pr["state"] == "OPEN" and not {"mergeable", "mergeStateStatus"}.isdisjoint(wanted):
+            onto = self.commit(pr["baseRefName"])
+            clean = onto is not None and self.can_merge(onto, pr["headRefOid"])
+            merges = "MERGEABLE" if clean else "CONFLICTING"
         full = {
             "author": {"login": self.viewer},
             "comments": [],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import commits
 import pytest
 from conftest import git as sh
 
@@ -20,18 +21,15 @@ from orchestrator.pulls.forge import PROGRAMS, Forge
 
 def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
     """Make or continue an agent's branch, and push it; return its tip. The checkout stays."""
-    start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
-    sh(repo, "checkout", "--quiet", "--detach", start)
-    file = f"{name.replace('/', '-')}.txt"
-    (repo / file).write_text(text)
-    sh(repo, "add", file)
-    sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
-    commit = sh(repo, "rev-parse", "HEAD")
-    sh(repo, "checkout", "--quiet", "main")
-    sh(repo, "update-ref", f"refs/heads/{name}", commit)
-    if push and remotes.url(str(repo), "origin"):
-        sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
-    return commit
+    remote = repo.parent / "remote.git"
+    return commits.commit(
+        repo,
+        f"refs/heads/{name}",
+        {f"{name.replace('/', '-')}.txt": text},
+        base=commits.read(repo, name) or "main",
+        message=f"On {name}: {text.strip()}",
+        push=remote if push and remote.exists() else None,
+    )
 
 
 def wanted(head: str, name: str = "agent/T1", **more: Any) -> PullRequest:

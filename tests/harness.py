@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -20,11 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import commits
 import events_schema
 import psutil
 import pytest
 import warm
 import warm_gh
+from copies import Kept
 
 TESTS = Path(__file__).resolve().parent
 PRODUCT = warm.PRODUCT
@@ -62,24 +63,25 @@ def variants(values: Iterable[Any], *quick: Any) -> list[Any]:
     return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
+#: What `from_template` keeps, by its `template`: the folders, and where the remote was.
+_TEMPLATES: dict[Path, tuple[list[Kept | None], str]] = {}
+
+
 def from_template(template: Path, root: Path, remote: Path, make: Callable[[], object]) -> None:
     """Have `make` make a project in `root`, maybe with a `remote`; later copy what it made.
 
-    `template` is the folder of the copies.
+    `template` is the name of the copies: a path that only one set of tests uses.
     """
-    if not template.exists():
+    if template not in _TEMPLATES:
         make()
-        template.mkdir(parents=True)
-        for name, path in (("project", root), ("remote", remote)):
-            if path.exists():
-                shutil.copytree(path, template / name, symlinks=True)
-        (template / "where").write_text(str(remote))
+        kept = [Kept(path) if path.exists() else None for path in (root, remote)]
+        _TEMPLATES[template] = kept, str(remote)
         return
-    for name, path in (("project", root), ("remote", remote)):
-        if (template / name).exists():
-            shutil.copytree(template / name, path, symlinks=True)
+    kept, there = _TEMPLATES[template]
+    for copy, path in zip(kept, (root, remote), strict=True):
+        if copy:
+            copy.write(path)
     settings = root / ".git" / "config"
-    there = (template / "where").read_text()
     settings.write_text(settings.read_text().replace(there, str(remote)))
 
 
@@ -195,8 +197,7 @@ class World:
         gh = self.bin / "gh"
         gh.write_text(f"#!/bin/sh\n{warm_gh.line()}\n")
         gh.chmod(0o755)
-        self.git("remote", "set-url", "origin", url)
-        self.git("config", f"url.{self.remote}.insteadOf", url)
+        commits.readdress(self.root, self.remote, url)
         return path
 
     # --- git ---
@@ -218,6 +219,8 @@ class World:
 
     def sha(self, name: str, cwd: Path | None = None) -> str:
         """Return the commit that a name means, "" for none."""
+        if known := commits.read(cwd or self.root, name):
+            return known
         return self.git("rev-parse", "--verify", "-q", f"{name}^{{commit}}", cwd=cwd, good=False)
 
     def remote_sha(self, branch: str) -> str:
@@ -469,11 +472,13 @@ class World:
             psutil.wait_procs(found, timeout=1)
 
 
-def shadow(folder: Path, edge: str) -> Path:
+def shadow(folder: Path, edge: str, *, forked: bool = False) -> Path:
     """Make a copy of the product whose start also does what `edge` says; return its main file.
 
     For what lies at the product's edge and cannot be arranged outside: the clock, a time limit of
     a minute. Every process of the product starts by this file, for it looks beside its own modules.
+    If it is `forked`, `World.run` forks its commands (`warm`): `edge` then finds every module
+    imported, and runs again in a process that becomes another process of the product.
     """
     package = folder / "orchestrator"
     package.mkdir(parents=True)
@@ -485,19 +490,23 @@ def shadow(folder: Path, edge: str) -> Path:
     main = "\nif __name__ =="
     before, found, after = PRODUCT.read_text().partition(main)
     assert found
-    (package / "__main__.py").write_text(f"{before}\n{edge}\n{found}{after}")
-    return package / "__main__.py"
+    made = package / "__main__.py"
+    made.write_text(f"{before}\n{edge}\n{found}{after}")
+    if forked:
+        warm.FORKED.add(made)
+    return made
 
 
 _CLOCK = """
 import time
-_true = time.time
+_true = getattr(time.time, "true", time.time)
 def _moved():
     try:
         with open({path!r}) as file:
             return _true() + float(file.read())
     except OSError:
         return _true()
+_moved.true = _true
 time.time = _moved
 """
 
@@ -514,7 +523,7 @@ def movable_clock(folder: Path) -> tuple[Path, Callable[[float], None]]:
         aside.write_text(str(seconds))
         aside.replace(path)
 
-    return shadow(folder / "shadow", _CLOCK.format(path=str(path))), move
+    return shadow(folder / "shadow", _CLOCK.format(path=str(path)), forked=True), move
 
 
 def append(path: Path, text: str) -> None:

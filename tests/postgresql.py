@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import glob
 import os
 import pwd
@@ -50,6 +52,37 @@ def programs() -> str:
     needs.missing("PostgreSQL is not installed (Debian: apt install postgresql)")
 
 
+def _user() -> str | None:
+    """Return the user that the server runs as; None for this one. It refuses to run as root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def _give(folder: str) -> None:
+    """Make the server's user the owner of a folder."""
+    if user := _user():
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+
+
+@functools.cache
+def _prepared() -> str:
+    """Make the data of a new cluster, once per process; a copy takes a fifth of the CPU time."""
+    folder = tempfile.mkdtemp(prefix="orch-pg-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _give(folder)
+    words = ("initdb", "-D", f"{folder}/data", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+    done = subprocess.run(
+        (f"{programs()}/{words[0]}", *words[1:]),
+        user=_user(),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
 class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
@@ -58,13 +91,11 @@ class Cluster:
     ) -> None:
         """`inside` runs a program in another network, in which the clients of `net` are trusted."""
         self.folder, self._programs, self._inside = folder, programs(), inside
-        self._settings = _SETTINGS | settings
-        # The server refuses to run as root.
-        self._user = "nobody" if os.geteuid() == 0 else None
+        self._settings, self._user = _SETTINGS | settings, _user()
         self.role = self._user or pwd.getpwuid(os.geteuid()).pw_name
-        if self._user:
-            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
-        self._run("initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        _give(folder)
+        # Owned by the server's user, as the original is.
+        subprocess.run(["cp", "-a", f"{_prepared()}/data", folder], check=True)
         if net:
             with open(f"{self.folder}/data/pg_hba.conf", "a", encoding="utf-8") as known:
                 known.write(f"host all all {net} trust\n")
@@ -144,8 +175,7 @@ class Cluster:
     def standby(self) -> Iterator[Cluster]:
         """Yield a server that follows this one by streaming replication, until `promote`."""
         folder = tempfile.mkdtemp(prefix="orch-pg-")
-        if self._user:
-            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        _give(folder)
         found = Cluster.__new__(Cluster)
         found.folder, found.role, found._user = folder, self.role, self._user
         found._programs, found._inside = self._programs, self._inside

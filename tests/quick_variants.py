@@ -9,9 +9,68 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id contains
-#: one of these parts.
+#: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id, with
+#: its brackets, contains one of these parts.
 QUICK: dict[str, tuple[str, ...]] = {
+    "test_a_damaged_record_is_one_problem_and_is_never_overwritten": ("[{-", '"task": 5}-github'),
+    "test_a_link_in_the_place_of_our_state_is_refused_and_not_written_through": (
+        "[.orchestrator]",
+        "impl-agent-1/lock",
+        "impl-agent-1/worktree",
+        "queue/claimed",
+        "prs/github",
+        "events.jsonl",
+    ),
+    "test_a_merge_without_a_worktree_is_the_merge_in_a_worktree": (
+        "[one file, other lines-",
+        "[one file, the same lines-",
+        "conflict and clean merge",
+        "changed and deleted",
+        "renamed and changed",
+        "a file and a folder",
+        "attributes for other files",
+        "a union, deeper",
+        "attributes of the head",
+        "pointers of Git LFS",
+        "a submodule on both sides",
+        "a conflict in a name that is not UTF-8",
+    ),
+    "test_a_move_back_to_files_that_was_killed_goes_on": ("put-3", "move_away", "_arrived"),
+    "test_a_move_to_a_database_that_was_killed_goes_on": ("put-3", "_end-1", "end_copy"),
+    "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again": (
+        "closed",
+        "True-True-merged",
+    ),
+    "test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits": (
+        "every new name",
+        "a new name",
+        "a protected branch",
+        "more commits",
+    ),
+    "test_a_task_is_held_while_its_text_names_a_file_in_work": ("please", "./ten", "tenants"),
+    "test_the_hint_undoes_what_an_agent_did": (
+        "[echo j > jack.txt; git add jack.txt; git commit -qm jack-",
+        "checkout -q --detach",
+        "rm -q --cached",
+        "core.worktree /nonexistent-core",
+        "remote add evil",
+        "sed -i",
+        "[include]",
+        "git/hooks",
+        "info/attributes",
+        "command19",
+        "command21",
+        "command23",
+    ),
+    "test_the_newest_runs_are_those_of_the_whole_history": ("[0-", "[1-nobody", "[3-impl-1"),
+    "test_the_persons_files_and_changes_are_as_before": ("mine.txt", "topic-echo edit"),
+    "test_what_was_just_seen_of_the_remote_is_confirmed_by_the_push": ("none", "base", "deletion"),
+    "test_work_that_takes_the_address_of_a_submodule_away_is_refused": (
+        "step0",
+        "step1",
+        "step2",
+        "step5",
+    ),
     "test_a_commit_in_a_submodule_whose_folder_is_gone_is_kept": ("by git",),
     "test_a_first_checkout_that_was_killed_deletes_no_file": ("None", "edited"),
     "test_a_hook_of_the_remote_that_was_killed_charges_nobody": ("its program",),
@@ -45,7 +104,6 @@ QUICK: dict[str, tuple[str, ...]] = {
         "review-client",
         "failing-check-conclude",
         "landing-landing",
-        "set-up-prepare",
     ),
     "test_a_killed_client_goes_on_in_the_same_conversation": ("9",),
     "test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once": (
@@ -57,7 +115,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_a_run_goes_on_though_its_agents_memory_is_lost": ("run",),
     "test_a_run_of_a_set_up_that_is_no_more_gives_its_task_back": ("dies",),
     "test_a_run_past_its_limits_is_ended_with_all_it_started": ("grandchild", "too long"),
-    "test_a_run_that_came_with_a_commit_starts_nothing": ("starting", "concluding"),
+    "test_a_run_that_came_with_a_commit_starts_nothing": ("starting-0", "concluding-None"),
     "test_a_run_that_loses_its_role_keeps_what_it_cost_and_is_delivered_when_that_is_back": (
         "broken",
     ),
@@ -68,7 +126,12 @@ QUICK: dict[str, tuple[str, ...]] = {
         "packed-True",
     ),
     "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along": ("newer",),
-    "test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run": ("impl-2",),
+    "test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run": (
+        "impl-2-_merge",
+        "impl-2-_broken_rebase",
+        "impl-2-_sequence",
+        "impl-2-_bisect",
+    ),
     "test_any_branch_in_a_task_starts_no_program_and_fails_only_that_task": ("--upload", "refs/"),
     "test_any_memory_of_an_agent_stops_nobody": ("1", "3", "7"),
     "test_any_record_of_a_pull_request_is_shown_or_passed_over": ("2", "5", "9"),
@@ -181,13 +244,15 @@ QUICK: dict[str, tuple[str, ...]] = {
         "state0",
         "state2",
     ),
-    "test_a_submodule_that_the_next_base_lacks_leaves_nothing_behind": ("moves it", "has files"),
+    "test_a_submodule_that_the_next_base_lacks_leaves_nothing_behind": ("[moves it", "has files"),
     "test_whatever_is_left_in_a_submodule_the_next_run_can_begin": (
         "the index",
         "no objects",
         "inside",
     ),
-    "test_a_sign_in_in_the_persons_settings_works_for_every_role": ("env",),
+    "test_a_sign_in_in_the_persons_settings_works_for_every_role_and_private_hooks_for_none": (
+        "env",
+    ),
     "test_each_outcome_can_be_reported": ("needs_human",),
     "test_without_a_report_the_commits_decide": ("with a commit",),
     "test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted": ("disk_full",),
@@ -196,7 +261,8 @@ QUICK: dict[str, tuple[str, ...]] = {
         "pipe",
         "folder",
         "socket",
-        "link",
+        "[link]",
+        "link to a device",
     ),
     "test_a_hook_that_refuses_whatever_is_pushed_to_a_branch_of_the_remote_is_a_fault": (
         "every update",
@@ -276,7 +342,7 @@ HELD_BY: dict[str, str] = {
         "test_without_a_report_the_commits_decide"
     ),
     "test_a_tool_that_is_not_listed_is_denied_and_reported": (
-        "test_a_command_that_is_not_the_skills_own_is_denied"
+        "test_enqueue_adds_a_task_can_take_it_back_and_may_do_nothing_else"
     ),
     "test_an_overload_that_passes_does_not_hurt_the_run": (
         "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on"
@@ -328,7 +394,7 @@ HELD_BY: dict[str, str] = {
         "test_lines_and_the_processs_end_make_the_outcome"
     ),
     "test_an_agent_cannot_push": (
-        "test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own"
+        "test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address"
     ),
     "test_a_used_share_of_the_subscription_paces_the_work": (
         "test_the_windows_of_the_last_run_are_kept"
@@ -484,7 +550,7 @@ HELD_BY: dict[str, str] = {
         "test_each_signal_that_ends_a_demonstration_interrupts_it"
     ),
     "test_failure_29_one_damaged_branch_stops_only_its_own_task": (
-        "test_damage_elsewhere_in_the_repository_stops_nobody"
+        "test_an_error_of_git_is_the_tasks_only_if_its_branch_is_damaged"
     ),
     "test_failure_01_anything_killed_at_random_instants_still_ends_with_each_commit_there_once": (
         "test_a_kill_loses_doubles_and_sticks_nothing"
@@ -513,6 +579,34 @@ HELD_BY: dict[str, str] = {
     "test_a_task_travels_to_done_over_the_database": (
         "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
     ),
+    "test_no_copy_hides_a_command_of_the_client": (
+        "test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out"
+    ),
+    "test_what_one_task_may_cost_over_all_its_attempts_ends_it": (
+        "test_a_task_that_has_cost_all_it_may_fails_instead_of_starting"
+    ),
+    "test_failures_in_a_row_pause_a_taskless_agent_with_one_inbox_item": (
+        "test_an_agent_that_fails_again_and_again_is_paused"
+    ),
+    "test_an_agent_that_never_ran_is_due_and_one_that_ran_is_not": (
+        "test_an_agent_is_due_an_interval_after_its_last_start"
+    ),
+    "test_no_run_is_paid_for_while_the_dependencies_conflict": (
+        "test_dependencies_that_conflict_are_named_with_their_files"
+    ),
+    "test_with_hold_a_task_waits_for_the_work_on_its_file": (
+        "test_a_task_is_held_while_its_text_names_a_file_in_work"
+    ),
+    "test_a_split_task_is_done_when_its_parts_are": (
+        "test_a_split_task_is_finished_once_every_part_is_done"
+    ),
+    "test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting": (
+        "test_only_what_the_submodules_remote_hands_out_counts_as_there"
+    ),
+    "test_runs_and_costs_show_what_a_run_cost": ("test_each_key_adds_up_to_the_same_total"),
+    "test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count": (
+        "test_the_branch_is_cut_from_the_commit_that_the_dependency_delivered"
+    ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),
@@ -529,7 +623,7 @@ def is_slow(nodeid: str) -> bool:
     """Return whether only `make slow` runs this test."""
     name, variant = name_and_variant(nodeid)
     parts = QUICK.get(name)
-    return name in HELD_BY or bool(parts and not any(part in variant for part in parts))
+    return name in HELD_BY or bool(parts and not any(part in f"[{variant}]" for part in parts))
 
 
 def faults(nodeids: Iterable[str]) -> list[str]:
@@ -546,6 +640,6 @@ def faults(nodeids: Iterable[str]) -> list[str]:
             f"no variant of {name} contains {part!r}"
             for name, parts in QUICK.items()
             for part in parts
-            if not any(part in variant for variant in variants.get(name, ()))
+            if not any(part in f"[{variant}]" for variant in variants.get(name, ()))
         ),
     ]

@@ -47,7 +47,7 @@ def test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counte
     world.create(retry=STRICT)
     full, killed = world.folder / "full", world.folder / "killed"
     edge = LACK.format(full=str(full), killed=str(killed))
-    world.product = shadow(world.folder / "shadow", edge)
+    world.product = shadow(world.folder / "shadow", edge, forked=True)
     task = world.add("Try")
     world.script(task, {"steps": [["wait", "go"]], "report": GAVE_UP}, {"steps": [["work"]]})
     world.tick_until(lambda: world.running(task), "the client")

@@ -136,3 +136,14 @@ def test_a_command_leaves_nothing_of_a_clients_session_in_its_environment(
     assert cli("--version").code == 0
     left = {name for name in os.environ if name.startswith("CLAUDE")}
     assert left == {"CLAUDE_CONFIG_DIR"}
+
+
+def test_what_a_person_interrupts_ends_without_words(
+    cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "parse", interrupted)
+    done = cli("logs", "impl-1", "--follow")
+    assert (done.code, done.out, done.err) == (130, "", "")

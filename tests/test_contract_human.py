@@ -234,6 +234,19 @@ def test_worktreeinclude_copies_ignored_files_and_hooks_run_in_the_worktree(worl
 
 
 @pytest.mark.files_only("a person deletes the file of a task")
+def test_a_queue_that_git_clean_deleted_is_a_problem_until_init(world: World) -> None:
+    world.create()
+    world.add("one")
+    world.git("add", "--all")
+    world.git("commit", "-q", "-m", "Set up")
+    world.git("clean", "-q", "-fdx")
+    assert world.tick()["problems"][0]["code"] == "queue_missing"
+    [problem] = world.status()["problems"]
+    assert "/queue is missing" in problem["message"]
+    world.ok("init", "--schedule", "none", "--no-commands")
+    assert world.status()["problems"] == []
+
+
 def test_a_claimed_task_whose_file_a_person_deletes_is_no_fault_of_the_system(world: World) -> None:
     world.create()
     world.script("default", {"steps": [["work"], ["wait", "go"]]})

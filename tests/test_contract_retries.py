@@ -277,7 +277,7 @@ SHORT_LINGER = "from orchestrator.run import watch\nwatch.LINGER_SECONDS = 1\n"
 
 
 def test_the_words_of_a_last_line_within_another_line_do_not_end_a_run(world: World) -> None:
-    world.product = shadow(world.folder / "shadow", SHORT_LINGER)
+    world.product = shadow(world.folder / "shadow", SHORT_LINGER, forked=True)
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
     answer = {"type": "user", "tool_use_result": {"type": "result", "rows": 3}}
     world.script("default", {"steps": [["say", answer], ["chatter", 3], ["work"]]})
@@ -287,7 +287,7 @@ def test_the_words_of_a_last_line_within_another_line_do_not_end_a_run(world: Wo
 
 
 def test_a_client_that_lives_on_after_its_last_line_is_ended(world: World) -> None:
-    world.product = shadow(world.folder / "shadow", SHORT_LINGER)
+    world.product = shadow(world.folder / "shadow", SHORT_LINGER, forked=True)
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
     world.script("default", {"steps": [["work"]], "after": [["hang"]]})
     task = world.add("Lives on")

@@ -301,7 +301,7 @@ def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
     world.create()
     task = world.add("Waits for the queue")
-    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT)
+    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT, forked=True)
     with holding(world.queue / ".lock") as holder:
         for words in (["tick"], ["task", "add", "x"], ["task", "cancel", task]):
             done = world.run(*words, "--json")
@@ -330,7 +330,7 @@ def test_failure_37_a_run_that_waits_for_a_lock_can_be_stopped(world: World, hel
     path = world.home_folder / "cache" / "fetch.lock"
     path.parent.mkdir(exist_ok=True)
     task = world.add("Waits to fetch")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     with holding(path) as holder:
         if held_by == "a stopped process":
             kill(holder.pid, signal.SIGSTOP)
@@ -350,7 +350,7 @@ def test_failure_37_a_delivery_that_hangs_can_be_stopped_and_delivers_later(worl
     hook.write_text(f"#!/bin/sh\ntouch {entered}\nexec sleep 300\n")
     hook.chmod(0o755)
     task = world.add("Hangs at the remote")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     world.tick_until(entered.exists, "the push")
     world.ok("agent", "pause", "--all", "--stop")
     assert world.where(task) == ["incoming"]
@@ -369,7 +369,7 @@ def test_failure_37_the_brake_ends_runs_while_a_process_keeps_the_configurations
     world.script("default", {"steps": [["work"], ["wait", "never"]]})
     task = world.add("Runs on")
     world.tick_until(lambda: world.running(task), "the run")
-    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE, forked=True)
     with holding(world.home_folder / "cache" / "config.lock") as holder:
         kill(holder.pid, signal.SIGSTOP)
         world.ok("agent", "pause", "--all", "--stop")

@@ -11,11 +11,17 @@ from typing import Any
 
 import harness
 import pytest
+import runs
+from conftest import git as sh
 from harness import World
 from test_repository_probe import look
 
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
+from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.project.run_record import RunRecord
+from orchestrator.run import attribution
+from orchestrator.system import records
 from orchestrator.upkeep import clean
 
 world = harness.world
@@ -239,3 +245,20 @@ def test_an_attempt_without_a_commit_on_a_damaged_base_is_a_fault(world: World) 
     assert world.task(task)["attempts"] == 0
     world.tick_until(lambda: len(world.starts(task)) == 2, "another client: no work is there")
     assert world.where(task) == ["claimed"]
+
+
+def test_an_error_of_git_is_the_tasks_only_if_its_branch_is_damaged(project: Layout) -> None:
+    root = Path(project.root)
+    sh(root, "branch", "agent/whole")
+    (root / ".git" / "refs" / "heads" / "agent" / "bad").write_text("garbage\n")
+
+    def told(branch: str | None, error: OrchestratorError) -> str:
+        found = records.build(RunRecord, runs.record(project, "impl", "R1", branch=branch))
+        assert found is not None
+        return attribution.outcome(found, error).verdict
+
+    error = GitError("git checkout failed: fatal: bad object")
+    assert told("agent/bad", error) == "needs_human"
+    assert told("agent/whole", error) == "system_fault"
+    assert told(None, error) == "system_fault"
+    assert told("agent/bad", SystemFault("git is not installed")) == "system_fault"

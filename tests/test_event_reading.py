@@ -5,10 +5,12 @@
 import json
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import events_schema
 import pytest
+from harness import variants
 
 from orchestrator.account import history, ledger, report
 from orchestrator.account.facts import TIMES, Facts
@@ -21,25 +23,31 @@ Event = Mapping[str, object]
 BEGIN, STEP, COUNT = 1_750_000_000.0, 300.0, 600
 END = BEGIN + STEP * COUNT
 WORDS = sorted(events_schema.kinds())
-#: Lines that `append` did not write, or that a fault left.
-STRANGE = (
-    b'{"event":"finish","at":"2025-06-15T15:06:40Z","run":"S1","agent":"a"}\n',
-    b'{"at": "2025-06-15T17:06:40+02:00", "event": "finish", "run": "S2", "agent": "a"}\n',
+#: Lines that `append` did not write, or that a fault left: without a run, and with one.
+BROKEN = (
     b'{"at": "2025-06-15T15:0\n',
     b"\n",
     b'\xff{"at": "2025-06-15T15:06:40Z", "event": "finish"}\n',
+)
+STRANGE = (
+    *BROKEN,
+    b'{"event":"finish","at":"2025-06-15T15:06:40Z","run":"S1","agent":"a"}\n',
+    b'{"at": "2025-06-15T17:06:40+02:00", "event": "finish", "run": "S2", "agent": "a"}\n',
     b'{"at": "1970-01-01T00:00:09Z", "event": "finish", "run": "S3", "agent": "a"}\n',
 )
 
 
 def fill(layout: Layout, seed: int) -> None:
-    """Write both files of events: lines are up to `LATE` late, and a few are strange."""
-    chance = random.Random(seed)
+    """Write both files of events: lines are up to `LATE` late, and a few are strange.
+
+    With an even seed, runs end again and again; with an odd seed, each ends once.
+    """
+    chance, again = random.Random(seed), seed % 2 == 0
     lines = []
     for number in range(COUNT):
         at = BEGIN + STEP * number - chance.choice((0, 0, 0, events.LATE - STEP))
         fields = {
-            "run": f"R{chance.randrange(COUNT)}",
+            "run": f"R{chance.randrange(COUNT) if again else number}",
             "agent": f"impl-{chance.randrange(3)}",
             "task": f"T-{chance.randrange(COUNT)}",
             "verdict": chance.choice(("done", "failed", "approved")),
@@ -49,24 +57,26 @@ def fill(layout: Layout, seed: int) -> None:
             "pr": chance.choice((None, "3")),
             "role": chance.choice((None, "implementer", "tester")),
             "cost_usd": chance.choice((None, 0.25, 1.5)),
+            "checks": chance.choice((None, ["make test"])),
+            "models": chance.choice((None, {"small": {"cost_usd": 0.25, "input_tokens": 3}})),
         }
         word = chance.choice((*WORDS, *ledger.ENDS * 3))
         event = {"at": iso(at), "event": word, **fields, "v": events.VERSION}
         lines.append(json.dumps(event).encode() + b"\n")
         if chance.random() < 0.05:
-            lines.append(chance.choice(STRANGE))
+            lines.append(chance.choice(STRANGE if again else BROKEN))
     cut = chance.choice((0, COUNT // 3, COUNT - 3))
     for path, part in ((layout.events_before, lines[:cut]), (layout.events, lines[cut:])):
         with open(path, "wb") as file:
             file.writelines(part)
 
 
-@pytest.fixture(params=range(4))
+@pytest.fixture(params=variants(range(4), 0, 3))
 def filled(
     request: pytest.FixtureRequest, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> Layout:
     monkeypatch.setattr(events, "BLOCK", 1024)
-    monkeypatch.setattr(ledger, "FEW", 10_000)
+    monkeypatch.setattr(ledger, "RECENT", 20 * STEP)
     fill(project, request.param)
     return project
 
@@ -116,10 +126,12 @@ def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: s
     def fits(run: ledger.EndedRun) -> bool:
         return agent in (None, run.told.agent)
 
+    told = everything(filled)
     for since in (0.0, (BEGIN + END) / 2, END):
-        whole = list(filter(fits, ledger.collect(everything(filled), since)))
+        whole = list(filter(fits, ledger.collect(told, since)))
         for number in (1, 10, COUNT):
-            found, are_more = ledger.newest(filled, since, number, fits)
+            read = partial(ledger.read, filled)
+            found, are_more = ledger.newest(read, since, (BEGIN, END), number, fits)
             assert found == whole[-number:]
             assert are_more == (len(whole) > number)
 

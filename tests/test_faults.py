@@ -398,7 +398,7 @@ def hub(world: World) -> Forge:
     world.create(retry=STRICT, agents=two_agents(), forge="github")
     made = Forge(world)
     edge = IMPATIENT.format(mode=str(made.mode))
-    world.product = shadow(world.folder / "shadow", edge)
+    world.product = shadow(world.folder / "shadow", edge, forked=True)
     return made
 
 

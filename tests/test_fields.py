@@ -12,16 +12,27 @@ import pytest
 from orchestrator.model.fields import NamedTuple
 
 
-class Lazy(NamedTuple):
-    """A class of the product."""
+def lazy(instances: int = 0) -> Any:
+    """Make a class of the product, and some instances of it."""
 
-    name: str
-    size: int | None = None
-    words: tuple[str, ...] = ()
+    class Lazy(NamedTuple):
+        """A class of the product."""
 
-    @property
-    def label(self) -> str:
-        return f"{self.name}!"
+        name: str
+        size: int | None = None
+        words: tuple[str, ...] = ()
+
+        @property
+        def label(self) -> str:
+            return f"{self.name}!"
+
+    for _ in range(instances):
+        Lazy("a")
+    return Lazy
+
+
+#: A class without a constructor of its own, then with one.
+both = pytest.mark.parametrize("made", [0, 100], ids=["few", "many"])
 
 
 class Typed(typing.NamedTuple):
@@ -39,6 +50,7 @@ class Typed(typing.NamedTuple):
 Kind = Callable[..., Any]
 
 
+@both
 @pytest.mark.parametrize(
     "use",
     [
@@ -59,25 +71,27 @@ Kind = Callable[..., Any]
         lambda kind: kind.__doc__ is not None,
     ],
 )
-def test_a_use_has_the_same_result(use: Callable[[Kind], Any]) -> None:
-    assert use(Lazy) == use(Typed)
+def test_a_use_has_the_same_result(use: Callable[[Kind], Any], made: int) -> None:
+    assert use(lazy(made)) == use(Typed)
 
 
+@both
 @pytest.mark.parametrize(
     "wrong",
     [
         lambda kind: kind(),
         lambda kind: kind("a", 1, (), 4),
         lambda kind: kind("a", other=1),
+        lambda kind: kind("a", name="b"),
         lambda kind: kind("a")._replace(other=1),
         lambda kind: kind._make(["a", 1, (), 4]),
         lambda kind: setattr(kind("a"), "name", "b"),
         lambda kind: setattr(kind("a"), "other", "b"),
     ],
 )
-def test_a_wrong_use_is_the_same_error(wrong: Callable[[Kind], Any]) -> None:
+def test_a_wrong_use_is_the_same_error(wrong: Callable[[Kind], Any], made: int) -> None:
     errors = []
-    for kind in (Lazy, Typed):
+    for kind in (lazy(made), Typed):
         with pytest.raises((TypeError, ValueError, AttributeError)) as found:
             wrong(kind)
         errors.append(found.type)
@@ -85,23 +99,19 @@ def test_a_wrong_use_is_the_same_error(wrong: Callable[[Kind], Any]) -> None:
 
 
 def test_a_pattern_takes_the_fields_by_place() -> None:
+    Lazy = lazy()
     match Lazy("a", 2):
         case Lazy(name, size):
             assert (name, size) == ("a", 2)
 
 
 def test_a_field_without_a_default_cannot_follow_a_default() -> None:
-    kind: Any = type(Lazy)(
-        "Wrong", (NamedTuple,), {"__annotations__": {"a": int, "b": int}, "a": 1}
-    )
     with pytest.raises(TypeError, match="without a default"):
-        kind(1, 2)
+        type(lazy())("Wrong", (NamedTuple,), {"__annotations__": {"a": int, "b": int}, "a": 1})
 
 
-def test_a_class_compiles_its_constructor_when_the_first_instance_is_made() -> None:
-    class Unused(NamedTuple):
-        name: str
-
-    assert "__new__" not in vars(Unused)
-    Unused("a")
-    assert "__new__" in vars(Unused)
+def test_a_class_compiles_its_constructor_when_it_has_many_instances() -> None:
+    few, many = lazy(5), lazy(100)
+    assert "__new__" not in vars(few)
+    assert "__new__" in vars(many)
+    assert many("a", words=("b",)) == few("a", words=("b",))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commits
 import pytest
 import warm_gh
 from conftest import git as sh
@@ -18,11 +19,13 @@ from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 
 from orchestrator.client import outcomes
+from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
 from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
+from orchestrator.project import faults
 from orchestrator.pulls import forge, forges, look, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -257,6 +260,45 @@ def test_a_look_within_the_time_that_is_given_asks_nothing(
     assert states_of(60.0) == ["merged"]
 
 
+def test_new_pull_requests_on_top_of_the_base_cost_one_question_for_all(
+    repo: Path, remote: Path, local: Local, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(forge="local")
+    pairs: list[str] = []
+    merge_base = repository.merge_base
+
+    def asked(root: str, *commits: str) -> str | None:
+        pairs.append(commits[0])
+        return merge_base(root, *commits)
+
+    monkeypatch.setattr(repository, "merge_base", asked)
+    heads = [branch(repo, f"agent/T{number}") for number in (1, 2, 3)]
+    for number, head in enumerate(heads, 1):
+        local.open(wanted(head, f"agent/T{number}"), "")
+    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open"] * 3
+    assert pairs == []
+    # The base moves: of no pull request it is known any more that it is on top of the base.
+    squashed = sh(repo, "commit-tree", f"{heads[1]}^{{tree}}", "-p", "main", "-m", "squashed")
+    sh(repo, "push", "--quiet", "origin", f"{squashed}:main")
+    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open", "merged", "open"]
+    assert set(pairs) == {*heads}
+
+
+def test_a_damaged_branch_hides_no_pull_request_beside_it(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    config = Config(forge="local")
+    heads = [branch(repo, f"agent/T{number}") for number in (1, 2, 3)]
+    for number, head in enumerate(heads, 1):
+        local.open(wanted(head, f"agent/T{number}"), "")
+    (repo / ".git/objects" / heads[0][:2] / heads[0][2:]).unlink()
+    on_top = repository.refs_with(str(repo), "main", "refs/heads/agent/")
+    assert on_top == {"refs/heads/agent/T2": heads[1], "refs/heads/agent/T3": heads[2]}
+    sh(remote, "update-ref", "refs/heads/main", heads[1])
+    found = [pr.state for pr in refresh(layout, config, []) or ()]
+    assert found[1:] == ["merged", "open"]
+
+
 def test_what_happens_here_between_a_look_and_its_record_counts(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
@@ -391,8 +433,7 @@ def hub(
     (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))
-    sh(repo, "remote", "set-url", "origin", URL)
-    sh(repo, "config", f"url.{remote}.insteadOf", URL)
+    commits.readdress(repo, remote, URL)
     return Hub(repo, remote, tmp_path / "github.json")
 
 
@@ -672,3 +713,11 @@ def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[st
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:
     assert {name: kind.name for name, kind in forge.FORGES.items()} == {n: n for n in FORGES}
+
+
+def test_pull_requests_are_not_known_while_the_forge_gives_no_answer(project: Layout) -> None:
+    config = Config(forge="local")
+    assert states.counted(project, config) == []
+    faults.keep(project.forge_fault, SystemFault("the forge cannot be asked"))
+    assert states.known(project, config) == []
+    assert states.counted(project, config) is None

@@ -694,6 +694,18 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
 
 # --- checks ------------------------------------------------------------------------------------
 
+#: An open pull request as `gh` prints it.
+ROW: dict[str, Any] = {
+    "number": 1,
+    "title": "t",
+    "state": "OPEN",
+    "url": "u",
+    "headRefName": "agent/T1",
+    "baseRefName": "main",
+    "headRefOid": "a" * 40,
+    "mergeable": "UNKNOWN",
+}
+
 
 @pytest.mark.parametrize(
     ("rows", "found"),
@@ -732,11 +744,9 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     ],
 )
 def test_a_check_is_what_its_newest_attempt_says(
-    hub: Hub, rows: list[dict[str, Any]], found: list[tuple[str, str]]
+    rows: list[dict[str, Any]], found: list[tuple[str, str]]
 ) -> None:
-    opened(hub)
-    change(hub, statusCheckRollup=rows)
-    (pr,) = hub.forge.refresh()
+    pr = github_rows.pull_request({**ROW, "mergeStateStatus": "CLEAN", "statusCheckRollup": rows})
     assert [(each.name, each.state) for each in pr.checks] == found
     assert all(each.required for each in pr.checks if each.state == "passed")
 
@@ -746,19 +756,8 @@ def test_a_check_is_what_its_newest_attempt_says(
 def test_a_check_that_has_not_passed_is_not_required_if_github_would_merge(
     state: str, required: bool, ended: str
 ) -> None:
-    row = {
-        "number": 1,
-        "title": "t",
-        "state": "OPEN",
-        "url": "u",
-        "headRefName": "agent/T1",
-        "baseRefName": "main",
-        "headRefOid": "a" * 40,
-        "mergeStateStatus": state,
-        "mergeable": "UNKNOWN",
-        "statusCheckRollup": [check("ci", ended)],
-    }
-    pr = github_rows.pull_request(row)
+    said = {"mergeStateStatus": state, "statusCheckRollup": [check("ci", ended)]}
+    pr = github_rows.pull_request({**ROW, **said})
     assert [each.required for each in pr.checks] == [required]
     assert pr.mergeable is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 import os
 import shutil
@@ -122,6 +123,23 @@ def test_a_lie_in_the_stamp_is_told_only_while_nothing_changes(
 def test_what_another_process_finds_wrong_is_told(asked: Layout, name: str) -> None:
     Path(getattr(asked, name)).write_text("{}")
     assert idle.news() is None
+
+
+@pytest.mark.parametrize("words", [["tick"], ["_news"], ["status", "--json"]])
+def test_a_folder_that_was_deleted_under_the_command_is_named(
+    tmp_path: Path, words: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = str(CHECKOUT / "orchestrator" / "__main__.py")
+    command = ("sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", sys.executable, program, *words)
+    done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "orchestrator: the current folder does not exist any more\n  go to"
+    )
+    assert done.stdout == "" or json.loads(done.stdout)["error"]["code"] == "no_project"
+    assert ("--json" in words) is (done.stdout != "")
 
 
 def test_it_is_known_from_any_folder_of_the_project(

@@ -31,6 +31,8 @@ places = ("__file__", "__package__", "__path__", "__name__")
 print(json.dumps({
     name: [*(getattr(sys.modules[name], place, None) for place in places),
            sys.modules[name].__spec__.name, type(sys.modules[name].__loader__).__name__,
+           *sorted({x.__code__.co_filename for x in vars(sys.modules[name]).values()
+             if getattr(x, "__module__", None) == name and hasattr(x, "__code__")}),
            sys.modules[name].__spec__.has_location]
     for name in names
 }))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import commits
 import pytest
 from conftest import git as sh
 from conftest import refresh, tree
@@ -41,6 +42,12 @@ NOW = 1_800_000_000.0
 tips = remotes.tips
 
 
+def by_others(remote: Path, branch: str, changes: Mapping[str, str | None]) -> str:
+    """Commit to a branch of the remote, as somebody else's push does; return the commit."""
+    ref, author = f"refs/heads/{branch}", commits.SOMEBODY_ELSE
+    return commits.commit(remote, ref, changes, base=ref, message="Elsewhere", author=author)
+
+
 class World:
     """A repository with branches of agents, a pull request and a done task for each."""
 
@@ -62,19 +69,14 @@ class World:
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
         """Commit changes on a task's branch as an agent does; return the commit."""
-        name, path = f"agent/{task}", self.repo.parent / "scratch"
-        start = repository.resolve(str(self.repo), f"refs/heads/{name}") or base
-        sh(self.repo, "worktree", "add", "--quiet", "--detach", str(path), start)
-        for file, text in changes.items():
-            (path / file).write_text(text)
-        sh(path, "add", "--all")
-        sh(path, "commit", "--quiet", "--message", f"Work on {task}")
-        commit = sh(path, "rev-parse", "HEAD")
-        sh(self.repo, "worktree", "remove", "--force", str(path))
-        sh(self.repo, "update-ref", f"refs/heads/{name}", commit)
-        if self.remote:
-            sh(self.repo, "push", "--quiet", "origin", f"{commit}:refs/heads/{name}")
-        return commit
+        return commits.commit(
+            self.repo,
+            f"refs/heads/agent/{task}",
+            changes,
+            base=commits.read(self.repo, f"agent/{task}") or base,
+            message=f"Work on {task}",
+            push=self.remote,
+        )
 
     def deliver(
         self,
@@ -103,19 +105,10 @@ class World:
         run = f"{verdict}-{head[:8]}"
         return review.record_verdict(self.store, self.config, found, given, now=NOW - 1, run=run)
 
-    def push_to_main(self, changes: dict[str, str]) -> str:
+    def push_to_main(self, changes: Mapping[str, str | None]) -> str:
         """Somebody else's push."""
-        other = self.repo.parent / "other"
-        if not other.exists():
-            sh(self.repo.parent, "clone", "--quiet", str(self.remote), str(other))
-        sh(other, "pull", "--quiet", "origin", "main")
-        for file, text in changes.items():
-            (other / file).write_text(text)
-        sh(other, "add", "--all")
-        who = ("-c", "user.name=O", "-c", "user.email=o@x")
-        sh(other, *who, "commit", "--quiet", "--message", "Elsewhere")
-        sh(other, "push", "--quiet", "origin", "main")
-        return sh(other, "rev-parse", "HEAD")
+        assert self.remote
+        return by_others(self.remote, "main", changes)
 
     def land(self, later: float = 0.0, **config: Any) -> list[str]:
         """Land what is approved, `later` seconds after NOW."""
@@ -564,13 +557,8 @@ def test_the_remotes_branch_of_old_work_goes_although_its_record_was_put_away(
 
 def pushed_by_others(world: World, branch: str, name: str) -> str:
     """Push a commit that this repository does not know to a branch of the remote."""
-    other = world.repo.parent / "other"
-    sh(world.repo.parent, "clone", "--quiet", "--branch", branch, str(world.remote), str(other))
-    (other / name).write_text("x\n")
-    sh(other, "add", "--all")
-    sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Elsewhere")
-    sh(other, "push", "--quiet", "origin", branch)
-    return sh(other, "rev-parse", "HEAD")
+    assert world.remote
+    return by_others(world.remote, branch, {name: "x\n"})
 
 
 @pytest.mark.parametrize("lie", ["none", "base", "head", "no deletion", "kept"])
@@ -719,10 +707,7 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     before = count.read_text()
     world.land(later=1000, checks=checks)
     assert count.read_text() == before, "the same base is not checked twice"
-    other = world.repo.parent / "other"
-    sh(other, "rm", "--quiet", "broken.txt")
-    sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Repair")
-    sh(other, "push", "--quiet", "origin", "main")
+    world.push_to_main({"broken.txt": None})
     assert [line.split()[0] for line in world.land(later=2000, checks=checks)] == ["merged"] * 2
     assert system_faults.read(world.layout.landing_fault) is None
 

@@ -89,7 +89,7 @@ def test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_c
     reason: str,
 ) -> None:
     if "too_much" in reason:
-        world.product = shadow(world.folder / "shadow", LITTLE_OUTPUT)
+        world.product = shadow(world.folder / "shadow", LITTLE_OUTPUT, forked=True)
     retry = {"max_attempts": 1, "backoff_seconds": 0}
     world.create(retry=retry, agents=[World.agent("impl-1", **limits)])
     world.script("default", {"steps": steps})

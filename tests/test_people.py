@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commits
 import pytest
 from conftest import AGENTS_YAML, git
 
@@ -36,15 +37,8 @@ def event(day: int, word: str, **fields: object) -> Any:
 
 def work(root: Path, branch: str, name: str, text: str, base: str = "main") -> str:
     """Commit a file on a branch as an agent does; return the commit. The checkout stays."""
-    folder = root.parent / f"scratch-{branch.replace('/', '-')}"
-    git(root, "worktree", "add", "--quiet", "--detach", str(folder), base)
-    (folder / name).write_text(text)
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", f"Work: {name}")
-    head = git(folder, "rev-parse", "HEAD")
-    git(root, "worktree", "remove", "--force", str(folder))
-    git(root, "update-ref", f"refs/heads/{branch}", head)
-    return head
+    ref = f"refs/heads/{branch}"
+    return commits.commit(root, ref, {name: text}, base=base, message=f"Work: {name}")
 
 
 def deliver(layout: Layout, cli: Cli, name: str = "a.txt", *, verdict: str | None = None) -> Any:

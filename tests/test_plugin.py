@@ -312,7 +312,9 @@ def test_the_icon_is_a_square_picture_of_the_wanted_size() -> None:
 
 
 @client
-def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path) -> None:
+def test_enqueue_adds_a_task_can_take_it_back_and_may_do_nothing_else(
+    machine: Machine, folder: Path
+) -> None:
     add = (
         "orchestrator task add --title 'Refuse empty names' --role implement --priority P1 "
         "--body-file - <<'EOF'\n## Context\nIt's `app.py`, $HOME > all.\nEOF"
@@ -321,12 +323,22 @@ def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path
     done = machine.session(
         folder,
         "/orchestrator:enqueue refuse empty names",
-        [add, lambda outputs: f"orchestrator task cancel {outputs[0].strip()}"],
+        [
+            add,
+            lambda outputs: f"orchestrator task cancel {outputs[0].strip()}",
+            "orchestrator agent pause --all",
+            "touch made",
+        ],
     )
     assert "The user's request: refuse empty names" in done.skill
     assert "Say good morning" in done.skill
     assert "When you add a task" in done.skill
-    new = done.outputs[0].strip()
+    added, cancelled, *_ = done.requests[-1].tool_results
+    assert not added.get("is_error")
+    assert not cancelled.get("is_error")
+    assert len(done.result["permission_denials"]) == 2
+    assert not (folder / "made").exists()
+    new = _text(added["content"]).strip()
     assert tasks(folder, "incoming") == [first]
     assert tasks(folder, "failed") == [new]
     text = (folder / ".orchestrator/shared/queue/failed" / f"{new}.md").read_text()
@@ -566,14 +578,6 @@ def test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys
             assert f"/skills/{name}\n" in text
             assert "## What to tell the user" in text
         assert not (where / ".orchestrator").exists()
-
-
-@client
-def test_a_command_that_is_not_the_skills_own_is_denied(machine: Machine, folder: Path) -> None:
-    turns: list[Turn] = ["orchestrator agent pause --all", "touch made"]
-    done = machine.session(folder, "/orchestrator:queue-status", turns)
-    assert len(done.result["permission_denials"]) == 2
-    assert not (folder / "made").exists()
 
 
 @client

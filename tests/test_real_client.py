@@ -404,21 +404,6 @@ def test_an_agent_cannot_push(project: Project) -> None:
     assert list(project.remote_branches()) == ["main"]
 
 
-def test_an_agent_cannot_push_to_a_remote_with_a_push_address_of_its_own(project: Project) -> None:
-    project.configure(IMPLEMENTER)
-    project.git("config", "remote.origin.pushurl", str(project.remote))
-    project.git("config", "remote.origin.url", f"file://{project.remote}")
-    project.add("TASK-1", "Make two a 2")
-    project.api.script("", [
-        bash("sh -c 'git push origin HEAD:refs/heads/sneaked'"),
-        bash("echo 2 > app.txt"),
-        commit("Two"),
-        report("done"),
-    ])  # fmt: skip
-    project.run_once()
-    assert sorted(project.remote_branches()) == ["agent/TASK-1-make-two-a-2", "main"]
-
-
 def test_a_run_has_its_names_and_ports_in_its_environment(project: Project) -> None:
     project.configure(TESTER, IMPLEMENTER, base_port=43000)
     project.add("TASK-1", "Look around")
@@ -728,6 +713,16 @@ def test_a_killed_client_goes_on_in_the_same_conversation(
     project.tick()
     project.wait_until(mark.exists)
     command = psutil.Process(int(mark.read_text()))
+    # The client's own list names the run by its task and its agent.
+    listed = subprocess.run(
+        [str(project.client), "agents", "--json"],
+        cwd=project.root,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert [each["name"] for each in json.loads(listed.stdout)] == ["TASK-1 ann"]
     # The client writes its transcript in its own time: what it has not written, a kill takes away.
     transcripts = project.home / ".claude" / "projects"
     project.wait_until(
@@ -996,21 +991,11 @@ def test_a_client_that_does_not_start_is_a_fault_of_the_system(project: Project)
     assert len({request.session for request in project.api.conversations()}) == 1
 
 
-def test_the_persons_settings_do_not_let_the_client_wait_for_a_limit(project: Project) -> None:
-    """CI guides tell users to export this variable; a run would wait in the client for hours."""
-    project.configure(IMPLEMENTER)
-    del project.environment["ANTHROPIC_API_KEY"]
-    watchdog = {"CLAUDE_CODE_RETRY_WATCHDOG": "1"}
-    project.environment |= {"CLAUDE_CODE_OAUTH_TOKEN": "dummy", **watchdog}
-    (project.home / ".claude").mkdir()
-    (project.home / ".claude" / "settings.json").write_text(json.dumps({"env": watchdog}))
-    project.add("TASK-1", "Make two a 2")
-    limit = "anthropic-ratelimit-unified"
-    headers = {f"{limit}-status": "rejected", f"{limit}-reset": str(int(time.time()) + 600)}
-    project.api.script("", [Fault(429, "limit reached", headers)])
-    project.run_once()
-    assert project.last("TASK-1", "requeued")["reason"] == "usage_limit"
-    assert not [line for line in project.stream("ann") if line.get("subtype") == "api_retry"]
+def session_hook(command: str) -> str:
+    """Return settings with a hook that each session of the client runs as it begins."""
+    return json.dumps({
+        "hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": command}]}]}
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -1021,12 +1006,20 @@ def test_the_persons_settings_do_not_let_the_client_wait_for_a_limit(project: Pr
     ],
     ids=["env", "helper"],
 )
-def test_a_sign_in_in_the_persons_settings_works_for_every_role(
+def test_a_sign_in_in_the_persons_settings_works_for_every_role_and_private_hooks_for_none(
     project: Project, settings: dict[str, Any]
 ) -> None:
     del project.environment["ANTHROPIC_API_KEY"]
     (project.home / ".claude").mkdir()
     (project.home / ".claude" / "settings.json").write_text(json.dumps(settings))
+    ran = project.folder / "ran"
+    (project.root / ".claude" / "settings.json").write_text(session_hook(f"echo project >> {ran}"))
+    project.git("add", "-f", ".claude/settings.json")
+    project.git("commit", "-q", "-m", "A hook for everybody")
+    project.git("push", "-q", "origin", "main")
+    # The client reads this file of the main checkout in every worktree.
+    private = project.root / ".claude" / "settings.local.json"
+    private.write_text(session_hook(f"echo local >> {ran}"))
     project.configure(MANAGER, IMPLEMENTER)
     project.add("TASK-1", "Look")
     look = bash("env | grep -c '^ANTHROPIC_API_KEY=' ; true")
@@ -1038,6 +1031,8 @@ def test_a_sign_in_in_the_persons_settings_works_for_every_role(
     [*_, last] = project.api.conversations("You are ann,")
     assert results(last) == ["0"]
     assert {r.headers["x-api-key"] for r in project.api.conversations()} == {"sk-from-settings"}
+    # A role that only reads runs no hook at all.
+    assert ran.read_text().split() == ["project"]
     for path in project.hidden.glob("agents/*/runs/*/*"):
         # The person's command, which prints the key, is in a file that only the person can read.
         is_helper = "apiKeyHelper" in settings and path.name == "settings.json"
@@ -1045,28 +1040,9 @@ def test_a_sign_in_in_the_persons_settings_works_for_every_role(
         assert not path.is_file() or path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_persons_private_hooks_do_not_reach_agents(project: Project) -> None:
-    """The client reads `.claude/settings.local.json` of the main checkout in every worktree."""
-    ran = project.folder / "ran"
-
-    def hook(name: str) -> str:
-        call = {"type": "command", "command": f"echo {name} >> {ran}"}
-        return json.dumps({"hooks": {"SessionStart": [{"hooks": [call]}]}})
-
-    (project.root / ".claude" / "settings.json").write_text(hook("project"))
-    project.git("add", "-f", ".claude/settings.json")
-    project.git("commit", "-q", "-m", "A hook for everybody")
-    project.git("push", "-q", "origin", "main")
-    (project.root / ".claude" / "settings.local.json").write_text(hook("local"))
-    project.configure(MANAGER, IMPLEMENTER)
-    project.add("TASK-1", "Look")
-    project.api.script("", [report("no_change")])
-    project.run_once()
-    # A role that only reads runs no hook at all.
-    assert ran.read_text().split() == ["project"]
-
-
-def test_a_run_that_a_session_starts_inherits_nothing_of_the_session(project: Project) -> None:
+def test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address(
+    project: Project,
+) -> None:
     """The variables that 2.1.332 gives to a session's hooks; they are printed in three places."""
     session = {
         "AI_AGENT": "claude-code_2-1-332_harness",
@@ -1082,9 +1058,12 @@ def test_a_run_that_a_session_starts_inherits_nothing_of_the_session(project: Pr
     print_all = f"env | grep -E '^(AI_AGENT|CLAUDE)' | tee -a {seen}; true"
     project.configure(IMPLEMENTER, checks=[print_all], hooks={"after_create": print_all})
     project.environment |= session
+    project.git("config", "remote.origin.pushurl", str(project.remote))
+    project.git("config", "remote.origin.url", f"file://{project.remote}")
     project.add("TASK-1", "Make two a 2")
     project.api.script("", [
         bash("printenv CLAUDE_CODE_SESSION_ID CLAUDE_PROJECT_DIR CLAUDE_PLUGIN_ROOT; true"),
+        bash("sh -c 'git push origin HEAD:refs/heads/sneaked'"),
         bash("echo 2 > app.txt"), commit("Two"), report("done"),
     ])  # fmt: skip
     project.run_once()
@@ -1093,31 +1072,18 @@ def test_a_run_that_a_session_starts_inherits_nothing_of_the_session(project: Pr
     said = results(project.api.conversations()[-1])
     assert "No such file" not in "".join(said)
     assert said[0].split() == [project.record("ann")["session"]]
-
-
-def test_the_clients_own_list_names_a_run_by_its_task_and_agent(project: Project) -> None:
-    project.configure(IMPLEMENTER)
-    project.add("TASK-1", "Make two a 2")
-    project.api.script("", [bash("true"), Silence()])
-    project.tick()
-    project.api.wait_for(lambda api: len(api.conversations()) == 2, PATIENCE)
-    listed = subprocess.run(
-        [str(project.client), "agents", "--json"],
-        cwd=project.root,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert [each["name"] for each in json.loads(listed.stdout)] == ["TASK-1 ann"]
-    assert project.orchestrator("stop", "ann").returncode == 0
+    assert sorted(project.remote_branches()) == ["agent/TASK-1-make-two-a-2", "main"]
 
 
 def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     often = {"role": "implementer", "interval_seconds": ALWAYS}
     project.configure({"name": "ann", **often}, {"name": "bob", **often, "paused": True})
     del project.environment["ANTHROPIC_API_KEY"]
-    project.environment["CLAUDE_CODE_OAUTH_TOKEN"] = "dummy"
+    # CI guides tell users to export this variable: by itself, the client would wait for hours.
+    watchdog = {"CLAUDE_CODE_RETRY_WATCHDOG": "1"}
+    project.environment |= {"CLAUDE_CODE_OAUTH_TOKEN": "dummy", **watchdog}
+    (project.home / ".claude").mkdir()
+    (project.home / ".claude" / "settings.json").write_text(json.dumps({"env": watchdog}))
     project.add("TASK-1", "Make two a 2")
     project.product, move = harness.movable_clock(project.folder)
     reset = int(time.time()) + DAY
@@ -1142,6 +1108,7 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     project.tick()
     project.wait_until(lambda: project.events("requeue"))
     project.wait_until(lambda: not project.unsettled())
+    assert not [line for line in project.stream("ann") if line.get("subtype") == "api_retry"]
     hold = project.hold()
     assert hold is not None
     assert (hold["code"], hold["until"]) == ("usage_limit", reset)

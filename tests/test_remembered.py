@@ -22,12 +22,17 @@ def written(path: Path, text: str) -> str:
     return str(path)
 
 
+def looking(read: list[str]) -> Remembered[str]:
+    """Return what remembers texts of files; it notes in `read` which files it reads."""
+    return Remembered(lambda path: read.append(path) or read_text(path))
+
+
 def test_an_unchanged_file_is_read_once_and_each_change_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remembered, "CLEAR", -1.0)  # remember also what was written a moment ago
     read: list[str] = []
-    look = Remembered(lambda path: read.append(path) or read_text(path))
+    look = looking(read)
     path = written(tmp_path / "file", "first")
     assert [look(path) for _ in range(3)] == ["first"] * 3
     assert read == [path]
@@ -43,10 +48,11 @@ def test_an_unchanged_file_is_read_once_and_each_change_is_seen(
 
 def test_a_file_that_changed_a_moment_ago_is_read_again(tmp_path: Path) -> None:
     """A second change within one tick of the kernel's clock leaves the times as they were."""
-    look = Remembered(read_text)
+    read: list[str] = []
+    look = looking(read)
     path = written(tmp_path / "file", "first")
-    assert look(path) == "first"
-    assert path not in look
+    assert [look(path), look(path)] == ["first", "first"]
+    assert read == [path, path]
 
 
 def test_large_files_and_more_files_than_the_most_take_no_memory(
@@ -55,8 +61,10 @@ def test_large_files_and_more_files_than_the_most_take_no_memory(
     monkeypatch.setattr(remembered, "CLEAR", -1.0)
     monkeypatch.setattr(remembered, "MOST", 2)
     monkeypatch.setattr(remembered, "MOST_BYTES", 5)
-    look = Remembered(read_text)
+    read: list[str] = []
+    look = looking(read)
     paths = [written(tmp_path / name, name) for name in ("1", "2", "3", "larger")]
     assert [look(path) for path in paths] == ["1", "2", "3", "larger"]
-    assert sum(path in look for path in paths) == 1
-    assert paths[2] in look
+    # The third made room for itself; the large one was not kept.
+    assert [look(path) for path in (paths[2], paths[3], paths[0])] == ["3", "larger", "1"]
+    assert read == [*paths, paths[3], paths[0]]

@@ -274,6 +274,9 @@ def test_details_are_asked_for_after_a_change_and_again_after_a_fault(
         return answer
 
     monkeypatch.setattr(Local, "feedback", feedback)
+    assert follow(world) == []
+    assert asked == [], "a forge on this machine has no details"
+    monkeypatch.setattr(Local, "is_elsewhere", True)
     for _ in range(4):
         assert follow(world) == []
     assert len(asked) == 2

@@ -179,7 +179,7 @@ def test_the_time_of_a_pattern_grows_no_faster_than_the_text(shape: Shape) -> No
 def test_a_long_text_of_beginnings_is_read_to_its_end(shape: Shape) -> None:
     beginnings = [example[: len(example) // 2] for example in EXAMPLES[shape.name]]
     for part in (*beginnings, *shape.hints, *(f"{hint}-" for hint in shape.hints)):
-        text = part * (20_000 // len(part)) + "\n" + EXAMPLES[shape.name][0]
+        text = part * (5_000 // len(part)) + "\n" + EXAMPLES[shape.name][0]
         assert f"[withheld: {shape.name}]" in secret_shapes.withheld(text)
 
 

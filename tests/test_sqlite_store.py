@@ -45,7 +45,7 @@ class TestSqliteStore(StoreContract):
 
 
 def test_a_task_travels_through_a_queue_in_a_database(world: World, tmp_path: Path) -> None:
-    world.product = shadow(tmp_path / "shadow", IN_A_DATABASE)
+    world.product = shadow(tmp_path / "shadow", IN_A_DATABASE, forked=True)
     in_a_database(world)
     assert not world.queue.exists()
 
@@ -75,7 +75,7 @@ def test_a_task_travels_through_a_queue_in_a_database(world: World, tmp_path: Pa
 def test_a_tick_without_work_takes_the_idle_path_until_the_database_changes(
     world: World, tmp_path: Path
 ) -> None:
-    world.product = shadow(tmp_path / "shadow", IN_A_DATABASE)
+    world.product = shadow(tmp_path / "shadow", IN_A_DATABASE, forked=True)
     in_a_database(world, paused=True)
     stamp = Path(Layout(str(world.root)).idle_stamp)
     # A stamp is left once every file is older than a tick of the file system's clock.

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from warm_server import AT_START, READ_AT_START, ROOM, fits
 
@@ -30,6 +31,8 @@ TESTS = Path(__file__).resolve().parent
 PYTHON = [sys.executable, "-I", "-S"]
 #: The program that the server has imported.
 PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
+#: The main files whose commands may be forked. `harness.shadow` adds copies with an edge.
+FORKED = {PRODUCT}
 #: Bytes that any pipe takes at once (pipe(7), PIPE_BUF).
 _INPUT = 4096
 
@@ -50,7 +53,8 @@ def run(
     runs the command somewhere else. Raises subprocess.TimeoutExpired, and ends the command.
     """
     if not inside and _can_be_warm(product, env, stdin):
-        return _run_warm(list(words), cwd, env, stdin, timeout)
+        request = {"main": str(product), "words": list(words), "cwd": str(cwd), "env": dict(env)}
+        return _run_warm(request, stdin, timeout)
     return subprocess.run(
         [*inside, *PYTHON, str(product), *words],
         cwd=cwd,
@@ -68,7 +72,7 @@ def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.Com
     at_start = [name for name in os.environ if name.startswith(READ_AT_START)]
     env = {k: v for k, v in os.environ.items() if k not in at_start} | AT_START
     if sys.platform == "linux":
-        _server()  # now: each thread would start a server of its own
+        _server(_kind(folder))  # now: each thread would start a server of its own
     with ThreadPoolExecutor(len(commands)) as pool:
         started = [
             pool.submit(run, PRODUCT, words, cwd=Path(folder), env=env, timeout=60)
@@ -80,7 +84,7 @@ def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.Com
 def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> bool:
     """Return whether a process of the server would do the same as a real one."""
     is_short = len(stdin.encode()) <= _INPUT
-    return sys.platform == "linux" and product == PRODUCT and fits(environment) and is_short
+    return sys.platform == "linux" and product in FORKED and fits(environment) and is_short
 
 
 def spawn(listener: socket.socket, program: str, *words: str) -> None:
@@ -103,21 +107,30 @@ def spawn(listener: socket.socket, program: str, *words: str) -> None:
     os.close(input_end)
 
 
+def _kind(folder: str | Path) -> tuple[str, ...]:
+    """Return the words for the server whose processes have imported what this project needs."""
+    try:
+        settings = Path(folder, ".orchestrator", "agents.yaml").read_bytes()
+    except OSError:  # maybe a folder inside the project: the process imports what is missing
+        return ()
+    return ("database",) if b"postgresql:" in settings else ()
+
+
 @functools.cache
-def _server() -> str | bytes:
-    """Start the server; return its address."""
+def _server(kind: tuple[str, ...]) -> str | bytes:
+    """Start a server of this kind; return its address."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # Linux finds a free name
         listener.listen(128)
-        spawn(listener, "warm_server.py", str(PRODUCT))
+        spawn(listener, "warm_server.py", str(PRODUCT), *kind)
         address: str | bytes = listener.getsockname()
     return address
 
 
 def _run_warm(
-    words: list[str], cwd: Path, env: Mapping[str, str], stdin: str, timeout: float
+    asked: Mapping[str, Any], stdin: str, timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    request = json.dumps({"words": words, "cwd": str(cwd), "env": dict(env)}).encode() + b"\n"
+    request, words = json.dumps(asked).encode() + b"\n", asked["words"]
     (input_end, input_start), *outputs = [os.pipe() for _ in range(3)]
     os.write(input_start, stdin.encode())
     os.close(input_start)
@@ -125,7 +138,7 @@ def _run_warm(
         out, err = [opened.enter_context(open(pair[0], "rb", 0)) for pair in outputs]
         given = [input_end, *(pair[1] for pair in outputs)]
         try:
-            connection.connect(_server())
+            connection.connect(_server(_kind(asked["cwd"])))
             socket.send_fds(connection, [request[:1]], given)
             connection.sendall(request[1:])
         finally:

@@ -20,7 +20,6 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso, parse_time
 
 Row = dict[str, Any]
-DAY = 86_400
 #: The verdicts of runs that did their work, and of runs that worked and did not get it done. Runs
 #: that others ended (a person, a limit, a system fault) say nothing about success.
 GOOD = ("done", "no_change", "split", "approved", "changes_requested")

@@ -14,8 +14,8 @@ from orchestrator.project import events
 from orchestrator.project.event_fold import Damaged
 from orchestrator.system import records
 
-#: Bytes of the newest events that are read first if only the newest runs are wanted.
-FEW = 128 << 10
+#: The period (seconds) that is looked at first if only the newest runs are wanted.
+RECENT = 86_400.0
 #: The events that end a run.
 ENDS = ("finish", "requeue", "block", "fail", "stop")
 
@@ -61,17 +61,18 @@ class EndedRun(NamedTuple):
 
     def values(self) -> list[Any]:
         """Return values for JSON, from which `again` makes the same run."""
-        models = {name: list(use) for name, use in self.told.models.items()}
-        return [self.ended, self.started, models, *self.told[:-1]]
+        told = self.told
+        return [self.ended, self.started, *told[:-1], {n: list(u) for n, u in told.models.items()}]
 
     @classmethod
     def again(cls, values: list[Any]) -> "EndedRun":
         """Return the run that has these values. Raises Damaged."""
         try:
-            ended, started, models, *told = values
+            ended, started, *told = values
             told[_CHECKS] = tuple(told[_CHECKS])
-            used = {name: ModelUse(*use) for name, use in models.items()} if models else {}
-            return cls(Told._make([*told, used]), ended, started)
+            if told[-1]:
+                told[-1] = {name: ModelUse(*use) for name, use in told[-1].items()}
+            return cls(Told._make(told), ended, started)
         except (TypeError, ValueError, IndexError, AttributeError):
             raise Damaged from None
 
@@ -94,30 +95,32 @@ class EndedRun(NamedTuple):
         }
 
 
-def read(layout: Layout, since: float = 0.0, most: int = events.MOST_READ) -> list[EndedRun]:
-    """Return the runs that ended at or after `since` (seconds since the epoch), oldest first.
-
-    Only the newest `most` bytes of the events are read.
-    """
-    told = events.read(layout, most, of_all_hosts=True, kinds=ENDS, since=since)
+def read(layout: Layout, since: float = 0.0) -> list[EndedRun]:
+    """Return the runs that ended at or after `since` (seconds since the epoch), oldest first."""
+    told = events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=ENDS, since=since)
     return collect(told, since)
 
 
 def newest(
-    layout: Layout, since: float, number: int, fits: Callable[[EndedRun], bool]
+    read: Callable[[float], list[EndedRun]],
+    since: float,
+    events_of: tuple[float, float],
+    number: int,
+    fits: Callable[[EndedRun], bool],
 ) -> tuple[list[EndedRun], bool]:
     """Return the newest runs that ended since then and fit, oldest first, and if there are more.
 
-    Without more of them than `number`, all are returned.
+    `read` returns the runs that ended since a time. It is asked for longer and longer periods;
+    `events_of` is the time from the oldest event to the newest. All times are epoch seconds.
     """
-    most = FEW
-    while len(recent := list(filter(fits, read(layout, since, most)))) <= number:
-        if most >= events.MOST_READ:
-            return recent, False
-        most *= 4
-    # The oldest of the newest runs says where they begin.
-    found = list(filter(fits, read(layout, recent[-number].ended)))
-    return found[-number:], True
+    (begins, until), age = events_of, RECENT
+    while until - age > max(since, begins):
+        found = list(filter(fits, read(until - age)))
+        if len(found) > number:
+            return found[-number:], True
+        age *= 8
+    found = list(filter(fits, read(since)))
+    return found[-number:], len(found) > number
 
 
 def begins(layout: Layout) -> float | None:

@@ -35,7 +35,7 @@ _NEXT = """
 In a project of your own, with {client} signed in:
   {program} init
   {program} agent resume --all
-  {program} task add --title '...' --role implement
+  {program} task add 'Fix the login form'
   {program} tick --wait"""
 
 

@@ -20,8 +20,6 @@ def main(words: Sequence[str]) -> int:
     0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (reference 5).
     """
     as_json = "--json" in words
-    if sys.stdout is None:  # `orchestrator status >&-`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     _leave_session()
     try:
         arguments = command_line.parse(list(words))
@@ -38,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     except SystemExit as wish:  # argparse, after --help
         return wish.code if isinstance(wish.code, int) else 2
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename is None and error.errno != errno.ENOENT:
             _discard_output()  # standard output is on a full disk, for example
         refused = refusal(error)
         if refused is None:
@@ -101,6 +99,9 @@ def refusal(error: Exception) -> OrchestratorError | None:
         case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
             message = f"{error.filename}: {error.strerror}"
             code, hint = "system_fault", "a regular file must be there: move the other object aside"
+        case FileNotFoundError(filename=None):  # of getcwd(3)
+            message, code = "the current folder does not exist any more", "no_project"
+            hint = "go to your project, or name it: orchestrator --project DIR ..."
         case OSError():
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 
 from orchestrator.cli.parser import Argument, Namespace, argument
 from orchestrator.model.errors import UsageError
+from orchestrator.model.times import UTC, datetime, timedelta
 
 HINT = "for example: today, yesterday, 7d, 12h, 2026-11-01 or '2026-11-01 22:00'"
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}

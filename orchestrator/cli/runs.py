@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from orchestrator.account import ledger
+from orchestrator.account import fold, ledger
 from orchestrator.account.ledger import EndedRun
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
@@ -40,14 +38,19 @@ def runs(arguments: Namespace) -> None:
     if arguments.outcome not in (None, *VERDICTS):
         hint = did_you_mean(arguments.outcome, VERDICTS, f"one of: {', '.join(VERDICTS)}")
         raise UsageError(f"there is no outcome {arguments.outcome!r}", hint)
-    since = period.start(arguments.since, context.now())
+    now = context.now()
+    since = period.start(arguments.since, now)
     wanted = {"agent": arguments.agent, "task": arguments.task, "verdict": arguments.outcome}
 
     def fits(run: EndedRun) -> bool:
         return all(value in (None, getattr(run.told, name)) for name, value in wanted.items())
 
-    number = sys.maxsize if arguments.all else MOST_ROWS
-    shown, are_more = ledger.newest(layout, since, number, fits)
+    with fold.opened(layout) as past:
+        if arguments.all:
+            shown, are_more = list(filter(fits, past.runs(since))), False
+        else:
+            told = (ledger.begins(layout) or 0.0, now)
+            shown, are_more = ledger.newest(past.runs, since, told, MOST_ROWS, fits)
     if not shown and arguments.agent is not None:
         _require_agent(layout, arguments.agent, since)
     shared = any(run.told.host for run in shown)

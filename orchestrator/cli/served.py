@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 
-from orchestrator.cli import argument_parser, output, parser
+from orchestrator.cli import output, parser
 from orchestrator.cli.command_line import parse
 from orchestrator.cli.main import refusal
 from orchestrator.cli.parser import Argument
@@ -47,7 +47,7 @@ class Served(Commands):
 
     def __init__(self, layout: Layout) -> None:
         self._root = layout.root
-        argument_parser.whole()  # imports the modules of all commands, before there are threads
+        parser.declared([])  # imports the modules of all commands, before there are threads
 
     def read(
         self, words: str, values: Mapping[str, object] | None = None, subject: str | None = None

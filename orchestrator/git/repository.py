@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Collection, Mapping
 
-from orchestrator.git import place
+from orchestrator.git import place, ref_files
 from orchestrator.git.call import ask, lines, run
 from orchestrator.model.errors import GitError
 
 RESCUE = "refs/orchestrator/rescue/"
 #: What no name of a ref contains (git-check-ref-format(1)).
-_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{")
+_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.lock(/|$)")
 #: Names that are tried for one rescue.
 MOST_NAMES = 100
 
@@ -155,6 +155,9 @@ def exact_refs(root: str, *names: str) -> dict[str, str]:
     """
     # Git would take `refs/heads/main:` for the files of that branch.
     possible = [name for name in names if not _NOT_IN_NAMES.search(name)]
+    known = ref_files.commits(root, possible)
+    if known is not None:
+        return known
     asked = "".join(f"{name}\n" for name in possible)
     said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
     found = zip(possible, said, strict=True)
@@ -174,6 +177,17 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     """Return the full names of those refs whose commits are reachable from `commit`."""
     text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
     return set(lines(text))
+
+
+def refs_with(root: str, commit: str, *patterns: str) -> dict[str, str]:
+    """Return those refs that reach `commit`, by full name, each with its commit.
+
+    Git leaves out a damaged ref; {} if it fails on what is below a ref.
+    """
+    form = "--format=%(objectname) %(refname)"
+    done = run(root, "for-each-ref", f"--contains={commit}", form, *patterns)
+    pairs = (line.split(" ", 1) for line in lines(done.out)) if done.code == 0 else ()
+    return {ref: at for at, ref in pairs}
 
 
 def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:

@@ -1,6 +1,15 @@
 """Times: inside the program seconds since the epoch (float, UTC); outside, ISO 8601 with `Z`."""
 
-from datetime import UTC, datetime
+from orchestrator.model.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import UTC as UTC
+    from datetime import datetime as datetime
+    from datetime import timedelta as timedelta
+    from datetime import tzinfo as tzinfo
+else:
+    # The module `datetime` of Python 3.11 makes each class in Python before it takes it from here.
+    from _datetime import UTC, datetime, timedelta, tzinfo  # noqa: F401
 
 #: An example for people of a time that `parse_time` reads.
 A_TIME = "2026-01-31T08:00Z"

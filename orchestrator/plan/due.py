@@ -1,9 +1,9 @@
 """When an agent is due, and how long a task still waits for its next attempt."""
 
 import math
-from datetime import UTC, datetime, timedelta, tzinfo
 
 from orchestrator.model.config import Agent
+from orchestrator.model.times import UTC, datetime, timedelta, tzinfo
 from orchestrator.model.work import Task
 
 #: By how much of its interval, and by how many seconds at most, an agent may start too early.
@@ -66,7 +66,7 @@ class _MachineZone(tzinfo):
 
     def fromutc(self, moment: datetime) -> datetime:
         at = moment.replace(tzinfo=UTC).timestamp()
-        return datetime.fromtimestamp(at).replace(tzinfo=self)  # noqa: DTZ006
+        return datetime.fromtimestamp(at).replace(tzinfo=self)
 
     def dst(self, _: datetime | None) -> None:
         return None

@@ -1,10 +1,10 @@
 """`pace`: whether new runs may start now, by local hours and by shares of usage windows. Pure."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from orchestrator.model.config import Pace
 from orchestrator.model.snapshot import UsageWindow
+from orchestrator.model.times import UTC, datetime
 from orchestrator.plan.rule import Judged
 
 _DAY = 86_400

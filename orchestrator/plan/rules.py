@@ -288,7 +288,7 @@ def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
 def _max_starts(_: Agent, draft: Draft) -> Judged:
     before, limit = len(draft.starts), draft.config.max_starts
-    return Judged(before < limit, f"starts of this tick before it: {before}, at most {limit}")
+    return Judged(before < limit, f"{before} of {limit} starts of this tick come before it")
 
 
 @_rule("queue_order", "task", "no action needed: it waits for its turn (PRIORITY P0 goes first)")

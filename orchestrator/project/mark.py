@@ -148,19 +148,29 @@ def links(layout: Layout) -> list[str]:
     Git transports symbolic links: a link in a commit could make the product write anywhere. A pipe
     or a folder in the place of a file fails each time that something is written.
     """
+    found = links_above(layout)
+    is_closed = layout.home in found or layout.agents in found
+    return found if is_closed else [*found, *links_of_agents(layout)]
+
+
+def links_above(layout: Layout) -> list[str]:
+    """Return those of `links` that are of no single agent: their number is fixed."""
     fixed = (
         *(layout.home, layout.agents, layout.shared, layout.cache),
         *(layout.events, layout.ticks, layout.scheduler_lock),
         *(path for forge in FORGES for path in _of_records(layout.records(forge))),
         *stores.of_project(layout).places(),
     )
-    found = [path for path in fixed if _is_odd(path)]
-    if layout.home in found or layout.agents in found:
-        return found
+    return [path for path in fixed if _is_odd(path)]
+
+
+def links_of_agents(layout: Layout) -> list[str]:
+    """Return those of `links` that are an agent's. The folder of all agents is known to be none."""
     try:
         agents = sorted(os.listdir(layout.agents))
     except OSError:
-        return found
+        return []
+    found = []
     for name in agents:
         inside = (layout.agent(name), layout.runs(name), layout.worktree(name))
         found += [path for path in (*inside, layout.agent_lock(name)) if _is_odd(path)]

@@ -91,7 +91,7 @@ class Follower:
 
     def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         found: list[Feedback] = []
-        if self._known.get(pr.id) != _mark(pr):
+        if self._forge.is_elsewhere and self._known.get(pr.id) != _mark(pr):
             try:
                 found += self._forge.feedback(pr)
                 self._known[pr.id] = _mark(pr)

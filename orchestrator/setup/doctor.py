@@ -137,9 +137,7 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.checks:
         yield ok("no_checks", f"checks before each delivery: {len(loaded.config.checks)}")
     else:
-        propose = (
-            "write your test command into `checks`; orchestrator init proposes a known command"
-        )
+        propose = "write your test command into `checks`; for a proposal: orchestrator init"
         yield warn("no_checks", "`checks` is empty: work is delivered without a test", propose)
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"

@@ -7,6 +7,7 @@ one source has not, all modules are imported as usual, and the image is made ane
 imports them as usual, so that `-X importtime` lists each of them.
 """
 
+import _imp
 import marshal
 import os
 import sys
@@ -71,6 +72,8 @@ def _execute(name: str, source: str, code: Any) -> None:
         module.__package__ = name
         module.__path__ = spec.submodule_search_locations = [os.path.dirname(source)]
     sys.modules[name] = module
+    # The code may have been compiled under another path to this program.
+    _imp._fix_co_filename(code, source)  # type: ignore[attr-defined]
     exec(code, module.__dict__)
     setattr(sys.modules[above], last, module)
 

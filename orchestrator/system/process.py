@@ -8,7 +8,6 @@ Imported by the waiting supervisor, so heavy imports are inside the functions th
 import contextlib
 import itertools
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +109,7 @@ def end_run(
     client and `keeper`, the process that adopted the client's orphans. `reap` is called while
     waiting: a parent takes its children's exit status there.
     """
+    import signal
 
     def tell(number: int) -> dict[int, str]:
         """Send a signal to all processes of the run (0: send nothing); return their identities."""
@@ -152,6 +152,8 @@ def end_run(
 
 def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
     """End one process: by SIGTERM, and after `grace` seconds by SIGKILL."""
+    import signal
+
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_alive(pid, known_identity):
             return
@@ -165,6 +167,8 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
 
 def continue_stopped(pid: int) -> None:
     """Continue a process and its descendants (SIGCONT), which changes nothing for running ones."""
+    import signal
+
     for each in (pid, *below(pid)):
         signal_process(each, signal.SIGCONT)
 

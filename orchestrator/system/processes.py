@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 
 from orchestrator.model.annotations import Protocol
 
@@ -170,8 +171,7 @@ class Linux(Psutil):
         # wall-clock time, it does not move with the clock.
         fields = self._fields(pid)
         try:
-            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-                boot = file.read(8).decode()
+            boot = _boot()
         except OSError:
             return None
         is_alive = len(fields) > 19 and fields[0] not in (b"Z", b"X")
@@ -231,6 +231,13 @@ def _shown(words: Iterable[str]) -> str | None:
     """Return the words of a command as one line that can be printed; None without words."""
     said = " ".join(words).encode("utf-8", "replace").decode()
     return "".join(c if c.isprintable() else "?" for c in said)[:COMMAND_KEPT] or None
+
+
+@cache
+def _boot() -> str:
+    """Return the first characters of the boot's id, which no process survives. Raises OSError."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(8).decode()
 
 
 def _pids() -> list[int]:

@@ -42,6 +42,3 @@ class Remembered(Generic[Said]):
         if found.st_size <= MOST_BYTES and time.time() - found.st_ctime > CLEAR:
             self._known[path] = (mark, said)
         return said
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._known

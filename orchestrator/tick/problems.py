@@ -46,66 +46,82 @@ def find_problems(
 
     `in_tick`: the caller itself holds the tick's lock.
     """
+    return [*_found(layout, settings, seen, now, in_tick=in_tick)]
+
+
+def _found(
+    layout: Layout, settings: Settings, seen: Observation, now: float, *, in_tick: bool
+) -> Iterator[Problem]:
     hold = seen.snapshot.hold
-    blocked = None if in_tick else lock.trouble(layout, now)
-    found = [*_of_the_clone(layout), *filter(None, [blocked])]
+    yield from _of_the_clone(layout)
+    if not in_tick and (blocked := lock.trouble(layout, now)):
+        yield blocked
+    # Before the configuration, which another branch may not have.
+    yield from _of_the_checkout(layout)
+    yield from settings.problems
+    yield from held.problems(layout, seen)
+    if hold is not None:
+        yield faults.hold_problem(hold)
+    if seen.snapshot.open_prs is None:
+        yield from _forge_problem(layout, hold)
+    yield from _left_problem(settings, seen)
+    yield from _of_tasks(layout, seen)
+    yield from _damaged_records(layout)
+    yield from _of_agents(layout, seen)
+    yield from _told_by_others(layout, settings)
+    yield from _overdue(layout, hold, now)
+
+
+def _of_the_checkout(layout: Layout) -> Iterator[Problem]:
     if os.path.exists(layout.checkout_changed):
         from orchestrator.project import checkout_changed
 
-        # Before the configuration, which another branch may not have.
-        found += filter(None, [checkout_changed.problem(layout)])
-    found += settings.problems
-    found += held.problems(layout, seen)
-    if hold is not None:
-        found.append(faults.hold_problem(hold))
-    if seen.snapshot.open_prs is None:
-        found += _forge_problem(layout, hold)
-    found += _left_problem(settings, seen)
-    blocked_tasks = stores.of_project(layout).list("blocked")
-    found += [
-        Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
-        for listing in (seen.incoming, seen.claimed, blocked_tasks)
-        for bad in listing.malformed
-    ]
-    found += [
-        Problem(
-            damage.CODE,
-            f"the branch of {task.id} is damaged: {task.work_branch}; other tasks continue",
-            f"its question says what to do: orchestrator task show {task.id}",
-        )
-        for task in blocked_tasks.tasks
-        if task.reason and task.reason == damage.CODE
-    ]
-    found += _damaged_records(layout)
-    found += [
-        Problem(
-            "permissions",
-            f"{path} is not a regular file",
-            "move it aside; until then its agent starts no run",
-        )
-        for path in agent_memory.unusable(layout)
-    ]
-    found += [
-        Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
-        for name, state in seen.states.items()
-        if (why := state.suspended)
-    ]
+        yield from filter(None, [checkout_changed.problem(layout)])
+
+
+def _of_tasks(layout: Layout, seen: Observation) -> Iterator[Problem]:
+    blocked = stores.of_project(layout).list("blocked")
+    for listing in (seen.incoming, seen.claimed, blocked):
+        for bad in listing.malformed:
+            yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
+    for task in blocked.tasks:
+        if task.reason and task.reason == damage.CODE:
+            yield Problem(
+                damage.CODE,
+                f"the branch of {task.id} is damaged: {task.work_branch}; other tasks continue",
+                f"its question says what to do: orchestrator task show {task.id}",
+            )
+
+
+def _of_agents(layout: Layout, seen: Observation) -> Iterator[Problem]:
+    for path in agent_memory.unusable(layout):
+        hint = "move it aside; until then its agent starts no run"
+        yield Problem("permissions", f"{path} is not a regular file", hint)
+    for name, state in seen.states.items():
+        if why := state.suspended:
+            hint = f"then: orchestrator agent resume {name}"
+            yield Problem("agent_suspended", f"{name}: {why}", hint)
+
+
+def _told_by_others(layout: Layout, settings: Settings) -> Iterator[Problem]:
+    """Yield what other processes than ticks found wrong: with issues, landings, notifications."""
     if settings.good and settings.config.issues.label is not None:
         from orchestrator.pulls import issues
 
-        found += filter(None, [issues.problem(layout, settings.config)])
+        yield from filter(None, [issues.problem(layout, settings.config)])
     told = layout.notify_fault if settings.config.notify.command else None
     for path in filter(None, (layout.landing_fault, told)):
-        if fault := faults.read(path):
-            found.append(fault)
+        yield from filter(None, [faults.read(path)])
+
+
+def _overdue(layout: Layout, hold: Hold | None, now: float) -> Iterator[Problem]:
     # A tick leaves no trace on a disk that cannot be written.
     unwritable = hold is not None and hold.message.startswith("disk_")
     # Without `init` no tick runs: `not_initialised` reports that.
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
         ticked = last_tick(layout)
         ago = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
-        found.append(Problem("tick_stale", ago, schedule_hint(layout)))
-    return found
+        yield Problem("tick_stale", ago, schedule_hint(layout))
 
 
 def schedule_hint(layout: Layout) -> str:
@@ -132,12 +148,17 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
 
 
 def _of_the_clone(layout: Layout) -> list[Problem]:
-    """Return the reason why no tick may run here: the clone is not set up."""
+    """Return the problem that the clone is not set up, or that its queue is gone."""
     try:
         mark.require_initialised(layout)
     except OrchestratorError as error:
         return [Problem(error.code, error.message, error.hint)]
-    return []
+    places = stores.of_project(layout).places()
+    if not places or any(map(os.path.lexists, places)):
+        return []
+    message = f"{places[0]} is missing: the queue was deleted (git clean -x deletes ignored files)"
+    hint = "orchestrator init  (makes an empty queue; then put the tasks back, if you have a copy)"
+    return [Problem("queue_missing", message, hint)]
 
 
 def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:

@@ -194,10 +194,11 @@ def after_run(root: str) -> None:
     """
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
-    if not mark.is_initialised(layout) or mark.links(layout):
+    if not mark.is_initialised(layout) or mark.links_above(layout):
         return
     with contextlib.ExitStack() as turn:
-        if _is_next(layout, turn):
+        # Most ends of runs are followed by no tick of their own, and look at no other agent.
+        if _is_next(layout, turn) and not mark.links_of_agents(layout):
             follow_up(layout, turn.close)
 
 

@@ -1,0 +1,101 @@
+"""Commits and their ids without a checkout, by one process of git or by no process.
+
+A commit in a checkout takes five processes of git: `worktree add`, `add`, `commit`, `rev-parse`,
+`worktree remove`. A push to a repository on this disk takes as many.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+PERSON = "A Person <person@example.com>"
+SOMEBODY_ELSE = "O <o@x>"
+
+
+def commit(
+    repo: Path,
+    ref: str,
+    changes: Mapping[str, str | None],
+    *,
+    base: str,
+    message: str,
+    push: Path | None = None,
+    author: str = PERSON,
+) -> str:
+    """Commit changes on top of `base`, a name or an id; set `ref` to the commit; return its id.
+
+    `changes` has the text of each changed file, or None for a file that is deleted. The commit is
+    also pushed to the repository `push`, which has `base`. No checkout changes.
+    """
+    parent = tip(repo, base)
+    lines = [f"commit {ref}", "mark :1", f"committer {author} {time.time():.0f} +0000"]
+    lines += [_data(message), f"from {parent}"]
+    for path, text in changes.items():
+        lines.append(f"D {path}" if text is None else f"M 100644 inline {path}\n{_data(text)}")
+    stream = "\n".join(lines) + "\n\nget-mark :1\n"
+    if push:
+        _import(push, stream)
+        tracked = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+        stream += f"reset {tracked}\nfrom :1\n\n"
+    return _import(repo, stream)
+
+
+def _data(text: str) -> str:
+    return f"data {len(text.encode())}\n{text}"
+
+
+def _import(repo: Path, stream: str) -> str:
+    words = ("git", "fast-import", "--quiet", "--force")
+    done = subprocess.run(words, cwd=repo, input=stream.encode(), capture_output=True, check=False)
+    assert done.returncode == 0, f"git fast-import: {done.stderr.decode()}"
+    return done.stdout.decode().strip()
+
+
+def readdress(repo: Path, remote: Path, url: str) -> None:
+    """Give a remote on this disk an address elsewhere, at which git still finds it."""
+    path = repo / ".git" / "config"
+    settings = path.read_text().replace(f'"{remote}"', str(remote))
+    assert f"url = {remote}\n" in settings
+    settings = settings.replace(f"url = {remote}\n", f"url = {url}\n")
+    path.write_text(f'{settings}[url "{remote}"]\n\tinsteadOf = {url}\n')
+
+
+def tip(repo: Path, name: str = "HEAD") -> str:
+    """Return the id of the commit that a name means."""
+    if known := read(repo, name):
+        return known
+    words = ("git", "rev-parse", "--verify", f"{name}^{{commit}}")
+    done = subprocess.run(words, cwd=repo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{name} in {repo}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def read(repo: Path, name: str) -> str | None:
+    """Return the id that the file of HEAD or of a branch holds; None if only git can tell.
+
+    `repo` is a bare repository or the top of a checkout.
+    """
+    if re.fullmatch("[0-9a-f]{40}", name):
+        return name
+    if name != "HEAD" and not re.fullmatch(r"(refs/heads/)?(main|agent/[\w-]+)", name):
+        return None
+    try:
+        own = common = repo / ".git" if (repo / ".git").exists() else repo
+        if own.is_file():
+            own = repo / own.read_text().removeprefix("gitdir: ").rstrip("\n")
+            common = own / (own / "commondir").read_text().strip()
+        if name == "HEAD":
+            text = (own / "HEAD").read_text().strip()
+            ref = text.removeprefix("ref: ")
+            text = (common / ref).read_text().strip() if ref != text else text
+        else:
+            text = (
+                (common / "refs" / "heads" / name.removeprefix("refs/heads/")).read_text().strip()
+            )
+    except OSError:
+        return None
+    return text if re.fullmatch("[0-9a-f]{40}", text) else None
