@@ -600,6 +600,13 @@ HELD_BY: dict[str, str] = {
     "test_a_split_task_is_done_when_its_parts_are": (
         "test_a_split_task_is_finished_once_every_part_is_done"
     ),
+    "test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting": (
+        "test_only_what_the_submodules_remote_hands_out_counts_as_there"
+    ),
+    "test_runs_and_costs_show_what_a_run_cost": ("test_each_key_adds_up_to_the_same_total"),
+    "test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count": (
+        "test_the_branch_is_cut_from_the_commit_that_the_dependency_delivered"
+    ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"
     ),

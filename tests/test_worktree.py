@@ -278,9 +278,19 @@ def test_what_only_the_index_holds_is_kept(agent: Agent) -> None:
     assert kept_text(agent.repo, "precious")
 
 
-@pytest.mark.parametrize("command", ["write-tree", "add", "commit-tree", "update-index"])
+IN_A_SUBMODULE = "{ echo 'error: status died of signal 9' >&2; exit 128; }"
+
+
+@pytest.mark.parametrize(
+    ("command", "death"),
+    [
+        *((each, "kill -9 $$") for each in ("write-tree", "add", "commit-tree", "update-index")),
+        ("add", IN_A_SUBMODULE),
+        ("status", IN_A_SUBMODULE),
+    ],
+)
 def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
-    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, death: str
 ) -> None:
     agent.begin()
     (agent.path / "new.txt").write_text("precious\n")
@@ -289,7 +299,7 @@ def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
     git, programs, alive = shutil.which("git"), tmp_path / "bin", tmp_path / "alive"
     programs.mkdir()
     alive.touch()
-    killed = f'case " $* " in *" {command} "*) rm "{alive}" 2>/dev/null && kill -9 $$;; esac'
+    killed = f'case " $* " in *" {command} "*) rm "{alive}" 2>/dev/null && {death};; esac'
     (programs / "git").write_text(f'#!/bin/sh\n{killed}\nexec "{git}" "$@"\n')
     (programs / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")

@@ -72,9 +72,9 @@ def run(
             raise SystemFault(message, code="git_hung")
         if done.code == 0:
             return done
-        if done.code < 0 and (question := _subcommand(arguments)) in _QUESTIONS:
+        if (killer := _killer(done)) and (question := _subcommand(arguments)) in _QUESTIONS:
             if pause > 0.1:
-                raise GitKilled(f"git {question} was killed by signal {-done.code}")
+                raise GitKilled(f"git {question} was killed by signal {killer}")
             pause *= 2
             continue
         half_made = re.search(_HALF_MADE, done.err)
@@ -202,12 +202,24 @@ def ask(
 ) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
     done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
-    if done.code is not None and done.code < 0:
-        raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
+    if killer := _killer(done):
+        raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {killer}")
     if done.code != 0:
         said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
         raise GitError(said, repairs.hint(done.err))
     return done.out.rstrip("\n")
+
+
+#: How a git that failed says that a git process of its own was killed (a submodule's, a filter's).
+_CHILD_DIED = re.compile(r"\bdied of signal (9|15)\b")
+
+
+def _killer(done: commands.Finished) -> int:
+    """Return the signal that killed a git, or a process that it started; 0 if it was not killed."""
+    if not done.code:
+        return 0
+    child = _CHILD_DIED.search(done.err)
+    return -done.code if done.code < 0 else int(child[1]) if child else 0
 
 
 Result = TypeVar("Result")
