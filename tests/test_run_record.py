@@ -156,31 +156,6 @@ def test_a_shortage_that_an_earlier_version_wrote_as_a_list_is_read(tmp_path: Pa
     assert record.ended == Ended(exit_code=1, disk=shortage, at=5.0)
 
 
-def test_a_record_that_the_disk_withholds_once_is_read_at_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One process remembers what an unchanged record says, not that it could not be read."""
-    folder = runs.lay_out(Layout(str(tmp_path)), "a", "R1")
-    read = files.read_regular
-
-    def withheld(path: str, *rest: int) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    monkeypatch.setattr(files, "read_regular", withheld)
-    monkeypatch.setattr("orchestrator.system.remembered.CLEAR", -1.0)
-    assert run_record.read(str(folder)) is None
-    monkeypatch.setattr(files, "read_regular", read)
-    found = run_record.read(str(folder))
-    assert found is not None
-    monkeypatch.setattr(files, "read_regular", withheld)
-    assert run_record.read(str(folder)) == found
-    monkeypatch.setattr(files, "read_regular", read)
-    run_record.write(str(folder), found._replace(title="another"))
-    newer = run_record.read(str(folder))
-    assert newer is not None
-    assert newer.title == "another"
-
-
 def test_a_key_that_only_another_version_knows_survives(tmp_path: Path) -> None:
     _, record = old("running", tmp_path, host={"name": "one"})
     run_record.write(str(tmp_path), record._replace(status="concluding"))
