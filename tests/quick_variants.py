@@ -452,7 +452,7 @@ HELD_BY: dict[str, str] = {
         "test_the_projects_base_must_be_where_work_is_delivered"
     ),
     "test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone": (
-        "test_a_branch_that_does_not_exist_fails_that_task_only"
+        "test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
         "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"
@@ -503,7 +503,7 @@ HELD_BY: dict[str, str] = {
         "test_without_git_the_machine_is_at_fault"
     ),
     "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done": (
-        "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
+        "test_only_work_of_an_earlier_run_can_have_been_merged_before_its_pull_request"
     ),
     "test_an_open_pull_request_holds_new_work_until_it_is_closed_or_merged": (
         "test_what_drains_is_never_held_by_what_is_full"
