@@ -395,7 +395,7 @@ HELD_BY: dict[str, str] = {
         "test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address"
     ),
     "test_a_used_share_of_the_subscription_paces_the_work": (
-        "test_the_windows_of_the_last_run_are_kept"
+        "test_the_windows_that_a_run_met_are_kept_when_it_is_settled"
     ),
     "test_a_testers_tests_are_checked_and_become_a_pull_request": ("test_four_roles_are_shipped"),
     "test_a_fault_that_passed_does_not_excuse_what_fails_later": (
