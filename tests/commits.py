@@ -55,6 +55,15 @@ def _import(repo: Path, stream: str) -> str:
     return done.stdout.decode().strip()
 
 
+def readdress(repo: Path, remote: Path, url: str) -> None:
+    """Give a remote on this disk an address elsewhere, at which git still finds it."""
+    path = repo / ".git" / "config"
+    settings = path.read_text().replace(f'"{remote}"', str(remote))
+    assert f"url = {remote}\n" in settings
+    settings = settings.replace(f"url = {remote}\n", f"url = {url}\n")
+    path.write_text(f'{settings}[url "{remote}"]\n\tinsteadOf = {url}\n')
+
+
 def tip(repo: Path, name: str = "HEAD") -> str:
     """Return the id of the commit that a name means."""
     if known := read(repo, name):

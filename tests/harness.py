@@ -197,8 +197,7 @@ class World:
         gh = self.bin / "gh"
         gh.write_text(f"#!/bin/sh\n{warm_gh.line()}\n")
         gh.chmod(0o755)
-        self.git("remote", "set-url", "origin", url)
-        self.git("config", f"url.{self.remote}.insteadOf", url)
+        commits.readdress(self.root, self.remote, url)
         return path
 
     # --- git ---

@@ -56,9 +56,11 @@ QUICK: dict[str, tuple[str, ...]] = {
         "remote add evil",
         "sed -i",
         "[include]",
-        "hooks/pre-commit in",
+        "git/hooks",
+        "info/attributes",
         "command19",
         "command21",
+        "command23",
     ),
     "test_the_newest_runs_are_those_of_the_whole_history": ("[0-", "[1-nobody", "[3-impl-1"),
     "test_the_persons_files_and_changes_are_as_before": ("mine.txt", "topic-echo edit"),
@@ -579,6 +581,31 @@ HELD_BY: dict[str, str] = {
     ),
     "test_no_copy_hides_a_command_of_the_client": (
         "test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out"
+    ),
+    "test_what_one_task_may_cost_over_all_its_attempts_ends_it": (
+        "test_a_task_that_has_cost_all_it_may_fails_instead_of_starting"
+    ),
+    "test_failures_in_a_row_pause_a_taskless_agent_with_one_inbox_item": (
+        "test_an_agent_that_fails_again_and_again_is_paused"
+    ),
+    "test_an_agent_that_never_ran_is_due_and_one_that_ran_is_not": (
+        "test_an_agent_is_due_an_interval_after_its_last_start"
+    ),
+    "test_no_run_is_paid_for_while_the_dependencies_conflict": (
+        "test_dependencies_that_conflict_are_named_with_their_files"
+    ),
+    "test_with_hold_a_task_waits_for_the_work_on_its_file": (
+        "test_a_task_is_held_while_its_text_names_a_file_in_work"
+    ),
+    "test_a_split_task_is_done_when_its_parts_are": (
+        "test_a_split_task_is_finished_once_every_part_is_done"
+    ),
+    "test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting": (
+        "test_only_what_the_submodules_remote_hands_out_counts_as_there"
+    ),
+    "test_runs_and_costs_show_what_a_run_cost": ("test_each_key_adds_up_to_the_same_total"),
+    "test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count": (
+        "test_the_branch_is_cut_from_the_commit_that_the_dependency_delivered"
     ),
     "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
         "test_a_reviewer_is_told_of_other_work_on_the_same_lines_only"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
+from both_stores import attendants
 from chaos import invariants, seen
 from database_proxy import Proxy
 from harness import STATES, Sampler, World, wait_until
@@ -119,20 +120,20 @@ class Behind(Hosts):
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look again and again where the tasks are, and hold each instant against the limits."""
-        address = self._direct
+        own = session.Session(self._direct, "the test")
         query = "SELECT state, array_agg(id) FROM orchestrator_tasks GROUP BY state"
         known: set[str] = set()
 
         def look() -> list[str]:
             try:
-                places = dict(session.of(address).rows(query))
+                places = dict(own.rows(query))
             except StoreFault:  # the database is being restarted
                 return []
             known.update(task for tasks in places.values() for task in tasks)
             most = LIMITS["max_claimed"]
             return invariants.at_an_instant(invariants.Moment(places, frozenset(known), most))
 
-        with Sampler(look) as sampler:
+        with contextlib.closing(own), Sampler(look) as sampler:
             yield
         assert sampler.answers == [[]]
         assert known, "nothing was seen"
@@ -149,7 +150,10 @@ class Behind(Hosts):
         wait_until(is_over, lambda: self._told(*tasks), limit)
         for host in self.all:
             wait_until(lambda host=host: not host.status()["running"], "no run is left")
-            self.kill(host)  # the attendant waits for its next heartbeat
+        # The attendants wait for their next heartbeat, and may begin ticks until then.
+        wait_until(lambda: not attendants(self.one, others=True), "no tick is at work")
+        for host in self.all:
+            self.kill(host)
         self.check(*tasks)
 
     def _told(self, *tasks: str) -> str:

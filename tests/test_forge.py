@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commits
 import pytest
 import warm_gh
 from conftest import git as sh
@@ -432,8 +433,7 @@ def hub(
     (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))
-    sh(repo, "remote", "set-url", "origin", URL)
-    sh(repo, "config", f"url.{remote}.insteadOf", URL)
+    commits.readdress(repo, remote, URL)
     return Hub(repo, remote, tmp_path / "github.json")
 
 

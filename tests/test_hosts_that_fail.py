@@ -314,12 +314,12 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(
 ) -> None:
     with cluster() as own:
         storm = Storm(hosts := behind_of(own.base), own, seed=15)
-        hosts.one.script("default", {"steps": [["sleep", 1], ["work_once"]]})
+        hosts.one.script("default", {"steps": [["sleep", 2.5], ["work_once"]]})
         tasks = [hosts.one.add(f"Change number {n}", "implement", "--no-tick") for n in range(9)]
         deeds = {"kill_process": 4, "cut": 2, "kill_host": 1, "suspend": 1, "silence": 1}
         storm.rage(deeds | {"restart": 1}, 25, 0.5, lambda: None)
         hosts.rest(*tasks, limit=100)
-        assert sum(hosts.events(task).count("requeued") for task in tasks) > 1, "a calm storm"
+        assert any("requeued" in hosts.events(task) for task in tasks), "a calm storm"
 
 
 def test_a_claim_and_a_completion_wait_twice_each_for_the_database(

@@ -209,23 +209,6 @@ def test_where_the_files_do_not_say_it_plainly_git_is_to_be_asked(
     assert ref_files.remote_commit(str(repo), "origin", "main") is None
 
 
-def test_whether_a_ref_is_below_a_name_shows_in_loose_and_in_packed_refs(repo: Path) -> None:
-    below, ref = "refs/orchestrator/rescue/", "refs/orchestrator/rescue/R1/work"
-    assert not ref_files.may_have(str(repo), below)
-    git(repo, "update-ref", "refs/orchestrator/rescued", "HEAD")
-    git(repo, "pack-refs", "--all")
-    assert not ref_files.may_have(str(repo), below)
-    git(repo, "update-ref", ref, "HEAD")
-    assert ref_files.may_have(str(repo), below)
-    git(repo, "pack-refs", "--all")
-    assert not (repo / ".git" / ref).exists()
-    assert ref_files.may_have(str(repo), below)
-    git(repo, "update-ref", "-d", ref)
-    assert not ref_files.may_have(str(repo), below)
-    (repo / ".git" / "reftable").mkdir()
-    assert ref_files.may_have(str(repo), below), "only git can say"
-
-
 NAMES = (
     *("refs/heads/main", f"refs/heads/{BRANCH}", "refs/remotes/origin/main"),
     "refs/heads/none",
@@ -255,6 +238,11 @@ def test_the_files_of_refs_say_what_git_says(repo: Path, remote: Path, how: str)
     said = _as_git_says(repo)
     assert ref_files.commits(str(repo), NAMES) == said
     assert repository.exact_refs(str(repo), *NAMES) == said
+
+
+def test_the_lock_of_a_ref_is_no_ref(repo: Path) -> None:
+    (repo / ".git/refs/heads/main.lock").write_text(git(repo, "rev-parse", "HEAD"))
+    assert repository.exact_refs(str(repo), "refs/heads/main.lock", "refs/heads/../HEAD") == {}
 
 
 def _no_object(repo: Path, content: bytes | None) -> None:
@@ -289,3 +277,20 @@ def test_where_the_files_of_refs_do_not_prove_it_there_is_no_answer(
     assert ref_files.commits(str(repo), NAMES) is not None
     ASKED[name](repo)
     assert ref_files.commits(str(repo), (*NAMES, "refs/heads/other")) is None
+
+
+def test_whether_a_ref_is_below_a_name_shows_in_loose_and_in_packed_refs(repo: Path) -> None:
+    below, ref = "refs/orchestrator/rescue/", "refs/orchestrator/rescue/R1/work"
+    assert not ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", "refs/orchestrator/rescued", "HEAD")
+    git(repo, "pack-refs", "--all")
+    assert not ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", ref, "HEAD")
+    assert ref_files.may_have(str(repo), below)
+    git(repo, "pack-refs", "--all")
+    assert not (repo / ".git" / ref).exists()
+    assert ref_files.may_have(str(repo), below)
+    git(repo, "update-ref", "-d", ref)
+    assert not ref_files.may_have(str(repo), below)
+    (repo / ".git" / "reftable").mkdir()
+    assert ref_files.may_have(str(repo), below), "only git can say"

@@ -39,12 +39,16 @@ NAMED = ("-c", "user.name=A Person", "-c", "user.email=person@example.com")
 def library(folder: Path, name: str = "lib") -> Path:
     """A bare repository that is the remote of a submodule, with the file `lib.txt`."""
     work, bare = folder / f"{name}-work", folder / f"{name}.git"
-    work.mkdir()
-    sh(work, "init", "--quiet", "--initial-branch=main")
-    sh(work, "config", "user.name", "A Person")
-    sh(work, "config", "user.email", "person@example.com")
-    commit(work, "lib.txt", "v1\n")
-    sh(folder, "clone", "--quiet", "--bare", str(work), str(bare))
+
+    def make() -> None:
+        work.mkdir()
+        sh(work, "init", "--quiet", "--initial-branch=main")
+        sh(work, "config", "user.name", "A Person")
+        sh(work, "config", "user.email", "person@example.com")
+        commit(work, "lib.txt", "v1\n")
+        sh(folder, "clone", "--quiet", "--bare", str(work), str(bare))
+
+    harness.from_template(Path("library"), work, bare, make)
     return bare
 
 

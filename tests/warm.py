@@ -72,7 +72,7 @@ def at_once(folder: str | Path, *commands: Sequence[str]) -> list[subprocess.Com
     at_start = [name for name in os.environ if name.startswith(READ_AT_START)]
     env = {k: v for k, v in os.environ.items() if k not in at_start} | AT_START
     if sys.platform == "linux":
-        _server()  # now: each thread would start a server of its own
+        _server(_kind(folder))  # now: each thread would start a server of its own
     with ThreadPoolExecutor(len(commands)) as pool:
         started = [
             pool.submit(run, PRODUCT, words, cwd=Path(folder), env=env, timeout=60)
@@ -107,13 +107,22 @@ def spawn(listener: socket.socket, program: str, *words: str) -> None:
     os.close(input_end)
 
 
+def _kind(folder: str | Path) -> tuple[str, ...]:
+    """Return the words for the server whose processes have imported what this project needs."""
+    try:
+        settings = Path(folder, ".orchestrator", "agents.yaml").read_bytes()
+    except OSError:  # maybe a folder inside the project: the process imports what is missing
+        return ()
+    return ("database",) if b"postgresql:" in settings else ()
+
+
 @functools.cache
-def _server() -> str | bytes:
-    """Start the server; return its address."""
+def _server(kind: tuple[str, ...]) -> str | bytes:
+    """Start a server of this kind; return its address."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # Linux finds a free name
         listener.listen(128)
-        spawn(listener, "warm_server.py", str(PRODUCT))
+        spawn(listener, "warm_server.py", str(PRODUCT), *kind)
         address: str | bytes = listener.getsockname()
     return address
 
@@ -129,7 +138,7 @@ def _run_warm(
         out, err = [opened.enter_context(open(pair[0], "rb", 0)) for pair in outputs]
         given = [input_end, *(pair[1] for pair in outputs)]
         try:
-            connection.connect(_server())
+            connection.connect(_server(_kind(asked["cwd"])))
             socket.send_fds(connection, [request[:1]], given)
             connection.sendall(request[1:])
         finally:

@@ -1,8 +1,8 @@
 """The server of `warm.py`: it has imported the product, and forks a process for each command.
 
-Run by path with `-I -S`, as the product is. Its arguments are the product's main file and the
-descriptor of the socket to listen at. It ends when its standard input ends, that is with the
-process that started it.
+Run by path with `-I -S`, as the product is. Its arguments are the product's main file, maybe
+"database", and the descriptor of the socket to listen at. It ends when its standard input ends,
+that is with the process that started it.
 
 A command's process has all that a started process would have: the arguments, the folder, the
 environment (also in /proc/PID/environ, where the product and the tests look for the processes of a
@@ -37,6 +37,16 @@ from typing import Any, NoReturn, TextIO
 #: Modules that start the program; a command's process executes them, nobody imports them.
 ENTRIES = ("orchestrator.__main__", "orchestrator.bootstrap", "orchestrator.init")
 ENTRIES += ("orchestrator.scheduler", "orchestrator.demo.agent")
+#: Modules that few commands import, with large libraries. A fork takes the longer the more the
+#: server holds, so a process that needs one of these imports it.
+SELDOM = ("orchestrator.cli.otlp", "orchestrator.page.")
+#: Modules that every command imports whose project has its queue in a database, and no other.
+OF_A_DATABASE = (
+    "orchestrator.database.",
+    "orchestrator.tasks.hosts_store",
+    "orchestrator.tasks.postgresql_store",
+    "orchestrator.tasks.task_rows",
+)
 #: Modules that know something about the start of their process: each process executes them anew.
 #: (The stamp of the program's files changes when Python first writes bytecode into a room.)
 OF_A_START = ("orchestrator.run.supervisor",)
@@ -80,15 +90,16 @@ class Script:
 class Program:
     """The product, imported and ready to be executed again and again."""
 
-    def __init__(self, main: str) -> None:
+    def __init__(self, main: str, with_database: bool = False) -> None:
         self.main, self.client = Script(main), Script(FAKE_CLIENT)
         self.mains = {main: self.main}
         self.path = list(sys.path)
         sys.path.insert(0, os.path.dirname(os.path.dirname(main)))
         importlib.import_module("orchestrator.start")._add_libraries()
         package = importlib.import_module("orchestrator")
+        left_out = SELDOM if with_database else SELDOM + OF_A_DATABASE
         for module in pkgutil.walk_packages(package.__path__, "orchestrator."):
-            if module.name not in ENTRIES:
+            if module.name not in ENTRIES and not module.name.startswith(left_out):
                 importlib.import_module(module.name)
         for name in ("ctypes", "frontmatter", "jinja2", "psutil", "yaml", *OF_THE_CLIENT):
             importlib.import_module(name)
@@ -294,8 +305,9 @@ def serve(program: Program, listener: socket.socket) -> None:
 
 def main() -> None:
     gc.disable()
-    program = Program(sys.argv[1])
-    with socket.socket(fileno=int(sys.argv[2])) as listener:
+    main_file, *kind, descriptor = sys.argv[1:]
+    program = Program(main_file, kind == ["database"])
+    with socket.socket(fileno=int(descriptor)) as listener:
         serve(program, listener)
 
 

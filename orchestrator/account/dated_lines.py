@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from operator import itemgetter
 
 from orchestrator.model.annotations import Any
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.project.event_fold import Damaged, Part
 
@@ -26,13 +28,23 @@ Values = list[Any]
 Days = Mapping[str, int]
 
 
+class Written(NamedTuple):
+    """Lines as they are written: their text, where days begin, and where each key's line begins."""
+
+    text: bytes
+    days: Days
+    places: bytes
+
+
 class DatedLines:
     """Lines with their keys, which are read when they are asked for."""
 
-    def __init__(self, part: Part | None = None, days: Days | None = None) -> None:
-        """`part` and `days` have what `replaced` returned; without them, there is no line."""
-        self._part, self._days = part, days or {}
-        self._lines: dict[bytes, bytes] | None = None
+    def __init__(
+        self, part: Part | None = None, days: Days | None = None, places: Part | None = None
+    ) -> None:
+        """Take what was written; without it, there is no line. Only `find` needs the places."""
+        self._part, self._days, self._places = part, days or {}, places
+        self._index: bytes | None = None
 
     def since(self, start: float) -> dict[str, Values]:
         """Return the lines since then (epoch seconds), and others of that day. Raises Damaged."""
@@ -42,29 +54,34 @@ class DatedLines:
 
     def find(self, key: str) -> Values | None:
         """Return the values of a line; None for an unknown key. Raises Damaged."""
-        line = self._by_key().get(_key(key))
-        return None if line is None else _values([line])[key]
+        if self._part is None or self._places is None:
+            return None
+        if self._index is None:
+            self._index = self._places.read()
+        before = b"\n%b\t" % _key(key)
+        begin = self._index.find(before) + len(before)
+        if begin < len(before):
+            return None
+        place = self._index[begin : self._index.find(b"\n", begin)]
+        try:
+            return _values([self._part.line(int(place))])[key]
+        except (ValueError, KeyError):
+            raise Damaged from None
 
-    def replaced(self, new: Mapping[str, tuple[float | None, Values]]) -> tuple[bytes, Days]:
-        """Return the lines with some replaced or added, each with its time, and their days.
-
-        Raises Damaged.
-        """
-        lines = {_key(key): _line(key, at, values) for key, (at, values) in new.items()}
-        days: dict[bytes, int] = {}
-        found, place = sorted((self._by_key() | lines).values()), 0
-        for line in found:
-            days.setdefault(line[_DAY], place)
+    def replaced(self, new: Mapping[str, tuple[float | None, Values]]) -> Written:
+        """Return the lines with some replaced or added, each with its time. Raises Damaged."""
+        try:
+            found = {line.split(b"\t", 2)[1]: line for line in self._read(0)}
+        except IndexError:
+            raise Damaged from None
+        found |= {_key(key): _line(key, at, values) for key, (at, values) in new.items()}
+        lines, days, places, place = [], dict[str, int](), [b"\n"], 0
+        for key, line in sorted(found.items(), key=itemgetter(1)):
+            days.setdefault(line[_DAY].decode(), place)
+            places.append(b"%b\t%d\n" % (key, place))
+            lines.append(line)
             place += len(line)
-        return b"".join(found), {day.decode(): place for day, place in days.items()}
-
-    def _by_key(self) -> dict[bytes, bytes]:
-        if self._lines is None:
-            try:
-                self._lines = {line.split(b"\t", 2)[1]: line for line in self._read(0)}
-            except IndexError:
-                raise Damaged from None
-        return self._lines
+        return Written(b"".join(lines), days, b"".join(places))
 
     def _read(self, begin: int) -> list[bytes]:
         return self._part.read(begin).splitlines(keepends=True) if self._part else []

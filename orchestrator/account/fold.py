@@ -31,9 +31,9 @@ class _Kept:
 
     def __init__(self, parts: list[Part], told: Iterable[_Event]) -> None:
         try:
-            first, self._totals, tasks, runs = parts
+            first, self._totals, tasks, places, runs = parts
             of_tasks, of_runs, self.ends = json.loads(first.read())
-            self.tasks, self.runs = DatedLines(tasks, of_tasks), DatedLines(runs, of_runs)
+            self.tasks, self.runs = DatedLines(tasks, of_tasks, places), DatedLines(runs, of_runs)
         except (TypeError, ValueError):
             raise Damaged from None
         self.told = list(told)
@@ -157,14 +157,14 @@ def _parts(
     before = kept.ends if kept else 0
     # Each end of a run has a number: the last that was written counts.
     ends = {str(before + n): run for n, run in enumerate(ended)}
-    tasks, of_tasks = (kept.tasks if kept else DatedLines()).replaced(
+    tasks = (kept.tasks if kept else DatedLines()).replaced(
         {task: (each.last(), each.values()) for task, each in known.tasks.items()}
     )
-    runs, of_runs = (kept.runs if kept else DatedLines()).replaced(
+    runs = (kept.runs if kept else DatedLines()).replaced(
         {number: (run.ended, run.values()) for number, run in ends.items()}
     )
-    first = json.dumps([of_tasks, of_runs, before + len(ends)]).encode()
-    return first, json.dumps(sums.kept()).encode(), tasks, runs
+    first = json.dumps([tasks.days, runs.days, before + len(ends)]).encode()
+    return first, json.dumps(sums.kept()).encode(), tasks.text, tasks.places, runs.text
 
 
 def _lines(file: IO[bytes], start: int, end: int | None) -> Iterator[bytes]:

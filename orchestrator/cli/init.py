@@ -12,7 +12,6 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.client import registry
 from orchestrator.git import project_root, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model.errors import UsageError
 from orchestrator.project import mark
 from orchestrator.schedule import path_link, program_copy, schedule
 from orchestrator.schedule.entry import Entry, usable_path
@@ -60,21 +59,15 @@ def init(arguments: Namespace) -> None:
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
-    if arguments.dry_run and not arguments.base:
-        example = "for example: orchestrator init --base trunk --dry-run"
-        raise UsageError("--dry-run needs --base", example)
-    if arguments.base and mark.is_initialised(layout):
-        mark.require_no_links(layout)
+    if arguments.base or arguments.dry_run:
         init_base.adopt(arguments, layout)
-        return
-    if arguments.base:
-        raise UsageError(
-            "--base needs a project that is set up",
-            "first: orchestrator init; then: orchestrator init --base BRANCH",
-        )
-    if arguments.uninstall:
+    elif arguments.uninstall:
         _uninstall(arguments, layout)
-        return
+    else:
+        _set_up(arguments, layout)
+
+
+def _set_up(arguments: Namespace, layout: Layout) -> None:
     kind = arguments.schedule
     if kind in KINDS:
         schedule.require(kind, layout.root)

@@ -8,6 +8,8 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
+from orchestrator.model.errors import UsageError
+from orchestrator.project import mark
 from orchestrator.setup import new_base
 from orchestrator.setup.new_base import Adoption
 from orchestrator.text.words import count
@@ -15,6 +17,13 @@ from orchestrator.text.words import count
 
 def adopt(arguments: Namespace, layout: Layout) -> None:
     """Make another branch the base branch, or with `--dry-run` show what that would change."""
+    if not arguments.base:
+        example = "for example: orchestrator init --base trunk --dry-run"
+        raise UsageError("--dry-run needs --base", example)
+    if not mark.is_initialised(layout):
+        first = "first: orchestrator init; then: orchestrator init --base BRANCH"
+        raise UsageError("--base needs a project that is set up", first)
+    mark.require_no_links(layout)
     config = context.good_settings(layout).config
     found = new_base.find(layout, config, arguments.base)
     warnings: list[str] = []

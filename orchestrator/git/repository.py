@@ -15,7 +15,7 @@ from orchestrator.model.errors import GitError
 
 RESCUE = "refs/orchestrator/rescue/"
 #: What no name of a ref contains (git-check-ref-format(1)).
-_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{")
+_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.lock(/|$)")
 #: Names that are tried for one rescue.
 MOST_NAMES = 100
 

@@ -16,6 +16,7 @@ from orchestrator.git import (
     aside,
     call,
     hidden,
+    ignored,
     irregular,
     left_behind,
     place,
@@ -104,7 +105,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     Raises GitError if the disk is full.
     """
     _unlock(path, branch)
-    for left in worktree_commands.not_ignored(path, irregular.clear(path).left):
+    for left in ignored.not_among(path, irregular.clear(path).left):
         files.remove(left)
     around = layout.worktree_around(path)
     if branch is not None and around is not None:
@@ -228,7 +229,7 @@ def bring_included(root: str, path: str) -> list[str]:
     from shutil import copy2
 
     brought = []
-    for name in worktree_commands.ignored_files(root, patterns):
+    for name in ignored.matching(root, patterns):
         source, target = os.path.join(root, name), os.path.join(path, name)
         inside = os.path.realpath(source).startswith(os.path.realpath(root) + os.sep)
         inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)

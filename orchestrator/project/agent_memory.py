@@ -85,12 +85,12 @@ def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; a value that is missing or of the wrong type has its default."""
     try:
         return _known(layout.agent_state(agent))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path with a null character
         return AgentState()
 
 
 def _read(path: str) -> AgentState:
-    return from_values(files.read_json(path) or {})
+    return from_values(files.json_object(files.read_regular(path)) or {})
 
 
 #: Each tick reads the memories of all agents.

@@ -27,7 +27,7 @@ MANY = 128 << 10
 #: Bytes before the place that are compared.
 _COMPARED = 256
 #: What wrote the file: the program's version, and the form of what is kept.
-_WRITER = f"{__version__}, form 3"
+_WRITER = f"{__version__}, form 4"
 
 
 class Place(NamedTuple):
@@ -107,11 +107,19 @@ class Part(NamedTuple):
     def read(self, begin: int = 0) -> bytes:
         """Return the part from a place in it to its end. Raises Damaged."""
         self.file.seek(self.start + begin)
-        found = self.file.read(max(self.size - begin, 0))
-        # A power cut can leave zeros in the place of what was written.
-        if b"\0" in found:
-            raise Damaged
-        return found
+        return _whole(self.file.read(max(self.size - begin, 0)))
+
+    def line(self, begin: int) -> bytes:
+        """Return the line at a place in the part. Raises Damaged."""
+        self.file.seek(self.start + begin)
+        return _whole(self.file.readline())
+
+
+def _whole(found: bytes) -> bytes:
+    # A power cut can leave zeros in the place of what was written.
+    if b"\0" in found:
+        raise Damaged
+    return found
 
 
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ def read(folder: str) -> RunRecord | None:
 
 
 def _read(path: str) -> RunRecord | None:
-    found = files.read_json(path)
+    found = files.json_object(files.read_regular(path))
     record = records.build(RunRecord, found)
     if found is None or record is None:
         return None
