@@ -538,7 +538,7 @@ HELD_BY: dict[str, str] = {
         "test_the_hook_tells_once_of_a_clone_that_nobody_set_up"
     ),
     "test_clean_drops_what_is_safe_and_its_dry_run_says_the_same": (
-        "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
+        "test_of_several_pull_requests_of_a_branch_an_open_one_keeps_it"
     ),
     "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all": (
         "test_whose_refusal_it_is_follows_from_githubs_words"
