@@ -210,7 +210,7 @@ def test_a_running_agents_worktree_survives_git_and_the_persons_own_lock_is_resp
     assert "locked orchestrator: run R1 of gone" in git(root, "worktree", "list", "--porcelain")
     assert worktree_commands.persons_lock(path) is None
     made.path.rename(made.path.with_name("away"))
-    worktree_commands.prune(str(root))
+    worktree_commands.forget(str(root), path)
     assert path not in git(root, "worktree", "list"), "the project was moved during a run"
     made.begin()
     git(root, "worktree", "lock", "--reason", "mine", path)
