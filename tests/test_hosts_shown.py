@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from postgresql import cluster, in_schema
 from starlette.testclient import TestClient
 from test_page import opened
-from test_page_browser import Open, browser, loaded, region, serve  # noqa: F401  (fixtures)
+from test_page_browser import HIGH, Open, browser, loaded, region, serve  # noqa: F401  (fixtures)
 from test_several_machines import WAITS, Hosts, hosts  # noqa: F401  (a fixture)
 
 from orchestrator.database import session, this_host
@@ -168,7 +168,7 @@ def test_a_browser_drives_the_queue_of_two_hosts(hosts: Hosts, serve: Open) -> N
     agents = [World.agent("impl-1", host="two")]
     one = hosts.begin(agents=agents)
     two = hosts.another("two", agents=agents)
-    page = serve()
+    page = serve(**HIGH)
     board, inbox = region(page, "Board"), region(page, "Inbox")
     task = two.add("Say hello", "implement", "--no-tick")
     card = board.locator(f"#card-{task}")

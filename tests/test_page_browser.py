@@ -97,6 +97,11 @@ def region(page: Page, name: str) -> Locator:
     return page.get_by_role("region", name=name, exact=True)
 
 
+#: In so high a window nothing is scrolled. The browser looks for what is dragged where the button
+#: went down, and Playwright would scroll the target into view after that.
+HIGH: dict[str, object] = {"viewport": {"width": 1280, "height": 3000}}
+
+
 def loaded(page: Page) -> Page:
     """Wait until every part of the page has its contents."""
     expect(page.get_by_text("Loading …")).to_have_count(0)
@@ -108,7 +113,7 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
 ) -> None:
     world.create(agents=[world.agent("impl-1", paused=True)])
     first = world.add("Sort the list", "implement", "--depends-on", "")
-    page, other = serve(), serve()
+    page, other = serve(**HIGH), serve()
     board = region(page, "Board")
     card = board.locator(f"#card-{first}")
 
