@@ -157,7 +157,7 @@ def _decoded(line: bytes) -> object:
 def opened(path: str) -> IO[bytes]:
     """Open a file to read; a missing file reads as an empty file."""
     try:
-        return files.open_regular(path)
+        return files.open_regular(path, BLOCK)
     except FileNotFoundError:
         return open(os.devnull, "rb")
 
