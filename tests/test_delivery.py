@@ -97,6 +97,18 @@ def test_the_event_lists_the_delivered_commits_if_git_knows_them_and_they_are_sh
     assert delivery._commits(job, head) is None
 
 
+@pytest.mark.parametrize(
+    ("client", "verdict"),
+    [(None, "no_change"), (run_record.ClientProcess(1, "then", 1.0), "failed")],
+)
+def test_only_work_of_an_earlier_run_can_have_been_merged_before_its_pull_request(
+    world: World, tmp_path: Path, client: run_record.ClientProcess | None, verdict: str
+) -> None:
+    job = rework(world, tmp_path)
+    job.journal.record = job.record._replace(commits=0, client=client)
+    assert delivery.deliver(job, Outcome("done"), None).verdict == verdict
+
+
 #: What the remote's hook refuses, whether the branch exists there, and whose refusal that is.
 _EVERY_NAME = "case $1 in refs/heads/feature/*) ;; *) exit 1;; esac"
 _THIS_BRANCH = "[ $1 != refs/heads/agent/T1 ] || exit 1"
