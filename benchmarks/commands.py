@@ -47,6 +47,8 @@ CREATED: 2026-02-01T00:00:00Z
 Nothing is to be changed.
 """
 _ADD = ("task", "add", "Measured", "--force", "--no-tick")
+#: The message of the delivered commit.
+_SUBJECT = "work"
 #: Each command, and what it should reach where aims differ from that of reading.
 COMMANDS: dict[tuple[str, ...], Aim] = {
     ("--version",): READ,
@@ -149,14 +151,15 @@ def _config(interval: int) -> str:
 def _tell(project: Project, number: int) -> None:
     """Write the events of finished tasks, four per task, as ticks would have written them."""
     step = PERIOD / max(number, 1)
-    began, commit = time.time() - PERIOD, git(project.root, "rev-parse", "HEAD")
+    began, base = time.time() - PERIOD, git(project.root, "rev-parse", "HEAD")
+    head = git(project.root, "commit-tree", "-p", base, "-m", _SUBJECT, f"{base}^{{tree}}")
     with open(project.layout.events, "a") as stream:
         for count in range(number):
-            told = {"at": iso(began + step * count), **_event(count // 4, count % 4, commit)}
+            told = {"at": iso(began + step * count), **_event(count // 4, count % 4, base, head)}
             stream.write(f"{json.dumps({**told, 'v': 1})}\n")
 
 
-def _event(number: int, part: int, commit: str) -> dict[str, object]:
+def _event(number: int, part: int, base: str, head: str) -> dict[str, object]:
     task, run = f"TASK-{number + 1:08x}", f"20260101T{number:06}Z-{number:06x}"
     agent = f"agent-{number % 3}"
     if part == 0:
@@ -169,15 +172,17 @@ def _event(number: int, part: int, commit: str) -> dict[str, object]:
             "run": run,
             "verdict": "done",
             "role": "implementer",
+            "title": f"Finished task number {number + 1}",
             "pr": str(number + 1),
             "seconds": 312.5,
             "cost_usd": 0.4213,
             "model": "a-model",
             "input_tokens": 120_000,
             "output_tokens": 9_000,
-            "base": commit,
+            "base": base,
+            "commits": [{"commit": head, "subject": _SUBJECT}],
             "checks": ["make test"],
-            "head": commit,
+            "head": head,
         }
     if part == 2:
         review = {"review": f"REVIEW-{number:08x}", "pr": str(number + 1)}

@@ -31,6 +31,7 @@ FITS: dict[str, Callable[[Any], bool]] = {
     "dollars": lambda value: value is None or (_is_number(value) and value >= 0),
     "texts": _are_texts,
     "names": lambda value: value == "all" or _are_texts(value),
+    "objects": lambda value: isinstance(value, list) and all(isinstance(x, dict) for x in value),
     "object": lambda value: isinstance(value, dict),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import subprocess
 import time
@@ -331,6 +332,26 @@ def test_a_task_that_was_delivered_again_is_told_once_and_a_retried_one_has_not_
     assert found.failed == [{"task": "T-3", "reason": "stalled"}]
 
 
+@pytest.mark.parametrize(
+    ("told", "title", "commits"),
+    [
+        ({}, None, None),
+        ({"title": "A b", "commits": []}, "A b", []),
+        ({"commits": [{"commit": "c", "subject": "s"}] * 2}, None, [("c", "s")] * 2),
+        ({"title": 3, "commits": [{"commit": "c"}]}, None, None),
+        ({"commits": [{"commit": "c", "subject": None}]}, None, None),
+        ({"commits": ["c"]}, None, None),
+        ({"commits": 3}, None, None),
+    ],
+)
+def test_a_delivery_has_the_title_and_the_commits_that_its_event_lists(
+    told: dict[str, object], title: str | None, commits: object
+) -> None:
+    events = [end("R1", pr="3", head="a" * 40, base="b" * 40, **told)]
+    [found] = report.ends(collected(*events), events, 1_760_000_000.0, {}).delivered
+    assert (found["title"], found["commits"]) == (title, commits)
+
+
 def test_metrics_are_prometheus_text() -> None:
     family = metrics.Family("tasks", "gauge", "Tasks.", [({"state": 'a"b\\c\nd'}, 2), ({}, 0.5)])
     empty = metrics.Family("open", "gauge", "Open.", [])
@@ -359,6 +380,13 @@ def test_report_and_metrics_tell_what_the_whole_did(world: World) -> None:
     text = world.ok("report").out
     assert f"- {task}, pull request {delivered['pr']}: `Any <b>work</b>`" in text
     assert f"orchestrator inbox approve {waiting['id']}" in text
+    # The event lists what git says.
+    log = (world.home_folder / "events.jsonl").read_text()
+    [event] = [each for each in map(json.loads, log.splitlines()) if each["event"] == "finish"]
+    assert (event["title"], event["commits"]) == ("Any <b>work</b>", delivered["commits"])
+    base, head = event["base"], event["head"]
+    said = world.git("log", "--format=%H %s", f"{base}..{head}").splitlines()
+    assert [" ".join(each.values()) for each in event["commits"]] == said
     world.ok("pr", "merge", delivered["pr"])
     world.ok("tick")
     assert world.json("report")["merged"] == [{"task": task, "pr": delivered["pr"]}]

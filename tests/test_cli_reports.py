@@ -28,7 +28,7 @@ from orchestrator.model.snapshot import Hold, UsageWindow
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry
 from orchestrator.plan import rules
-from orchestrator.project import agent_memory, mark, usage
+from orchestrator.project import agent_memory, events, mark, usage
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import look
 from orchestrator.pulls.movers import Move
@@ -406,6 +406,27 @@ def test_status_and_watch_do_not_ask_a_forge_elsewhere(
     for _, seen in zip(seconds, views, strict=False):
         assert seen.status["open_prs"] == 1
     assert [call for call in calls() if call.startswith("gh ")] == []
+
+
+def test_report_asks_git_only_for_commits_that_no_event_lists(
+    project: Layout, cli: Cli, calls: Callable[[], list[str]]
+) -> None:
+    base = git(Path(project.root), "rev-parse", "HEAD")
+    head = git(Path(project.root), "commit-tree", "HEAD^{tree}", "-p", base, "-m", "work")
+    told: dict[str, Any] = {"agent": "a", "task": "T", "pr": "1", "verdict": "done", "seconds": 1}
+    told |= {"cost_usd": None, "base": base, "head": head, "title": "A task"}
+    listed = [{"commit": head, "subject": "work"}]
+    events.append(project, time.time(), "finish", run="R1", **told, commits=listed)
+    calls()
+    [delivered] = cli("report", "--json").json["delivered"]
+    assert delivered["commits"] == listed
+    assert "- T, pull request 1: `A task`" in cli("report").out
+    assert calls() == []
+    # An older version lists no commits.
+    events.append(project, time.time(), "finish", run="R2", **told)
+    [delivered] = cli("report", "--json").json["delivered"]
+    assert delivered["commits"] == listed
+    assert len(calls()) == 1
 
 
 # --- watch -------------------------------------------------------------------------------------

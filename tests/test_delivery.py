@@ -80,6 +80,23 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     assert [pr.id for pr in world.forge.book.list()] == ["1"]
 
 
+def test_the_event_lists_the_delivered_commits_if_git_knows_them_and_they_are_short(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = rework(world, tmp_path)
+    root, head = Path(job.layout.root), job.record.tip or ""
+    base = sh(root, "rev-parse", "main")
+    for commit in (None, "0" * 40):
+        job.journal.record = job.record._replace(base_commit=commit)
+        assert delivery._commits(job, head) is None
+    job.journal.record = job.record._replace(base_commit=base)
+    listed = sh(root, "log", "--format=%H %s", f"{base}..{head}").splitlines()
+    found = delivery._commits(job, head)
+    assert [" ".join(each) for each in found or ()] == listed != []
+    monkeypatch.setattr(delivery, "MOST_TEXT", 0)
+    assert delivery._commits(job, head) is None
+
+
 @pytest.mark.parametrize(
     ("client", "verdict"),
     [(None, "no_change"), (run_record.ClientProcess(1, "then", 1.0), "failed")],

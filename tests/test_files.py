@@ -123,7 +123,9 @@ def test_json_comes_back_as_it_was_written(tmp_path: Path, value: dict[str, obje
     assert [line.split('"')[1] for line in lines[1:-2] if line] == list(value)
 
 
-@pytest.mark.parametrize("size", [0, 1, (1 << 14) - 1, 1 << 14, (1 << 15) + 1, 1 << 17])
+@pytest.mark.parametrize(
+    "size", [0, 1, (1 << 14) - 1, 1 << 14, (1 << 15) + 1, 1 << 17, (1 << 20) + (1 << 15) + 1]
+)
 def test_a_file_is_read_whole_or_up_to_the_limit(tmp_path: Path, size: int) -> None:
     data, path = os.urandom(size), str(tmp_path / "a")
     Path(path).write_bytes(data)

@@ -1,24 +1,31 @@
 """The account of a period, as data and as Markdown, from records and git only."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.account import costs, ledger, ticks
 from orchestrator.account import report as account
-from orchestrator.git import ranges, ref_files, repository
+from orchestrator.git import ref_files
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
-from orchestrator.model.config import Config
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
+from orchestrator.model.work import PullRequest
 from orchestrator.project import events
-from orchestrator.pulls import states
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.quoting import inline
 from orchestrator.text.words import count, local, span
 
-#: Gaps between ticks, and commits of one task, that are listed.
-MOST_GAPS, MOST_COMMITS = 10, 20
+if TYPE_CHECKING:
+    from orchestrator.git import ranges, repository
+else:
+    ranges = Later("git.ranges")
+    repository = Later("git.repository")
+
+#: Gaps between ticks that are listed.
+MOST_GAPS = 10
 
 Row = dict[str, Any]
 
@@ -44,16 +51,22 @@ class Report(NamedTuple):
 
 
 def collect(
-    layout: Layout, config: Config, waiting: Sequence[Waiting], since: float, now: float
+    layout: Layout,
+    prs: Iterable[PullRequest],
+    waiting: Sequence[Waiting],
+    since: float,
+    now: float,
 ) -> Report:
-    """Return what happened between two times (seconds since the epoch)."""
-    prs = states.known(layout, config)
+    """Return what happened between two times (seconds since the epoch).
+
+    `prs` are the pull requests; those that were merged long since need not be among them.
+    """
+    of_prs = {pr.task: pr for pr in prs if pr.task}
     told = list(
         events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
     )
     runs = ledger.collect(told, since)
-    of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
-    ends = account.ends(runs, told, since, of_tasks)
+    ends = account.ends(runs, told, since, {task: pr.id for task, pr in of_prs.items()})
     ran = ticks.look(layout, since, now)
     store = stores.of_project(layout)
     value: Row = {
@@ -82,7 +95,8 @@ def collect(
         # The ticks and the rescue refs are of this host, everything else is of all hosts.
         **({"host": store.host} if store.host else {}),
     }
-    titles = {pr.task: pr.title for pr in prs or () if pr.task}
+    titles = {row["task"]: row["title"] for row in ends.delivered if row["title"]}
+    titles |= {task: pr.title for task, pr in of_prs.items()}
     # The records of older pull requests are not read: the task knows its title, too.
     for row in (*ends.delivered, *ends.merged):
         if row["task"] not in titles and (task := stores.found(store, row["task"])):
@@ -93,12 +107,16 @@ def collect(
 
 
 def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
-    """Return deliveries as `report --json` shows them, without commits that git no longer has."""
+    """Return deliveries as `report --json` shows them.
+
+    Git is asked for the commits that the event of the delivery does not list. Those that git no
+    longer has are left out.
+    """
     of = {row["task"]: (row["base"] or "", row["head"] or "") for row in rows}
-    try:
-        known = ranges.subjects(layout.root, of.values(), MOST_COMMITS)
-    except OrchestratorError:
-        known = {}
+    known = {of[row["task"]]: row["commits"] for row in rows if row["commits"] is not None}
+    if unknown := [each for each in of.values() if each not in known]:
+        with contextlib.suppress(OrchestratorError):
+            known |= ranges.subjects(layout.root, unknown, ranges.MOST_COMMITS)
     return [
         {
             "task": row["task"],
@@ -116,9 +134,9 @@ def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
 
 def _rescued(layout: Layout, since: float) -> list[Row]:
     """Return the rescue refs whose commits were made in the period."""
-    if not ref_files.may_have(layout.root, repository.RESCUE):
+    if not ref_files.may_have(layout.root, ref_files.RESCUE):
         return []
-    found = repository.refs_since(layout.root, repository.RESCUE, since)
+    found = repository.refs_since(layout.root, ref_files.RESCUE, since)
     return [{"ref": ref, "commit": commit} for ref, commit in found.items()]
 
 

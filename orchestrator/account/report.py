@@ -5,7 +5,7 @@ Nothing in it is told by a model: each line is a record of the scheduler or an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.account.ledger import ENDS, EndedRun
 from orchestrator.model.annotations import Any
@@ -27,7 +27,7 @@ class Ends(NamedTuple):
 
 def ends(
     runs: Iterable[EndedRun],
-    told: Iterable[Mapping[str, object]],
+    told: Collection[Mapping[str, object]],
     since: float,
     prs: Mapping[str, str],
 ) -> Ends:
@@ -36,15 +36,18 @@ def ends(
     `prs` has the pull request of each task. A task that was delivered again after a review counts
     once, with its last delivery.
     """
+    finished = {str(event.get("run")): event for event in told if event.get("event") == "finish"}
     delivered: dict[str, Row] = {}
     for run in runs:
         if run.told.event == "finish" and run.told.verdict == "done" and run.told.pr:
-            each = run.told
+            each, event = run.told, finished.get(run.told.run, {})
             delivered[str(each.task)] = {
                 "task": each.task,
                 "pr": each.pr,
                 "base": each.base,
                 "head": each.head,
+                "title": _text(event.get("title")),
+                "commits": _commits(event.get("commits")),
                 "checks": list(each.checks),
                 **({"host": each.host} if each.host else {}),
             }
@@ -62,3 +65,19 @@ def ends(
         elif word in ("not_merged", "retried", "finish"):
             (merged if word == "not_merged" else failed).pop(task, None)
     return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))
+
+
+def _text(told: object) -> str | None:
+    return told if isinstance(told, str) else None
+
+
+def _commits(told: object) -> list[tuple[str, str]] | None:
+    """Return the commits that the event of a delivery lists, each with its subject.
+
+    None where an older version wrote the event.
+    """
+    try:
+        found = [(each["commit"], each["subject"]) for each in told]  # type: ignore[attr-defined]
+    except (TypeError, KeyError):
+        return None
+    return found if all(isinstance(x, str) for each in found for x in each) else None

@@ -11,6 +11,8 @@ from orchestrator.model.fields import NamedTuple
 #: Ranges that are asked together. Those of one period are near each other, so that the walk from
 #: their ends to what all of them have is short.
 TOGETHER = 100
+#: Commits of one delivery that are listed.
+MOST_COMMITS = 20
 _HEX = frozenset("0123456789abcdef")
 
 #: A base and a head, as full commit ids.

@@ -14,6 +14,8 @@ from orchestrator.system import files
 
 #: In the order in which git looks for the repository at a path (git's `enter_repo`).
 _SUFFIXES = ("/.git", "", ".git/.git", ".git")
+#: What the full names of refs begin with that keep rescued work.
+RESCUE = "refs/orchestrator/rescue/"
 #: Bytes of packed refs up to which they are looked through: some thousand refs.
 MOST_PACKED = 1 << 18
 _COMMIT = "[0-9a-f]{40}|[0-9a-f]{64}"

@@ -13,7 +13,7 @@ from orchestrator.git import place, ref_files
 from orchestrator.git.call import ask, lines, run
 from orchestrator.model.errors import GitError
 
-RESCUE = "refs/orchestrator/rescue/"
+RESCUE = ref_files.RESCUE
 #: What no name of a ref contains (git-check-ref-format(1)).
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.lock(/|$)")
 #: Names that are tried for one rescue.

@@ -29,6 +29,13 @@ class ModelUse(NamedTuple):
     output_tokens: int = 0
 
 
+class Commit(NamedTuple):
+    """A commit that a run delivered: its full id, and the first line of its message."""
+
+    commit: str
+    subject: str
+
+
 class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
@@ -40,6 +47,8 @@ class Outcome(NamedTuple):
     pr: str | None = None
     head: str | None = None
     branch: str | None = None
+    #: What was delivered, the newest commit first; None: not known.
+    commits: tuple[Commit, ...] | None = None
     #: When a usage limit resets.
     until: float | None = None
     session: str | None = None

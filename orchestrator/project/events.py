@@ -116,13 +116,14 @@ def parsed(
     needle = word.encode(errors="surrogatepass")
     # Enough of a kind to leave most others out.
     starts = {f'"{kind}", '[:5].encode() for kind in kinds}
-    if starts:
-        found = (x for x in found if x[_KIND] in starts or x[_PLACE] != _BEFORE_KIND)
-    wanted = (line for line in found if needle in line)
+    left = iter(found)
     # The first lines at once: a reader of a few lines need not wait for many.
     number = _FIRST
-    while several := list(itertools.islice(wanted, number)):
-        yield from (event for event in _events(several) if isinstance(event, dict))
+    while several := list(itertools.islice(left, number)):
+        if starts:
+            several = [x for x in several if x[_KIND] in starts or x[_PLACE] != _BEFORE_KIND]
+        if wanted := [line for line in several if needle in line]:
+            yield from (event for event in _events(wanted) if isinstance(event, dict))
         number = _SEVERAL
 
 
@@ -156,7 +157,7 @@ def _decoded(line: bytes) -> object:
 def opened(path: str) -> IO[bytes]:
     """Open a file to read; a missing file reads as an empty file."""
     try:
-        return files.open_regular(path)
+        return files.open_regular(path, BLOCK)
     except FileNotFoundError:
         return open(os.devnull, "rb")
 
@@ -178,9 +179,10 @@ def _beginning(file: IO[bytes], first: int, limit: float) -> int:
         start = max(end - BLOCK, first)
         file.seek(start)
         block = file.read(end - start)
-        # The first line can begin in the block before.
-        whole = block.split(b"\n", 1)[-1].splitlines()
-        if whole and all(_is_before(line, oldest) for line in whole):
+        # Most blocks of a period end with a line of it; the first can begin in the block before.
+        if _is_before(block[block.rfind(b"\n", 0, -1) + 1 :], oldest) and all(
+            _is_before(line, oldest) for line in block.split(b"\n", 1)[-1].splitlines()
+        ):
             return start + block.rstrip(b"\n").rfind(b"\n") + 1
         end = start
     return first

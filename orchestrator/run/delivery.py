@@ -8,17 +8,21 @@ the step is already complete, and is recorded in the run's journal when it is co
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 
-from orchestrator.git import base_branch, repository, submodules, worktree_commands
+from orchestrator.git import base_branch, ranges, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
-from orchestrator.model.errors import NotFound, Rejected, SystemFault
-from orchestrator.model.snapshot import Outcome
+from orchestrator.model.errors import NotFound, OrchestratorError, Rejected, SystemFault
+from orchestrator.model.snapshot import Commit, Outcome
 from orchestrator.model.work import PullRequest
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges, states
 from orchestrator.run import instructions, nested, pushing, readiness
 from orchestrator.run.job import Job
+
+#: Characters of subjects in the event of a run. `report` asks git if there are more.
+MOST_TEXT = 4_000
 
 
 def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
@@ -73,7 +77,20 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return _failed(outcome, f"{error.code}: {error.message}")
     # A supervisor that starts again finds the pull request.
     _note(job, job.record.steps._replace(pr=pr.id), surely=False)
-    return outcome._replace(pr=pr.id, head=head, branch=branch)
+    commits = _commits(job, head)
+    return outcome._replace(pr=pr.id, head=head, branch=branch, commits=commits)
+
+
+def _commits(job: Job, head: str) -> tuple[Commit, ...] | None:
+    """Return the delivered commits for the event of the run; None if they are not to be listed."""
+    asked = job.record.base_commit or "", head
+    try:
+        found = ranges.subjects(job.layout.root, [asked], ranges.MOST_COMMITS).get(asked)
+    except OrchestratorError:
+        return None
+    if found is None or sum(len(subject) for _, subject in found) > MOST_TEXT:
+        return None
+    return tuple(itertools.starmap(Commit, found))
 
 
 def _without_commits(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:

@@ -20,8 +20,8 @@ from orchestrator.system import locks
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
-#: Bytes that one call reads, more than most state files have.
-_READ_AT_ONCE = 1 << 14
+#: Bytes that one call reads, more than most state files have; and of a file that has more.
+_READ_AT_ONCE, _READ_NEXT = 1 << 14, 1 << 20
 #: Seconds that an appended line waits for the lock of its file, which is held for microseconds.
 APPEND_WAIT = 0.2
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -90,12 +90,12 @@ def _as_lines(value: Any) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def open_regular(path: str) -> IO[bytes]:
+def open_regular(path: str, buffer: int = -1) -> IO[bytes]:
     """Open a regular file to read. Raises OSError, also for a link, a pipe, a device or a folder.
 
-    Never waits for the other end of a pipe.
+    Never waits for the other end of a pipe. `buffer` is the size of one read (bytes).
     """
-    return open(_opened_regular(path), "rb")
+    return open(_opened_regular(path), "rb", buffer)
 
 
 def _opened_regular(path: str) -> int:
@@ -114,10 +114,12 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
         found = os.read(descriptor, min(limit, _READ_AT_ONCE))
         # A read may be short: files of /proc give a page at once.
         more = os.read(descriptor, min(limit - len(found), _READ_AT_ONCE)) if found else b""
-        if more:
-            with open(descriptor, "rb", closefd=False) as file:
-                return found + more + file.read(limit - len(found) - len(more))
-        return found
+        parts, left = [found], limit - len(found)
+        while more:
+            parts.append(more)
+            left -= len(more)
+            more = os.read(descriptor, min(left, _READ_NEXT))
+        return b"".join(parts)
     finally:
         os.close(descriptor)
 

@@ -34,8 +34,12 @@ def clipped(text: str, limit: int) -> str:
 
 def cleaned(text: str) -> str:
     """Return `text` with plain line ends, without terminal sequences and invisible characters."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", text))
+    return _seen(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _seen(text: str) -> str:
+    # Most texts are printable, and cost no compilation of the patterns.
+    return text if text.isprintable() else re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", text))
 
 
 def visible(text: str) -> str:
@@ -43,7 +47,7 @@ def visible(text: str) -> str:
 
     These are control characters, direction marks and the like; an escape is as Python's `\\x1b`.
     """
-    if text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
@@ -62,7 +66,7 @@ def fenced(text: str, limit: int = LIMIT) -> str:
 
 def inline(text: object, limit: int = 300) -> str:
     """Return `text` as inline code on one line, which the text cannot close."""
-    line = " ".join(re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", str(text))).split()) or "(nothing)"
+    line = " ".join(_seen(str(text)).split()) or "(nothing)"
     return "`" + clipped(line.replace("`", "'"), limit).replace("\n", " ") + "`"
 
 

@@ -9,21 +9,27 @@ twice. A day is a local date, so a change of the time zone does not repeat it.
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
 
 from orchestrator.account import narrative
 from orchestrator.account.narrative import Report, Waiting
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Notify
 from orchestrator.model.fields import NamedTuple
+from orchestrator.model.times import UTC, datetime, timedelta
 from orchestrator.pulls import states
 from orchestrator.system import files, records
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.words import local
-from orchestrator.tick import inbox, notify, observe
-from orchestrator.tick.notify import Failure, News
+from orchestrator.tick import inbox, observe
 from orchestrator.tick.observe import Observation
+
+if TYPE_CHECKING:
+    from orchestrator.tick import notify
+else:
+    notify = Later("tick.notify")
 
 #: Characters of a report that the program is given.
 KEPT = 20_000
@@ -104,7 +110,8 @@ def account(
         Waiting(i.id, i.kind, i.task, i.text, i.since, inbox.next_step(layout, i))
         for i in inbox.survey(layout, loaded, seen).items
     ]
-    return narrative.collect(layout, loaded.config, waiting, since, now)
+    prs = inbox.pull_requests(layout, loaded, seen)
+    return narrative.collect(layout, prs, waiting, since, now)
 
 
 def tell(layout: Layout, loaded: Settings, now: float) -> None:
@@ -152,11 +159,13 @@ def _begins(before: Sent | None, now: float) -> float:
     return before.at if before and recent else now - FIRST
 
 
-def send(layout: Layout, wanted: Notify, markdown: str, since: float, now: float) -> Failure | None:
+def send(
+    layout: Layout, wanted: Notify, markdown: str, since: float, now: float
+) -> "notify.Failure | None":
     """Give a report to the user's program; return how that failed, or None."""
     hint = f"orchestrator report --since '{local(since)}'"
     text = markdown
     if len(text) > KEPT:
         text = f"{text[:KEPT].rpartition(chr(10))[0]}\n\n(The rest: {hint})\n"
     day = time.strftime("%Y-%m-%d", time.localtime(now))
-    return notify.run(layout, wanted, News("report", day, None, None, text, hint))
+    return notify.run(layout, wanted, notify.News("report", day, None, None, text, hint))

@@ -85,18 +85,17 @@ def survey(
     """
     of_tasks = _of_tasks(layout, loaded, seen)
     asked = {item.task for item in of_tasks if item.task}
-    moved = moves.find(layout, loaded, seen, _known(layout, loaded, seen, prs), asked, planned)
+    known = pull_requests(layout, loaded, seen) if prs is None else prs
+    moved = moves.find(layout, loaded, seen, known, asked, planned)
     found = [*of_tasks, *_agents(loaded, seen), *_faults(seen), *_approvals(moved)]
     order = ("question", "approval", "escalation")
     found.sort(key=lambda item: order.index(item.kind))
     return Survey(found, {each.pr.id: each.move._replace(task=each.pr.task) for each in moved})
 
 
-def _known(
-    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None
-) -> Iterable[PullRequest]:
-    known = seen.prs if prs is None else prs
-    return states.known(layout, loaded.config) or () if known is None else known
+def pull_requests(layout: Layout, loaded: Settings, seen: Observation) -> Iterable[PullRequest]:
+    """Return the pull requests that were observed; as last known if the forge does not answer."""
+    return states.known(layout, loaded.config) or () if seen.prs is None else seen.prs
 
 
 def _of_tasks(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.times import iso
 from orchestrator.project.run_record import RunRecord
+from orchestrator.system import records
 
 
 def conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object]:
@@ -31,11 +32,14 @@ def conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object
 def account(record: RunRecord | None, outcome: Outcome, checks: Iterable[str]) -> dict[str, object]:
     """Return the fields of a run's last event that reports add up (reference 6)."""
     models = {name: use._asdict() for name, use in outcome.models.items()}
+    delivered = record if outcome.verdict == "done" and outcome.pr else None
     return {
         "role": record.role if record else None,
+        "title": delivered.title if delivered else None,
         # Which commits were delivered, and the checks that passed on them.
         "base": record.base_commit if record and outcome.pr else None,
         "head": outcome.head if outcome.pr else None,
+        "commits": records.plain(outcome.commits) if delivered else None,
         "checks": list(checks) if record and record.steps.checked else None,
         "model": outcome.model or (record.settings.model if record else None),
         "models": models if len(models) > 1 else None,
