@@ -86,7 +86,8 @@ def test_a_queue_moves_to_a_database_and_back_without_loss(
     ]
     assert (Path(done.json["kept"]) / "queue" / "done" / "odd.md").exists()
 
-    assert cli("queue", "migrate", "--to", "files").code == 0
+    done = cli("queue", "migrate", "--to", "files", "--json")
+    assert (done.code, done.json["left"]) == (0, [])
     assert access.of_project(project) is None
     assert shown(project) == before
     with pytest.raises(StoreFault, match="was moved to the files of"):
@@ -174,7 +175,8 @@ def test_a_move_back_to_files_that_was_killed_goes_on(
         assert cli("queue", "migrate", "--to", address).code == 0
         assert not os.path.exists(project.moving_here)
         return
-    assert cli("queue", "migrate", "--to", "files").code == 0
+    done = cli("queue", "migrate", "--to", "files", "--json")
+    assert (done.code, done.json["left"]) == (0, [])
     assert access.of_project(project) is None
     assert shown(project) == before
 
@@ -221,8 +223,9 @@ def test_a_target_with_tasks_is_refused_and_so_is_the_place_where_the_queue_is(
     other = stores.at(project, session.of(address))
     other.prepare()
     other.add(new_task("mine"))
-    refused = cli("queue", "migrate", "--to", address, "--json")
-    assert (refused.code, refused.json["error"]["code"]) == (1, "not_empty")
+    for more in ((), ("--dry-run",)):
+        refused = cli("queue", "migrate", "--to", address, "--json", *more)
+        assert (refused.code, refused.json["error"]["code"]) == (1, "not_empty")
     assert other.find("mine").state == "incoming"
     same = cli("queue", "migrate", "--to", "files", "--json")
     assert (same.code, same.json["error"]["code"]) == (1, "wrong_state")
