@@ -94,7 +94,8 @@ class Proxy:
         self.is_closed = False
         self._deed: tuple[int, Callable[[Link], None]] | None = None
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepts = threading.Thread(target=self._accept, daemon=True)
+        self._accepts.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -161,6 +162,10 @@ class Proxy:
         self.cut()
 
     def close(self) -> None:
+        # A thread that waits in `accept` goes on with the number of the closed descriptor, which
+        # may be that of the next proxy's listener by then: it would lead to the wrong server.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepts.join()
         self._listener.close()
         self.cut()
 

@@ -397,7 +397,7 @@ HELD_BY: dict[str, str] = {
         "test_a_run_that_a_session_starts_inherits_nothing_and_cannot_push_to_another_address"
     ),
     "test_a_used_share_of_the_subscription_paces_the_work": (
-        "test_the_windows_of_the_last_run_are_kept"
+        "test_the_windows_that_a_run_met_are_kept_when_it_is_settled"
     ),
     "test_a_testers_tests_are_checked_and_become_a_pull_request": ("test_four_roles_are_shipped"),
     "test_a_fault_that_passed_does_not_excuse_what_fails_later": (
@@ -454,7 +454,7 @@ HELD_BY: dict[str, str] = {
         "test_the_projects_base_must_be_where_work_is_delivered"
     ),
     "test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone": (
-        "test_a_branch_that_does_not_exist_fails_that_task_only"
+        "test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
         "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"
@@ -505,7 +505,7 @@ HELD_BY: dict[str, str] = {
         "test_without_git_the_machine_is_at_fault"
     ),
     "test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done": (
-        "test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again"
+        "test_only_work_of_an_earlier_run_can_have_been_merged_before_its_pull_request"
     ),
     "test_an_open_pull_request_holds_new_work_until_it_is_closed_or_merged": (
         "test_what_drains_is_never_held_by_what_is_full"
@@ -538,7 +538,7 @@ HELD_BY: dict[str, str] = {
         "test_the_hook_tells_once_of_a_clone_that_nobody_set_up"
     ),
     "test_clean_drops_what_is_safe_and_its_dry_run_says_the_same": (
-        "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
+        "test_of_several_pull_requests_of_a_branch_an_open_one_keeps_it"
     ),
     "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all": (
         "test_whose_refusal_it_is_follows_from_githubs_words"

@@ -288,6 +288,8 @@ def test_clean_drops_what_is_safe_and_its_dry_run_says_the_same(world: World) ->
     assert all(world.sha(branches[task]) for task in (merged, kept))
     world.ok("clean")
     assert branches[merged] in planned
+    [open_one] = [pr["id"] for pr in world.prs() if pr["task"] == kept]
+    assert f"pull request {open_one} is open" in " ".join(planned.split())
     assert world.sha(branches[merged]) == "", "merged and still there"
     assert world.sha(branches[kept]), "an open pull request lost its branch"
     rescue = f"refs/orchestrator/rescue/{world.starts(failed)[0]['run']}"

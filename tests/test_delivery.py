@@ -80,6 +80,18 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     assert [pr.id for pr in world.forge.book.list()] == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("client", "verdict"),
+    [(None, "no_change"), (run_record.ClientProcess(1, "then", 1.0), "failed")],
+)
+def test_only_work_of_an_earlier_run_can_have_been_merged_before_its_pull_request(
+    world: World, tmp_path: Path, client: run_record.ClientProcess | None, verdict: str
+) -> None:
+    job = rework(world, tmp_path)
+    job.journal.record = job.record._replace(commits=0, client=client)
+    assert delivery.deliver(job, Outcome("done"), None).verdict == verdict
+
+
 #: What the remote's hook refuses, whether the branch exists there, and whose refusal that is.
 _EVERY_NAME = "case $1 in refs/heads/feature/*) ;; *) exit 1;; esac"
 _THIS_BRANCH = "[ $1 != refs/heads/agent/T1 ] || exit 1"

@@ -469,6 +469,5 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.process",
         "system.processes",
         "system.records",
-        "system.remembered",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model.snapshot import Action, Outcome
-from orchestrator.project import agent_memory, run_record
+from orchestrator.model.snapshot import Action, Outcome, UsageWindow
+from orchestrator.project import agent_memory, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.tick.settle import Settler
@@ -113,3 +113,27 @@ def test_an_agent_that_fails_again_and_again_is_paused(
         state = settled(f"R{number}", 0.0, NOON, verdict)
     assert state.failures == failures
     assert state.suspended == ("failed 3 times in a row: why" if is_paused else None)
+
+
+def test_the_windows_that_a_run_met_are_kept_when_it_is_settled(project: Layout) -> None:
+    settings = load.settings(project, write_cache=False)
+    met = {"five_hour": UsageWindow(0.75, NOON + 60)}
+    folder = project.run(AGENT, "R1")
+    record = RunRecord(
+        id="R1",
+        agent=AGENT,
+        role="implementer",
+        task=None,
+        created=NOON - 10,
+        finished=NOON,
+        status="finished",
+        project=project.root,
+        settings=settings.config.agents[0],
+        attempt=1,
+        outcome=Outcome("done", usage=met),
+        key=mark.key(project),
+    )
+    os.makedirs(folder)
+    run_record.write(folder, record)
+    Settler(project, settings, NOON).settle(Action("finish", AGENT, None, "R1"))
+    assert usage.read(project) == met

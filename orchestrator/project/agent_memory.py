@@ -12,7 +12,6 @@ from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, records
 from orchestrator.system.process import ProcessId
-from orchestrator.system.remembered import Remembered
 
 
 class Totals(NamedTuple):
@@ -83,18 +82,7 @@ class AgentState(NamedTuple):
 
 def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; a value that is missing or of the wrong type has its default."""
-    try:
-        return _known(layout.agent_state(agent))
-    except (OSError, ValueError):  # ValueError: a path with a null character
-        return AgentState()
-
-
-def _read(path: str) -> AgentState:
-    return from_values(files.json_object(files.read_regular(path)) or {})
-
-
-#: Each tick reads the memories of all agents.
-_known = Remembered(_read)
+    return from_values(files.read_json(layout.agent_state(agent)) or {})
 
 
 def from_values(found: Mapping[str, object]) -> AgentState:

@@ -18,7 +18,6 @@ from orchestrator.model.work import PullRequest
 from orchestrator.system import files, records
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId
-from orchestrator.system.remembered import Remembered
 
 RECORD = "run.json"
 INSTRUCTIONS = "instructions.md"
@@ -196,14 +195,7 @@ class NotAllowed(Exception):
 
 def read(folder: str) -> RunRecord | None:
     """Return a run's record; None if it is missing, or this program did not write it."""
-    try:
-        return _known(os.path.join(folder, RECORD))
-    except (OSError, ValueError):  # ValueError: a path with a null character
-        return None
-
-
-def _read(path: str) -> RunRecord | None:
-    found = files.json_object(files.read_regular(path))
+    found = files.read_json(os.path.join(folder, RECORD))
     record = records.build(RunRecord, found)
     if found is None or record is None:
         return None
@@ -212,10 +204,6 @@ def _read(path: str) -> RunRecord | None:
     if "push_remote" not in found:  # version 0.1.0 had one remote for all
         record = record._replace(push_remote=record.remote)
     return record._replace(unknown={k: v for k, v in found.items() if k not in record._fields})
-
-
-#: Each tick reads the records of all runs that work.
-_known = Remembered(_read)
 
 
 def is_withheld(folder: str) -> bool:
