@@ -99,6 +99,15 @@ def test_a_queue_moves_to_a_database_and_back_without_loss(
             refused()
     assert cli("queue", "migrate", "--to", address).code == 0
     assert shown(project) == before
+    assert stray_jobs(address) == []
+
+
+def stray_jobs(address: str) -> Any:
+    """Return the jobs that the engine may fetch in place of the job of a task."""
+    return session.of(address).rows(
+        "SELECT id, queue_name FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+        " AND id NOT IN (SELECT job FROM orchestrator_tasks WHERE job IS NOT NULL)"
+    )
 
 
 def killed(layout: Layout, to: str, module: Any, step: str, calls: int) -> None:
@@ -147,6 +156,7 @@ def test_a_move_to_a_database_that_was_killed_goes_on(
     assert cli("queue", "migrate", "--to", address).code == 0
     assert shown(project) == before
     schema.require(session.of(address))
+    assert stray_jobs(address) == []
 
 
 @pytest.mark.parametrize(

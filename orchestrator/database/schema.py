@@ -219,6 +219,8 @@ def begin_copy(session: Session) -> None:
         require_free(session)
         for table in ("tasks", "pull_requests", "memories"):
             session.rows(f"DELETE FROM orchestrator_{table}")
+        # A job that stays would be fetched in place of the job of a task with the same id.
+        session.rows("DELETE FROM procrastinate_jobs")
         session.rows("UPDATE orchestrator_schema SET copying = true, moved_to = NULL")
 
 
