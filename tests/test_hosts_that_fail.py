@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from both_stores import attendants
 from chaos import seen
@@ -35,6 +36,21 @@ def through(between: Proxy, folder: Path) -> PostgresqlStore:
     store = PostgresqlStore(layout, session.of(in_schema(between.base, str(folder))))
     store.prepare()
     return store
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("fe_sendauth: no password supplied", "password file"),
+        ('FATAL:  password authentication failed for user "host"', "password file"),
+        ("Connection refused", "whether the server answers"),
+    ],
+)
+def test_a_connection_that_fails_says_what_to_correct(said: str, hint: str) -> None:
+    with pytest.raises(Unreachable) as caught, connection.translated("db", lambda: None):
+        raise psycopg.OperationalError(f"connection failed: {said}")
+    assert hint in str(caught.value.hint)
+    assert "work resumes automatically" in str(caught.value.hint)
 
 
 def test_a_database_without_an_answer_is_given_up_and_asked_again_later(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState, Totals
+from orchestrator.project.memories import everywhere, totals
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tasks.file_store import FileStore
@@ -24,6 +26,8 @@ from orchestrator.tasks.sharing import Elsewhere, Offer, Peer, Pulse
 from orchestrator.tick import attendant, observe, soon, turn
 
 AGENT = "impl-agent-1"
+
+Cli = Callable[..., Any]
 
 
 @pytest.fixture
@@ -49,7 +53,16 @@ def test_the_cost_of_a_day_and_the_last_start_are_those_of_all_hosts(
     seen = observe.observe(project, settings, memories, None).snapshot
     assert seen.spent_today_usd == 1.75
     assert seen.agents[AGENT].last_started == memories - 10
-    assert observe.totals(observe.everywhere(project))[AGENT].runs == 3
+    assert totals(everywhere(project))[AGENT].runs == 3
+
+
+@pytest.mark.usefixtures("memories")
+def test_costs_and_doctor_count_what_the_other_hosts_spent(project: Layout, cli: Cli) -> None:
+    text = Path(project.config).read_text()
+    Path(project.config).write_text(f"budgets: {{daily_usd: 1.5}}\n{text}")
+    assert cli("costs", "--json").json["budgets"]["spent_today_usd"] == 1.75
+    assert "spent today: 1.75 of 1.5 USD" in cli("costs").out
+    assert "1.75 of 1.5 USD spent today" in cli("doctor").out
 
 
 WAITS = (("T1", "implement"),)

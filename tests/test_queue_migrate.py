@@ -86,7 +86,8 @@ def test_a_queue_moves_to_a_database_and_back_without_loss(
     ]
     assert (Path(done.json["kept"]) / "queue" / "done" / "odd.md").exists()
 
-    assert cli("queue", "migrate", "--to", "files").code == 0
+    done = cli("queue", "migrate", "--to", "files", "--json")
+    assert (done.code, done.json["left"]) == (0, [])
     assert access.of_project(project) is None
     assert shown(project) == before
     with pytest.raises(StoreFault, match="was moved to the files of"):
@@ -98,6 +99,15 @@ def test_a_queue_moves_to_a_database_and_back_without_loss(
             refused()
     assert cli("queue", "migrate", "--to", address).code == 0
     assert shown(project) == before
+    assert stray_jobs(address) == []
+
+
+def stray_jobs(address: str) -> Any:
+    """Return the jobs that the engine may fetch in place of the job of a task."""
+    return session.of(address).rows(
+        "SELECT id, queue_name FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+        " AND id NOT IN (SELECT job FROM orchestrator_tasks WHERE job IS NOT NULL)"
+    )
 
 
 def killed(layout: Layout, to: str, module: Any, step: str, calls: int) -> None:
@@ -146,6 +156,7 @@ def test_a_move_to_a_database_that_was_killed_goes_on(
     assert cli("queue", "migrate", "--to", address).code == 0
     assert shown(project) == before
     schema.require(session.of(address))
+    assert stray_jobs(address) == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +185,8 @@ def test_a_move_back_to_files_that_was_killed_goes_on(
         assert cli("queue", "migrate", "--to", address).code == 0
         assert not os.path.exists(project.moving_here)
         return
-    assert cli("queue", "migrate", "--to", "files").code == 0
+    done = cli("queue", "migrate", "--to", "files", "--json")
+    assert (done.code, done.json["left"]) == (0, [])
     assert access.of_project(project) is None
     assert shown(project) == before
 
@@ -221,8 +233,9 @@ def test_a_target_with_tasks_is_refused_and_so_is_the_place_where_the_queue_is(
     other = stores.at(project, session.of(address))
     other.prepare()
     other.add(new_task("mine"))
-    refused = cli("queue", "migrate", "--to", address, "--json")
-    assert (refused.code, refused.json["error"]["code"]) == (1, "not_empty")
+    for more in ((), ("--dry-run",)):
+        refused = cli("queue", "migrate", "--to", address, "--json", *more)
+        assert (refused.code, refused.json["error"]["code"]) == (1, "not_empty")
     assert other.find("mine").state == "incoming"
     same = cli("queue", "migrate", "--to", "files", "--json")
     assert (same.code, same.json["error"]["code"]) == (1, "wrong_state")

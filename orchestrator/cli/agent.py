@@ -17,7 +17,7 @@ from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.times import iso
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, memories
 from orchestrator.system.later import Later
 from orchestrator.text.words import span
 
@@ -65,12 +65,10 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
 @command("agent show", NAME)
 def show(arguments: Namespace) -> None:
     """Show one agent: its settings, ports, last run and totals."""
-    from orchestrator.tick import observe
-
     layout, loaded, rows = _look(arguments)
     agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
-    totals = observe.totals(observe.everywhere(layout)).get(agent.name, state.totals)
+    totals = memories.totals(memories.everywhere(layout)).get(agent.name, state.totals)
     seconds = round(totals.seconds_running, 3)
     details = {
         **next(row for row in rows if row["name"] == agent.name),

@@ -8,10 +8,9 @@ from orchestrator.account import costs as account
 from orchestrator.account import fold, forecast, ledger
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
-from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
-from orchestrator.project import agent_memory
+from orchestrator.project import memories
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
@@ -58,7 +57,7 @@ def costs(arguments: Namespace) -> None:
         "total": account.total(found),
         "budgets": {
             "daily_usd": loaded.config.budgets.daily_usd,
-            "spent_today_usd": round(_spent_today(layout, now), 6),
+            "spent_today_usd": round(memories.spent_today(layout, now), 6),
             "run_usd": loaded.config.budgets.run_usd,
             "task_usd": loaded.config.budgets.task_usd,
             "costliest_run": account.costliest(found),
@@ -76,11 +75,6 @@ def costs(arguments: Namespace) -> None:
         output.out()
     for line in _lines(value, since, begins):
         output.prose(line)
-
-
-def _spent_today(layout: Layout, now: float) -> float:
-    names = agent_memory.names(layout)
-    return agent_memory.spent((agent_memory.read(layout, name) for name in names), now)
 
 
 def _cells(rows: Iterable[Row], total: Row) -> list[tuple[object, ...]]:

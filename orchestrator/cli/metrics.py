@@ -13,8 +13,9 @@ from orchestrator.cli import context, json_rows, output, overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
+from orchestrator.project import memories
 from orchestrator.pulls import states
-from orchestrator.tick import observe, problems
+from orchestrator.tick import problems
 
 #: Labels and a value.
 Sample = tuple[Mapping[str, str], float]
@@ -70,9 +71,9 @@ def _history(layout: Layout) -> Iterator[Family]:
 
     The agents' memories have these numbers: events are rotated, and a counter does not fall.
     """
-    memories = list(observe.everywhere(layout))
-    totals, runs = observe.totals(memories), Counter[tuple[str, str]]()
-    for name, state in memories:
+    known = list(memories.everywhere(layout))
+    totals, runs = memories.totals(known), Counter[tuple[str, str]]()
+    for name, state in known:
         runs.update({(name, outcome): number for outcome, number in state.outcomes.items()})
     ended: list[Sample] = [
         ({"agent": agent, "outcome": outcome}, number)

@@ -18,7 +18,7 @@ VARIABLE = "ORCHESTRATOR_STORE"
 HAS_PASSWORD = "it has a password"
 #: Where a password may be.
 PASSWORD_HINT = (
-    "this file is committed: put the password into PGPASSWORD, a password file (~/.pgpass), "
+    "agents.yaml is committed: put the password into PGPASSWORD, a password file (~/.pgpass), "
     "a service file, or the whole address into ORCHESTRATOR_STORE"
 )
 _SECRET = ("password", "sslpassword")

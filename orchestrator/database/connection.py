@@ -33,6 +33,12 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
+SIGN_IN = (
+    "correct the password, for example in the password file (~/.pgpass, mode 0600); "
+    "work resumes automatically"
+)
+#: How libpq and the server say that they lack the password, or refuse it.
+_SIGN_IN = ("no password supplied", "password authentication failed")
 NOT_SET_UP = "run: orchestrator init"
 
 
@@ -154,4 +160,5 @@ def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
         case psycopg.DataError():
             message = f"{shown} cannot store a value: {reason}"
             return StoreFault(message, "please report this", code="store_refused")
-    return Unreachable(f"the database {shown} failed: {reason}", HINT)
+    hint = SIGN_IN if any(said in reason for said in _SIGN_IN) else HINT
+    return Unreachable(f"the database {shown} failed: {reason}", hint)

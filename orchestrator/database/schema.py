@@ -187,7 +187,7 @@ def _judge(session: Session, version: int, copying: bool, moved_to: str | None) 
         raise NotSetUp(message, f"finish it: orchestrator queue migrate --to '{session.shown}'")
     if moved_to:
         message = f"the queue in {session.shown} was moved to {moved_to}"
-        raise NotSetUp(message, "set `store` in agents.yaml to where the queue is now")
+        raise NotSetUp(message, "pull agents.yaml, or set `store` in it to where the queue is now")
 
 
 def require_open(session: Session) -> None:
@@ -216,17 +216,23 @@ def begin_copy(session: Session) -> None:
     """
     prepare(session)
     with session.lock(), session.transaction():
-        [(copying, moved_to)] = session.rows("SELECT copying, moved_to FROM orchestrator_schema")
-        filled = session.rows("SELECT 1 FROM orchestrator_tasks LIMIT 1")
-        if filled and not copying and moved_to is None:
-            raise OrchestratorError(
-                f"{session.shown} has a queue with tasks already",
-                "name another schema in the address: ?options=-csearch_path%3DNAME",
-                code="not_empty",
-            )
+        require_free(session)
         for table in ("tasks", "pull_requests", "memories"):
             session.rows(f"DELETE FROM orchestrator_{table}")
+        # A job that stays would be fetched in place of the job of a task with the same id.
+        session.rows("DELETE FROM procrastinate_jobs")
         session.rows("UPDATE orchestrator_schema SET copying = true, moved_to = NULL")
+
+
+def require_free(session: Session) -> None:
+    """Raise OrchestratorError if the tables hold a queue with tasks that hosts work with."""
+    in_use = "SELECT 1 FROM orchestrator_schema WHERE NOT copying AND moved_to IS NULL"
+    if session.rows(f"{in_use} AND EXISTS (SELECT 1 FROM orchestrator_tasks)"):
+        raise OrchestratorError(
+            f"{session.shown} has a queue with tasks already",
+            "name another schema in the address: ?options=-csearch_path%3DNAME",
+            code="not_empty",
+        )
 
 
 def is_copying(session: Session) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
-from orchestrator.project import agent_memory, faults, mark
+from orchestrator.project import faults, mark, memories
 from orchestrator.setup import (
     checks_probe,
     named_files,
@@ -146,11 +145,11 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
 
 def _budget(subject: Subject) -> Iterator[Finding]:
     """Yield a warning if today's runs have used up the day's budget."""
-    layout, cap = subject.layout, subject.loaded.config.budgets.daily_usd
-    spent = agent_memory.spent(
-        map(partial(agent_memory.read, layout), agent_memory.names(layout)), subject.now
-    )
-    if cap is not None and spent >= cap:
+    cap = subject.loaded.config.budgets.daily_usd
+    if cap is None:
+        return
+    spent = memories.spent_today(subject.layout, subject.now)
+    if spent >= cap:
         said = f"{spent:.2f} of {cap:g} USD spent today, so no run starts before midnight"
         yield warn("budget_exhausted", said, "wait, or raise budgets.daily_usd in agents.yaml")
 

@@ -4,6 +4,7 @@ They are tasks of this host at once. The next tick, or the next command that cha
 takes them into the database: then they are tasks of every host.
 """
 
+import os
 import time
 from collections.abc import Callable
 
@@ -22,10 +23,11 @@ def listing(layout: Layout, stored: Stored) -> Listing:
     """Return the files that are not taken yet, and those that cannot be taken."""
     found = FileStore(layout).list("incoming")
     tasks, malformed = [], [*found.malformed]
+    copied = os.path.exists(layout.moving_here)  # by a move to files that was interrupted
     for task in found.tasks:
         if (known := stored(task.id)) is None:
             tasks.append(task)
-        else:
+        elif not copied:
             malformed.append(
                 Malformed(task.where, f"its id {task.id} is already used by {known.where}")
             )

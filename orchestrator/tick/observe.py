@@ -1,6 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from orchestrator.config.load import Settings
@@ -10,17 +10,15 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import AgentView, Hold, RunView, Snapshot
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
-from orchestrator.project import agent_memory, faults, mark, run_record, usage
-from orchestrator.project.agent_memory import AgentState, Totals
+from orchestrator.project import agent_memory, faults, mark, memories, run_record, usage
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.project.memories import Remembered
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere
+from orchestrator.tasks.sharing import ELSEWHERE
 from orchestrator.tasks.store import Listing
-
-#: Host, agent, and what the agent remembers there.
-Remembered = tuple[str, str, AgentState]
 
 
 class Observation(NamedTuple):
@@ -68,7 +66,7 @@ def observe(
         incoming = store.list("incoming")
         left = _left(layout, settings)
         elsewhere = store.elsewhere()
-    others = _memories(elsewhere)
+    others = memories.of_others(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
@@ -123,27 +121,6 @@ def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> di
         starts = filter(None, (view.last_started, memory.last_started))
         views[name] = view._replace(last_started=max(starts, default=None))
     return views
-
-
-def _memories(elsewhere: Elsewhere) -> list[Remembered]:
-    """Return what the agents remember on the other hosts, each with host and agent."""
-    return [(host, name, agent_memory.from_values(m)) for host, name, m in elsewhere.memories]
-
-
-def everywhere(layout: Layout) -> Iterator[tuple[str, AgentState]]:
-    """Yield the agents with their memories, for each host that shares the queue."""
-    for name in agent_memory.names(layout):
-        yield name, agent_memory.read(layout, name)
-    for _, name, state in _memories(stores.of_project(layout).elsewhere()):
-        yield name, state
-
-
-def totals(memories: Iterable[tuple[str, AgentState]]) -> dict[str, Totals]:
-    """Return the sums over each agent's settled runs. Pure."""
-    found: dict[str, Totals] = {}
-    for name, state in memories:
-        found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
-    return found
 
 
 def observe_runs(

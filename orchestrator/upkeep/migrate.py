@@ -58,7 +58,7 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
     if dry_run:
         _require_quiet(layout, source, target)
         if target != FILES:
-            access.at(layout, target).rows("SELECT 1")
+            _require_free(layout, target)
         return _counted(layout, source, to)
     with ExitStack() as held:
         held.enter_context(locks.Lock(layout.scheduler_lock, wait=locks.LONGEST_WAIT))
@@ -67,6 +67,7 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
         before = _store(layout, source)
         held.enter_context(before.change())
         _require_quiet(layout, source, target)
+        moved = _counted(layout, source, to)  # the files that are copied are not left
         after = _begun(layout, target)
         for state in STATES:
             for task in before.list(state).tasks:
@@ -74,7 +75,6 @@ def migrate(layout: Layout, to: str, *, dry_run: bool) -> Moved:
         _copy_records(layout, source, target)
         _share_memories(layout, after)
         _require_same(layout, source, target)
-        moved = _counted(layout, source, to)
         return moved._replace(kept=_end(layout, source, target, to))
 
 
@@ -99,6 +99,8 @@ def _places(layout: Layout, to: str) -> tuple[str, str]:
     if (source == FILES) == (to == FILES):
         where = "files" if to == FILES else "a database"
         hint = "see where it is: orchestrator doctor"
+        if to not in (FILES, source):
+            hint += "; to move it to another database, first: orchestrator queue migrate --to files"
         raise OrchestratorError(f"the queue is in {where} already", hint, code="wrong_state")
     return source, target
 
@@ -121,6 +123,15 @@ def _require_quiet(layout: Layout, *places: str) -> None:
         message = f"runs are at work: {', '.join(dict.fromkeys(found))}"
         hint = "first on each host: orchestrator agent pause --all, then wait; or stop --all"
         raise OrchestratorError(message, hint, code="running")
+
+
+def _require_free(layout: Layout, target: str) -> None:
+    """Raise OrchestratorError if the database to move to has a queue with tasks; change nothing."""
+    session = access.at(layout, target)
+    from orchestrator.database import schema
+
+    if schema.is_there(session):
+        schema.require_free(session)
 
 
 def _begun(layout: Layout, target: str) -> Store:
