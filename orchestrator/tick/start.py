@@ -118,8 +118,9 @@ class Starter:
         refused = task.reason in ("remote_refuses", "branch_in_the_way") and task.pr is None
         if task.work_branch and not refused:
             return task.work_branch
-        prefix = self.settings.config.branch_prefix
-        return task_file.branch_name(task.id, task.title, prefix)
+        config = self.settings.config
+        bases = (config.base_branch, task.branch)
+        return task_file.branch_name(task.id, task.title, config.branch_prefix, bases)
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:
         last, spent = _former(self.store, task) if task else ({}, {})
