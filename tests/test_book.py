@@ -173,13 +173,6 @@ def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
     assert records.list() == []
 
 
-def test_a_record_that_was_written_a_moment_ago_is_read_again(records: Book) -> None:
-    """A second change within one tick of the kernel's clock leaves the time as it was."""
-    add(records, 1, "open")
-    assert records.find("1").state == "open"
-    assert records.path("1") not in book._look
-
-
 def test_a_tick_of_a_project_in_which_nothing_runs_puts_old_records_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
+import psutil
 import pytest
 import test_process
 from harness import kill
@@ -142,3 +144,22 @@ def test_the_processes_that_work_in_a_folder_are_found_by_place_and_by_argument(
     started[0].kill()
     started[0].wait()
     assert system.at_work(nap, places, ()) == set()
+
+
+def test_a_process_that_ends_while_it_is_asked_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Linux refuses the folder of a process that is ending, and then has no process any more."""
+
+    class Ending:
+        pid = 1 << 22
+        info: ClassVar = {"name": "git"}
+
+        def cwd(self) -> str:
+            raise psutil.AccessDenied(self.pid)
+
+        def uids(self) -> object:
+            raise psutil.NoSuchProcess(self.pid)
+
+    monkeypatch.setattr(psutil, "process_iter", lambda attributes: iter([Ending()]))
+    assert HERE.at_work("git", ["/"], (os.getuid(),)) == set()

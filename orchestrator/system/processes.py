@@ -141,19 +141,16 @@ class Psutil:
         for process in psutil.process_iter(["name"]):
             if not (process.info["name"] or "").startswith(program):
                 continue
-            try:
-                where = process.cwd()
-                words = [word.rpartition("=")[2] for word in process.cmdline()]
-                paths = {where, *(os.path.join(where, word) for word in words)}
-                if not any(f"{os.path.realpath(path)}/".startswith(starts) for path in paths):
-                    continue
-            except psutil.NoSuchProcess:
-                continue
-            except (psutil.Error, OSError):
-                if process.uids().effective not in owners:  # every process says whose it is
-                    continue
-            if self.identity(process.pid):
-                found.add(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it can end during each question
+                try:
+                    where = process.cwd()
+                    words = [word.rpartition("=")[2] for word in process.cmdline()]
+                    paths = {where, *(os.path.join(where, word) for word in words)}
+                    is_there = any(f"{os.path.realpath(x)}/".startswith(starts) for x in paths)
+                except (psutil.AccessDenied, OSError):
+                    is_there = process.uids().effective in owners  # each process says whose it is
+                if is_there and self.identity(process.pid):
+                    found.add(process.pid)
         return found
 
     def adopt_orphans(self) -> bool:
