@@ -246,7 +246,7 @@ class Settler:
 
     def _settle_agent(self, action: Action, record: RunRecord | None, outcome: Outcome) -> None:
         assert action.agent
-        state = agent_memory.read(self.layout, action.agent)
+        state = agent_memory.read(self.layout, action.agent, surely=True)
         if state.run != action.run:
             return
         cost = (record.cost() if record else None) or 0.0
