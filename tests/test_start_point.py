@@ -256,22 +256,22 @@ def test_a_branch_that_no_run_of_the_task_made_is_left_to_its_owner(
     world: World, place: str, back_by: str | None
 ) -> None:
     theirs = commit(world, "main", "a person's")
-    (here if place == "here" else at_remote)(world, BRANCH, theirs)
+    (here if place == "here" else at_remote)(world, "release", theirs)
     runs.lay_out(world.layout, "a", EARLIER)  # it ended before it noted a branch
-    job = job_of(world, begun=back_by is not None, event=back_by or "")
+    job = job_of(world, begun=back_by is not None, event=back_by or "", claim={"branch": "release"})
     if back_by == "answered":  # a person gave the branch to the task
         start = start_point.find(job)
         assert theirs in (start.here, start.there)
         return
-    with pytest.raises(start_point.NotOwn, match=f"{BRANCH} exists, and no run of this task"):
+    with pytest.raises(start_point.NotOwn, match="release exists, and no run of this task"):
         start_point.find(job)
     assert job.record.branch is None
 
 
 def test_a_run_whose_preparation_is_repeated_takes_its_branch_up_again(world: World) -> None:
-    job = job_of(world)
+    job = job_of(world, claim={"branch": "release"})
     start_point.find(job)
-    made = here(world, BRANCH, commit(world, "main", "work"))
+    made = here(world, "release", commit(world, "main", "work"))
     assert start_point.find(job).here == made
 
 

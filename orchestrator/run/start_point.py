@@ -11,6 +11,7 @@ from orchestrator.config import load
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model.annotations import NoReturn
+from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
@@ -222,6 +223,9 @@ def _require_own(job: Job, branch: str, base: str) -> None:
             f"The task's branch {branch} is a base branch, so no agent works on it. Give the task "
             "another base branch, or cancel it and add it again."
         )
+    # Only the product uses the default prefix.
+    if branch.startswith(Config().branch_prefix):
+        return
     if job.record.branch == branch or (job.task and job.task.pr) or _was_begun(job, branch):
         return
     raise NotOwn(
