@@ -539,6 +539,17 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     world.tick_until_in("done", task)
 
 
+def test_a_persons_branch_with_the_name_of_a_tasks_branch_is_asked_about(world: World) -> None:
+    world.create(remote=False, branch_prefix="re")
+    theirs = world.git("commit-tree", "main^{tree}", "-p", "main", "-m", "of a person")
+    world.git("branch", "release", theirs)
+    world.drop("lease.md", "# 日本\n\nROLE: implement\n\nDo it.\n")
+    world.tick_until_in("blocked", "lease")
+    assert "The branch release exists" in world.json("inbox")[0]["text"]
+    assert world.sha("release") == theirs
+    assert world.starts() == []
+
+
 def test_branches_of_people_with_the_prefix_are_not_the_products(world: World) -> None:
     world.create(branch_prefix="feature/", review={"after": []})
     world.git("branch", "feature/of-a-person", "main")

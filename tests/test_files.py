@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
+from orchestrator.cli import main
 from orchestrator.system import files, locks
 
 
@@ -502,3 +503,24 @@ def test_a_folder_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
     files.make_folder(str(tmp_path / "a" / "b"))
     files.make_folder(str(tmp_path / "a" / "b"))
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
+    path, line = str(tmp_path / "state.json"), str(tmp_path / "events.jsonl")
+    files.write_atomic(path, b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as replaced:
+            files.write_atomic(path, b"x" * 100)
+        files.append_line(line, "nine char")
+        with pytest.raises(OSError, match="File too large") as appended:
+            files.append_line(line, "another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (replaced.value.filename, appended.value.filename) == (path, line)
+    assert Path(path).read_bytes() == b"old"
+    told = main.refusal(replaced.value)
+    assert told is not None
+    assert told.message == f"{path}: File too large"
+    assert "ulimit -f" in (told.hint or "")

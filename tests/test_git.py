@@ -566,6 +566,17 @@ def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: s
         assert "origin" in fault.value.message
 
 
+def test_a_remote_that_is_a_mirror_is_called_that(remote: Path, repo: Path) -> None:
+    sh(repo, "config", "remote.origin.mirror", "true")
+    with pytest.raises(SystemFault) as fault:
+        remotes.push(str(repo), "origin", head(repo), "agent/x")
+    assert fault.value.code == "remote_is_mirror"
+    command = (fault.value.hint or "").partition(";")[0]
+    sh(repo, *command.split()[1:])
+    settings.forget()
+    assert remotes.push(str(repo), "origin", head(repo), "agent/x") is None
+
+
 def test_a_remote_that_never_answers_is_given_up(
     remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,17 +6,22 @@ import errno
 import os
 import re
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model.errors import GitError, SystemFault
-from orchestrator.model.snapshot import Hold
+from orchestrator.model.snapshot import Action, Hold, Outcome
 from orchestrator.project import agent_memory, faults, run_record
 from orchestrator.system import disk, files, memory
 from orchestrator.tick import observe
+from orchestrator.tick.settle import Settler
+
+Cli = Callable[..., Any]
 
 
 @pytest.mark.parametrize(("left", "is_held"), [(1.0, True), (0.0, False), (-1.0, False)])
@@ -129,3 +134,30 @@ def test_a_record_that_the_disk_withholds_ends_no_run(
     monkeypatch.setattr(files, "read_regular", withheld)
     _, _, [view], records = observe.observe_runs(project)
     assert (view.finished, view.alive, records) == (is_over, not is_over, {})
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_memory_that_the_disk_withholds_is_not_taken_for_an_empty_one(
+    project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    totals = agent_memory.Totals(runs=7, cost_usd=3.5)
+    known = agent_memory.AgentState(run="R1", totals=totals)
+    agent_memory.write(project, "impl-agent-1", known)
+    path, read = project.agent_state("impl-agent-1"), files.read_regular
+    settings = load.settings(project, write_cache=False)
+    outcome = Outcome("done")
+    act = Action("finish", "impl-agent-1", None, "R1")
+
+    def withheld(asked: str, limit: int = files.MOST_READ) -> bytes:
+        if asked == path:
+            raise OSError(error, os.strerror(error), asked)
+        return read(asked, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read_regular", withheld)
+        with pytest.raises(OSError, match=os.strerror(error)):
+            Settler(project, settings, 0.0)._settle_agent(act, None, outcome)
+        told = cli("tick")
+        assert (told.code, path in told.err) == (1, True)
+        assert cli("status").code == 0
+    assert agent_memory.read(project, "impl-agent-1", surely=True) == known

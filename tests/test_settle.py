@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from store_contract import new_task
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Outcome, UsageWindow
+from orchestrator.model.work import Entry
+from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
+from orchestrator.tasks import stores
+from orchestrator.tick import observe
 from orchestrator.tick.settle import Settler
 
 DAY = 86_400.0
@@ -137,3 +145,27 @@ def test_the_windows_that_a_run_met_are_kept_when_it_is_settled(project: Layout)
     run_record.write(folder, record)
     Settler(project, settings, NOON).settle(Action("finish", AGENT, None, "R1"))
     assert usage.read(project) == met
+
+
+def test_a_run_that_deleted_its_record_ends_before_its_agent_starts_again(project: Layout) -> None:
+    run, settings = "20260101T000000Z-aaaaaa", load.settings(project, write_cache=False)
+    store = stores.of_project(project)
+    store.add(new_task("T1"))
+    claim = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": AGENT, "run": run})
+    store.move(store.find("T1"), "claimed", claim)
+    client = subprocess.Popen(["sleep", "600"], env={**os.environ, "ORCHESTRATOR_RUN_ID": run})
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, "ORCHESTRATOR_RUN_ID": "b"})
+    try:
+        shutil.rmtree(project.agents, ignore_errors=True)
+        _, claimed, views, _ = observe.observe_runs(project)
+        (action,) = settlements(views, claimed.tasks, settings.config)
+        settler = Settler(project, settings, NOON)
+        assert settler.settle(action) == action
+        assert client.wait(timeout=10) == -signal.SIGTERM
+        assert other.poll() is None
+        assert store.find("T1").state == "incoming"
+    finally:
+        client.kill()
+        other.kill()
+        client.wait()
+        other.wait()

@@ -30,6 +30,7 @@ from orchestrator.system import commands
 
 world, alone = test_landing.world, test_landing.alone
 RUN = "20260101T000000Z-aaaaaa"
+EARLIER = "20250101T000000Z-cccccc"
 BRANCH = "agent/T1-title-of-t1"
 PULL_REQUEST = Role("implementer", "implement", "pull_request", (), (), (), "")
 VERDICT = Role("reviewer", "review", "verdict", (), (), (), "")
@@ -42,15 +43,25 @@ def job_of(
     *,
     task_id: str = "T1",
     claim: Any = None,
+    begun: bool = False,
+    event: str = "requeued",
     **facts: Any,
 ) -> Job:
-    """Return a run that has claimed a new task with these facts, and has not looked at git yet."""
+    """Return a run that has claimed a new task with these facts, and has not looked at git yet.
+
+    `begun`: an earlier run had claimed the task, which came back by `event`.
+    """
     folder = runs.lay_out(world.layout, "a", f"{RUN}{task_id[2:]}", task=task_id)
     record = run_record.read(str(folder))
     assert record is not None
     world.store.add(new_task(task_id, **facts))
     fields = {"agent": "a", "run": record.id, **(claim or {})}
-    task = world.store.move(world.store.find(task_id), "claimed", Entry(AT, "claimed", fields))
+    task = world.store.find(task_id)
+    if begun:
+        earlier = {"agent": "a", "run": EARLIER}
+        task = world.store.move(task, "claimed", Entry(AT, "claimed", earlier))
+        task = world.store.move(task, "incoming", Entry(AT, event, {"run": earlier["run"]}))
+    task = world.store.move(task, "claimed", Entry(AT, "claimed", fields))
     journal, agent = Journal(str(folder), record), Agent("a", as_role.name, 0)
     file = world.store.read(task)
     return Job(journal, world.layout, world.config, agent, as_role, task, file, "unused")
@@ -160,7 +171,7 @@ def test_without_a_remote_work_starts_from_the_base_here(alone: World) -> None:
 def test_a_branch_keeps_its_name_and_a_task_may_name_its_base(world: World) -> None:
     dev = at_remote(world, "dev", commit(world, "main", "dev"))
     mine = here(world, "mine", commit(world, dev, "work"))
-    job = job_of(world, branch="dev", claim={"branch": "mine"})
+    job = job_of(world, branch="dev", claim={"branch": "mine"}, begun=True)
     start = start_point.find(job)
     assert (start.commit, start.here, start.there) == (dev, mine, None)
     assert (job.record.branch, job.record.base) == ("mine", "dev")
@@ -183,7 +194,7 @@ def test_which_commits_of_the_branch_give_way(world: World, there: str) -> None:
         work_branch.remember(str(world.repo), BRANCH, other)
         rescue, others = f"{repository.RESCUE}{RUN}-replaced", below
     at_remote(world, BRANCH, other)
-    start = start_point.find(job_of(world))
+    start = start_point.find(job_of(world, begun=True))
     assert (start.here, start.there, start.rescue) == (mine, other, rescue)
     assert not start.has_kept
     assert work_branch.known(str(world.repo), BRANCH).others == others
@@ -191,7 +202,7 @@ def test_which_commits_of_the_branch_give_way(world: World, there: str) -> None:
 
 def test_commits_that_only_the_remote_has_are_remembered_and_replace_nothing(world: World) -> None:
     other = at_remote(world, BRANCH, commit(world, "main", "other"))
-    start = start_point.find(job_of(world))
+    start = start_point.find(job_of(world, begun=True))
     assert (start.here, start.there, start.rescue) == (None, other, None)
     assert work_branch.known(str(world.repo), BRANCH).others == other
     assert repository.resolve(str(world.repo), f"refs/remotes/origin/{BRANCH}") == other
@@ -226,7 +237,7 @@ def test_a_branch_with_a_refused_name_is_taken_along_to_an_unused_name(
         here(world, BRANCH, commit(world, "main", "new"))
     elif new_name == "there":
         at_remote(world, BRANCH, commit(world, "main", "new"))
-    former = start_point.find(job_of(world, claim={"former": "old/T1"})).former
+    former = start_point.find(job_of(world, claim={"former": "old/T1"}, begun=True)).former
     assert former == (None if new_name else ("old/T1", old))
 
 
@@ -237,6 +248,36 @@ def test_a_branch_in_the_way_is_found_before_a_client_is_paid(world: World, plac
         start_point.find(job_of(world))
     assert refused.value.code == "branch_in_the_way"
     assert ("the remote 'origin'" in refused.value.message) == (place == "there")
+
+
+@pytest.mark.parametrize("back_by", [None, "requeued", "answered"])
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_a_branch_that_no_run_of_the_task_made_is_left_to_its_owner(
+    world: World, place: str, back_by: str | None
+) -> None:
+    theirs = commit(world, "main", "a person's")
+    (here if place == "here" else at_remote)(world, "release", theirs)
+    runs.lay_out(world.layout, "a", EARLIER)  # it ended before it noted a branch
+    job = job_of(world, begun=back_by is not None, event=back_by or "", claim={"branch": "release"})
+    if back_by == "answered":  # a person gave the branch to the task
+        start = start_point.find(job)
+        assert theirs in (start.here, start.there)
+        return
+    with pytest.raises(start_point.NotOwn, match="release exists, and no run of this task"):
+        start_point.find(job)
+    assert job.record.branch is None
+
+
+def test_a_run_whose_preparation_is_repeated_takes_its_branch_up_again(world: World) -> None:
+    job = job_of(world, claim={"branch": "release"})
+    start_point.find(job)
+    made = here(world, "release", commit(world, "main", "work"))
+    assert start_point.find(job).here == made
+
+
+def test_no_run_works_on_a_base_branch(world: World) -> None:
+    with pytest.raises(start_point.NotOwn, match="branch main is a base branch"):
+        start_point.find(job_of(world, claim={"branch": "main"}, begun=True))
 
 
 @pytest.mark.parametrize("name", ["gone", "main:", "main:README.md", "main~0", "main@{0}", "ma*n"])

@@ -739,6 +739,12 @@ def test_a_branch_name_is_short_and_plain(task_id: str, title: str) -> None:
     assert task_file.is_id(name.removeprefix("agent/")[:64].rstrip("-."))
 
 
+def test_the_branch_of_a_task_is_never_a_base_branch() -> None:
+    assert task_file.branch_name("in", "", "ma", ("main", None)) == "main-task"
+    assert task_file.branch_name("in", "", "ma", ("main", "main-task")) == "main-task-task"
+    assert task_file.branch_name("in", "", "ma", ("dev", None)) == "main"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("task_id", ["A-1", "a.b_c", "x" * 64, "0", "HEAD", "a.locks"])
 @pytest.mark.parametrize("title", ["", "修复", "x.lock", "a..b~^:?*[\\", "word " * 30])

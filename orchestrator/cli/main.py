@@ -106,6 +106,8 @@ def refusal(error: Exception) -> OrchestratorError | None:
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"
             hint = "check its owner, its permissions and the free space of its disk"
+            if error.errno == errno.EFBIG:
+                hint = "raise the limit of the size of a file (ulimit -f), or use another disk"
         case _:
             return None
     return OrchestratorError(message, hint, code=code)

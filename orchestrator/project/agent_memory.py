@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
-from orchestrator.system import files, records
+from orchestrator.system import disk, files, records
 from orchestrator.system.process import ProcessId
 
 
@@ -80,9 +80,17 @@ class AgentState(NamedTuple):
         return AgentState(spend=self.spend) if self.spend.get(day) else None
 
 
-def read(layout: Layout, agent: str) -> AgentState:
-    """Return an agent's memory; a value that is missing or of the wrong type has its default."""
-    return from_values(files.read_json(layout.agent_state(agent)) or {})
+def read(layout: Layout, agent: str, *, surely: bool = False) -> AgentState:
+    """Return an agent's memory; a value that is missing or of the wrong type has its default.
+
+    `surely` is for those who write it back, or act on it: raises OSError if the disk does not give
+    the file (EIO, ESTALE). Otherwise the agent's totals and its spend of today would be forgotten.
+    """
+    path = layout.agent_state(agent)
+    found = files.read_json(path)
+    if found is None and surely and (error := disk.withheld(path)) is not None:
+        raise error
+    return from_values(found or {})
 
 
 def from_values(found: Mapping[str, object]) -> AgentState:
@@ -118,7 +126,7 @@ def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> It
     called under the scheduler's lock.
     """
     for name, known in told.items():
-        state = read(layout, name)
+        state = read(layout, name, surely=True)
         if state.was_woken(from_values(known)):
             write(layout, name, state.awake())
             yield name

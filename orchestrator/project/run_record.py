@@ -6,7 +6,6 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-import errno
 import os
 from collections.abc import Mapping
 
@@ -15,7 +14,7 @@ from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import PullRequest
-from orchestrator.system import files, records
+from orchestrator.system import disk, files, records
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId
 
@@ -208,11 +207,7 @@ def read(folder: str) -> RunRecord | None:
 
 def is_withheld(folder: str) -> bool:
     """Return whether a run's record may be there, but the disk does not give it (EIO, ESTALE)."""
-    try:
-        files.read_regular(os.path.join(folder, RECORD))
-    except OSError as error:
-        return error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-    return False
+    return disk.withheld(os.path.join(folder, RECORD)) is not None
 
 
 def write(folder: str, record: RunRecord) -> None:

@@ -11,6 +11,7 @@ from orchestrator.config import load
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model.annotations import NoReturn
+from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
@@ -18,6 +19,7 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import forges, look
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
+from orchestrator.system import files
 from orchestrator.tasks import history, task_file
 
 
@@ -25,6 +27,15 @@ class BadBase(OrchestratorError):
     """The branch that a task starts from does not exist."""
 
     code = "no_base"
+
+
+class NotOwn(OrchestratorError):
+    """The task's branch has the name of a branch that exists, and that no run of the task made.
+
+    The message says what a person can do.
+    """
+
+    code = "branch_in_the_way"
 
 
 class Start(NamedTuple):
@@ -47,7 +58,7 @@ class Start(NamedTuple):
 def find(job: Job) -> Start:
     """Ask git and the remotes where the run starts, and write that into the record.
 
-    Raises BadBase, and SystemFault for what would be the same for every task.
+    Raises BadBase, NotOwn, and SystemFault for what would be the same for every task.
     """
     review = _pull_request_under_review(job)
     base = review.base if review else base_branch.base_branch(job.config, job.task)
@@ -62,6 +73,8 @@ def find(job: Job) -> Start:
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
     here, there = found.here.get(work or ""), found.there.get(work or "")
+    if branch is not None and (here or there):
+        _require_own(job, branch, base)
     start = (there or here or review.head) if review else _cut(job) or base_commit
     job.journal.write_surely(
         job.record._replace(
@@ -102,8 +115,11 @@ def replaced_ref(job: Job) -> str:
 def _branch(job: Job) -> str | None:
     if job.task is None:
         return None
-    prefix = job.config.branch_prefix
-    return job.task.work_branch or task_file.branch_name(job.task.id, job.task.title, prefix)
+    task, config = job.task, job.config
+    bases = (config.base_branch, task.branch)
+    return task.work_branch or task_file.branch_name(
+        task.id, task.title, config.branch_prefix, bases
+    )
 
 
 def _cut(job: Job) -> str | None:
@@ -198,6 +214,42 @@ def _refuse_base(job: Job, remote: str | None, base: str) -> NoReturn:
     if remote is None:
         raise base_branch.gone_here(job.layout.root, base)
     raise base_branch.gone(job.layout.root, remote, base)
+
+
+def _require_own(job: Job, branch: str, base: str) -> None:
+    """Raise NotOwn if a branch that exists is not the task's: a commit there is no proposal."""
+    if branch in (base, job.config.base_branch):
+        raise NotOwn(
+            f"The task's branch {branch} is a base branch, so no agent works on it. Give the task "
+            "another base branch, or cancel it and add it again."
+        )
+    # Only the product uses the default prefix.
+    if branch.startswith(Config().branch_prefix):
+        return
+    if job.record.branch == branch or (job.task and job.task.pr) or _was_begun(job, branch):
+        return
+    raise NotOwn(
+        f"The branch {branch} exists, and no run of this task made it. Rename it if it is not for "
+        f"this task (git branch -m, and at the remote). Then answer this question: the task gets a "
+        "new branch of that name, or its agent continues on the branch that still exists."
+    )
+
+
+def _was_begun(job: Job, branch: str) -> bool:
+    """Whether an earlier run of the task may have made its branch, or a person gave it the branch.
+
+    A run notes its branch in its record before it makes the branch. A record that is not here is
+    another host's, or was cleaned up.
+    """
+    entries = job.file.history if job.file else ()
+    if any(entry.event == "answered" for entry in entries):
+        return True
+    records = (
+        run_record.read(job.layout.run(agent, run))
+        for agent, run, _ in history.claims(entries)
+        if run != job.record.id and files.is_plain_name(agent) and files.is_plain_name(run)
+    )
+    return any(record is None or record.branch == branch for record in records)
 
 
 def _require_room(job: Job, branch: str, found: _Found) -> None:

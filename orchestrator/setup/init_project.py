@@ -104,7 +104,7 @@ def _named(layout: Layout, host: str) -> list[str]:
     known = this_host.read(layout)
     if known.name == host and known.clone:
         return []
-    busy = [n for n in agent_memory.names(layout) if agent_memory.read(layout, n).run]
+    busy = [n for n in agent_memory.names(layout) if agent_memory.read(layout, n, surely=True).run]
     if busy and known.clone:
         message = f"this clone cannot change its name {known.name!r} during a run of {busy[0]}"
         hint = f"first: orchestrator stop {' '.join(busy)}"

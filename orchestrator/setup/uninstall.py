@@ -32,7 +32,8 @@ def require_rest(layout: Layout) -> None:
     busy = [
         name
         for name in agent_memory.names(layout)
-        if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name))
+        if agent_memory.read(layout, name, surely=True).run
+        or locks.is_locked(layout.agent_lock(name))
     ]
     if busy:
         raise OrchestratorError(
@@ -88,7 +89,7 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 continue
             change.written.append(f"the worktree of {name}")
         kept = set()
-        if memory := agent_memory.read(layout, name).of_day(today):
+        if memory := agent_memory.read(layout, name, surely=True).of_day(today):
             agent_memory.write(layout, name, memory)
             kept = {os.path.basename(layout.agent_state(name))}
         for each in sorted(set(os.listdir(layout.agent(name))) - kept):

@@ -9,6 +9,7 @@ import errno
 import os
 
 from orchestrator.model.fields import NamedTuple
+from orchestrator.system import files
 
 #: With less than this left, a disk counts as full: bytes, and files (inodes).
 LEAST_BYTES = 1 << 20
@@ -20,6 +21,10 @@ SAID = (
     r"(?i:no space left on device|disk quota exceeded|read-only file system)"
     r"|\b(ENOSPC|EDQUOT|EROFS)\b"
 )
+
+
+#: Error numbers with which a read fails although the file may be there.
+_WITHHELD = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Shortage(NamedTuple):
@@ -46,13 +51,23 @@ def shortage(folder: str) -> Shortage | None:
     # of 0.
     mine = os.geteuid() == 0
     blocks = found.f_bfree if mine else found.f_bavail
-    files = found.f_ffree if mine else found.f_favail
+    inodes = found.f_ffree if mine else found.f_favail
     if found.f_blocks and blocks * found.f_frsize < LEAST_BYTES:
         hint = "free some space (see: df, orchestrator clean); work then continues"
         return Shortage("disk_full", f"no space is left on the disk of {folder}", hint)
-    if found.f_files and files < LEAST_FILES:
+    if found.f_files and inodes < LEAST_FILES:
         hint = "remove files (see: df -i, orchestrator clean); work then continues"
         return Shortage("disk_full", f"the disk of {folder} can hold no more files", hint)
+    return None
+
+
+def withheld(path: str) -> OSError | None:
+    """Return the error for which a file cannot be read that may be there; None for other errors."""
+    try:
+        files.read_regular(path)
+    except OSError as error:
+        error.filename = error.filename or path
+        return error if error.errno in _WITHHELD else None
     return None
 
 

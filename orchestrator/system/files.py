@@ -33,8 +33,18 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = Tru
     After a power cut the old file may be back, unless its folder was flushed afterwards. Without
     `flush` the content after a power cut is undefined. Raises OSError.
     """
-    with replacing(path, mode, flush=flush) as file:
+    with _named(path), replacing(path, mode, flush=flush) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Let an error of write(2) or fsync(2), which know no path, name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 @contextlib.contextmanager
@@ -91,9 +101,9 @@ def _as_lines(value: Any) -> str:
 
 
 def open_regular(path: str, buffer: int = -1) -> IO[bytes]:
-    """Open a regular file to read. Raises OSError, also for a link, a pipe, a device or a folder.
+    """Open a regular file to read, without waiting; `buffer` is the size of one read (bytes).
 
-    Never waits for the other end of a pipe. `buffer` is the size of one read (bytes).
+    Raises OSError, also for a link or a pipe.
     """
     return open(_opened_regular(path), "rb", buffer)
 
@@ -187,10 +197,10 @@ def append_line(path: str, line: str) -> None:
     """
     lock = locks.Lock(path, APPEND_WAIT)
     try:
-        with lock:
+        with _named(path), lock:
             _append(lock.descriptor, path, line)
     except locks.LockHeld:
-        with open(locks.opened(path), "rb") as file:
+        with _named(path), open(locks.opened(path), "rb") as file:
             _append(file.fileno(), path, line)
 
 

@@ -4,7 +4,7 @@ A file is the person's part (title, header, body: reference 3), then the machine
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.model.config import Config
 from orchestrator.model.errors import TaskFileError
@@ -252,10 +252,19 @@ def slug(text: str) -> str:
     return words
 
 
-def branch_name(task_id: str, title: str, prefix: str = Config().branch_prefix) -> str:
-    """Return a task's branch, `<prefix><task-id>-<slug>`: a valid ref.
+def branch_name(
+    task_id: str,
+    title: str,
+    prefix: str = Config().branch_prefix,
+    bases: Collection[str | None] = (),
+) -> str:
+    """Return a task's branch, `<prefix><task-id>-<slug>`: a valid ref, and no branch of `bases`.
 
     It has at most 105 characters more than `prefix`, which the configuration has checked.
     """
     words = slug(title)
-    return f"{prefix}{task_id}-{words}" if words else f"{prefix}{task_id}"
+    name = f"{prefix}{task_id}-{words}" if words else f"{prefix}{task_id}"
+    # The prefix `ma` and the task `in` give `main`: work on it would be merged without a review.
+    while name in bases:
+        name += "-task"
+    return name

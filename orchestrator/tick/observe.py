@@ -62,7 +62,7 @@ def observe(
     """
     store, given = stores.of_project(layout), prs
     with store.ahead("claimed", "incoming", ELSEWHERE):
-        states, claimed, runs, records = observe_runs(layout)
+        states, claimed, runs, records = observe_runs(layout, surely=ask)
         incoming = store.list("incoming")
         left = _left(layout, settings)
         elsewhere = store.elsewhere()
@@ -124,10 +124,14 @@ def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> di
 
 
 def observe_runs(
-    layout: Layout,
+    layout: Layout, *, surely: bool = False
 ) -> tuple[dict[str, AgentState], Listing, tuple[RunView, ...], dict[str, RunRecord]]:
-    """Return the agents' memory, the claimed tasks, and the views and records of unsettled runs."""
-    states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
+    """Return the agents' memory, the claimed tasks, and the views and records of unsettled runs.
+
+    `surely`: raises OSError if the disk does not give an agent's memory.
+    """
+    names = agent_memory.names(layout)
+    states = {name: agent_memory.read(layout, name, surely=surely) for name in names}
     claimed = stores.of_project(layout).list("claimed")
     views, records = [], {}
     unsettled = {state.run: name for name, state in states.items() if state.run}

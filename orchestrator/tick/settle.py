@@ -21,7 +21,7 @@ from orchestrator.project import agent_memory, alike, events, faults, mark, run_
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
-from orchestrator.system import locks, process
+from orchestrator.system import files, locks, process
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.history import NAME_REFUSED
 from orchestrator.tick import hold, run_facts
@@ -62,10 +62,11 @@ class Settler:
         outcome = record.outcome if record else None
         try:
             # A supervisor that took over the run since we looked has priority.
+            files.make_folder(self.layout.agent(action.agent))
             with locks.Lock(self.layout.agent_lock(action.agent)):
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
-                    self._close_record(folder, found, outcome)
+                    self._close_record(action.run or "", folder, found, outcome)
                 if self._is_lost(action, outcome, record):
                     outcome = outcome._replace(verdict="stopped", reason=_LOST, pr=None)
                     action = action._replace(action="requeue", charged=False)
@@ -145,12 +146,17 @@ class Settler:
         self._event("requeue", task=action.task, reason="run_gone")
         return action
 
-    def _close_record(self, folder: str, record: RunRecord | None, outcome: Outcome) -> None:
-        """Close a run whose supervisors died: end its processes and write the run's end."""
+    def _close_record(
+        self, run: str, folder: str, record: RunRecord | None, outcome: Outcome
+    ) -> None:
+        """Close a run whose supervisors died: end its processes and write the run's end.
+
+        An agent can delete the record of its own run: its processes end before it starts again.
+        """
+        client = record.client if record else None
+        process.end_run(client and client.pid, client and client.identity, run)
         if record is None:
             return
-        client = record.client
-        process.end_run(client and client.pid, client and client.identity, record.id)
         run_record.write(folder, record._replace(outcome=outcome, status="finished"))
 
     def _event(self, word: str, **fields: object) -> None:
@@ -240,7 +246,7 @@ class Settler:
 
     def _settle_agent(self, action: Action, record: RunRecord | None, outcome: Outcome) -> None:
         assert action.agent
-        state = agent_memory.read(self.layout, action.agent)
+        state = agent_memory.read(self.layout, action.agent, surely=True)
         if state.run != action.run:
             return
         cost = (record.cost() if record else None) or 0.0

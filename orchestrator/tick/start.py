@@ -64,7 +64,7 @@ class Starter:
         files.make_folder(folder)
         record = self._new_record(run_id, agent, task)
         run_record.write(folder, record)
-        state = agent_memory.read(self.layout, agent.name)
+        state = agent_memory.read(self.layout, agent.name, surely=True)
         begun = state.idle()._replace(run=run_id, last_started=self.now)
         agent_memory.write(self.layout, agent.name, begun)
         claimed = False
@@ -118,8 +118,9 @@ class Starter:
         refused = task.reason in ("remote_refuses", "branch_in_the_way") and task.pr is None
         if task.work_branch and not refused:
             return task.work_branch
-        prefix = self.settings.config.branch_prefix
-        return task_file.branch_name(task.id, task.title, prefix)
+        config = self.settings.config
+        bases = (config.base_branch, task.branch)
+        return task_file.branch_name(task.id, task.title, config.branch_prefix, bases)
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:
         last, spent = _former(self.store, task) if task else ({}, {})
@@ -153,7 +154,7 @@ class Starter:
 
     def _spawn(self, agent: str, folder: str, gate: supervisor.Gate | None = None) -> None:
         pid = supervisor.start(folder, self.after_run, gate)
-        state = agent_memory.read(self.layout, agent)
+        state = agent_memory.read(self.layout, agent, surely=True)
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 
     def restart(self, action: Action) -> Action:
@@ -163,7 +164,7 @@ class Starter:
         folder = self.layout.run(action.agent, action.run)
         record = run_record.read(folder)
         stage = record.status if record else None
-        state = agent_memory.read(self.layout, action.agent)
+        state = agent_memory.read(self.layout, action.agent, surely=True)
         # A run that reached another stage is making progress, so the count starts again.
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         counted = state._replace(restarts=restarts, restarted_in=stage)

@@ -96,7 +96,7 @@ class Steps:
     def _settle_runs(self) -> None:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
-        memory, claimed, runs, records = observe.observe_runs(layout)
+        memory, claimed, runs, records = observe.observe_runs(layout, surely=True)
         _adopt(layout, memory, runs)
         store.attend(run.id for run in runs)
         if store.host is not None:
@@ -249,5 +249,5 @@ def _repair_clocks(layout: Layout, memory: dict[str, AgentState], now: float) ->
     """Set recorded starts that are ahead of the clock to `now` (reference 8.7)."""
     for name, state in memory.items():
         if state.last_started is not None and state.last_started > now + 1:
-            fresh = agent_memory.read(layout, name)
+            fresh = agent_memory.read(layout, name, surely=True)
             agent_memory.write(layout, name, fresh._replace(last_started=now))

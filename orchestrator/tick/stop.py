@@ -131,7 +131,7 @@ def settled(
     unattended: dict[str, float] = {}
     while left:
         for agent, run in list(left.items()):
-            state = agent_memory.read(layout, agent)
+            state = agent_memory.read(layout, agent, surely=True)
             record = run_record.read(layout.run(agent, run))
             if state.run != run:
                 del left[agent]
@@ -158,7 +158,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     woken = []
     with lock.exclusive(layout, TICK_WAIT):
         for agent in states:
-            state = agent_memory.read(layout, agent)
+            state = agent_memory.read(layout, agent, surely=True)
             if state.suspended:
                 woken.append(agent)
             if state.suspended or state.question:

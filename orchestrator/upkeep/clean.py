@@ -60,7 +60,9 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
             step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
             yield Item("worktree", path, False, f"{error.message}; {step}")
             continue
-        if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
+        if agent_memory.read(layout, name, surely=True).run or locks.is_locked(
+            layout.agent_lock(name)
+        ):
             verdict, why = False, "its agent is running"
         elif (locked := worktree_commands.persons_lock(path)) is not None:
             verdict, why = False, _locked(path, locked)
@@ -87,7 +89,7 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
     path = layout.worktree(name)
     if not worktree_commands.is_worktree(path):
         return None
-    if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
+    if agent_memory.read(layout, name, surely=True).run or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
     if (locked := worktree_commands.persons_lock(path)) is not None:
         return Item("worktree", path, False, _locked(path, locked))

@@ -23,7 +23,9 @@ def found(layout: Layout, now: float) -> list[Item]:
     items = []
     # Before the look at the runs: a run that begins after that look has no refs among these.
     held = stashes.held(layout.root)
-    unsettled = {agent_memory.read(layout, name).run for name in agent_memory.names(layout)}
+    unsettled = {
+        agent_memory.read(layout, name, surely=True).run for name in agent_memory.names(layout)
+    }
     for path in folders(layout.cache, "base-"):
         run_id = os.path.basename(path).removeprefix("base-")
         in_use = run_id in unsettled or _is_at_work(layout, run_id)

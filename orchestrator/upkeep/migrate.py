@@ -111,7 +111,11 @@ def _store(layout: Layout, place: str) -> Store:
 
 def _require_quiet(layout: Layout, *places: str) -> None:
     """Raise OrchestratorError while any host has a run."""
-    found = [f"{n} here" for n in agent_memory.names(layout) if agent_memory.read(layout, n).run]
+    found = [
+        f"{n} here"
+        for n in agent_memory.names(layout)
+        if agent_memory.read(layout, n, surely=True).run
+    ]
     for place in places:
         if place != FILES:
             session = access.at(layout, place)
@@ -179,7 +183,7 @@ def _copy_records(layout: Layout, source: str, target: str) -> None:
 def _share_memories(layout: Layout, store: Store) -> None:
     """Let the other hosts know what agents did here: intervals and the day's costs are global."""
     for name in agent_memory.names(layout):
-        store.end(name, "", agent_memory.values(agent_memory.read(layout, name)))
+        store.end(name, "", agent_memory.values(agent_memory.read(layout, name, surely=True)))
 
 
 def _digests(layout: Layout, place: str) -> dict[str, str]:

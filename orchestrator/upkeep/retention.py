@@ -80,7 +80,7 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
 
 def _referred_to(layout: Layout) -> set[str | None]:
     """Return the runs that tasks and agents still refer to."""
-    states = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
+    states = [agent_memory.read(layout, name, surely=True) for name in agent_memory.names(layout)]
     kept = {run for state in states for run in (state.run, state.last_run)}
     store = stores.of_project(layout)
     # Under the lock: a task that a person moves meanwhile must not be missed between two listings.
@@ -245,7 +245,10 @@ def _pack(layout: Layout, agent: str, run_id: str) -> None:
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
-        if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
+        if (
+            os.lstat(path).st_size < LONG_STREAM
+            or agent_memory.read(layout, agent, surely=True).run == run_id
+        ):
             return
         import gzip
         from shutil import copyfileobj
