@@ -233,7 +233,7 @@ def test_worktreeinclude_copies_ignored_files_and_hooks_run_in_the_worktree(worl
     assert call["out"].strip().endswith("/agents/impl-1/worktree")
 
 
-@pytest.mark.files_only("a person deletes the file of a task")
+@pytest.mark.files_only("git deletes the folders of the queue")
 def test_a_queue_that_git_clean_deleted_is_a_problem_until_init(world: World) -> None:
     world.create()
     world.add("one")
@@ -247,6 +247,7 @@ def test_a_queue_that_git_clean_deleted_is_a_problem_until_init(world: World) ->
     assert world.status()["problems"] == []
 
 
+@pytest.mark.files_only("a person deletes the file of a task")
 def test_a_claimed_task_whose_file_a_person_deletes_is_no_fault_of_the_system(world: World) -> None:
     world.create()
     world.script("default", {"steps": [["work"], ["wait", "go"]]})
