@@ -243,7 +243,7 @@ def test_edits_by_commands_keep_comments_and_order(world: World) -> None:
 
 def test_ports_and_environment_of_a_run(world: World) -> None:
     world.create(
-        base_port=45000,
+        base_port=25000,  # no system gives such a port to a program that asks for any
         agents=[
             World.agent("off", paused=True),
             World.agent("impl-1"),
@@ -257,7 +257,7 @@ def test_ports_and_environment_of_a_run(world: World) -> None:
     for index, (agent, task) in enumerate(tasks.items(), start=1):
         start = world.starts(task)[0]
         env: dict[str, Any] = start["environment"]
-        first = 45000 + 10 * index
+        first = 25000 + 10 * index
         assert env["AGENT_DEV_PORT"] == str(first)
         assert env["AGENT_MCP_PORT"] == str(first + 1)
         assert env["AGENT_PW_WS_PORT"] == str(first + 2)
