@@ -13,7 +13,6 @@ if not __package__ and os.path.dirname(_PACKAGE) not in sys.path:
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _PACKAGE]
     sys.path.insert(0, os.path.dirname(_PACKAGE))
 
-from orchestrator.start import main as main  # noqa: E402
 from orchestrator.start import run  # noqa: E402
 
 if __name__ == "__main__":

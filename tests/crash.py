@@ -34,7 +34,7 @@ sys.path.insert(0, os.path.dirname(_HERE))
 import killpoints
 killpoints.install(sys.argv[1:])
 from orchestrator.run import supervisor
-from orchestrator.real_main import main
+from orchestrator.start import main
 _main = supervisor.main
 def stage(folder, *words, **how):
     killpoints.become(["_run", folder])
@@ -92,7 +92,6 @@ def shadow(folder: Path) -> Path:
         # With the bytecode: without it the first process would compile everything.
         shutil.copytree(checkout / name, folder / name)
     shutil.copy(TESTS / "killpoints.py", folder)
-    (package / "__main__.py").rename(package / "real_main.py")
     (package / "__main__.py").write_text(_MAIN)
     return package / "__main__.py"
 

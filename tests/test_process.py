@@ -304,7 +304,7 @@ os.execv(sys.executable, [sys.executable, "-c", os.environ["SAYS"], sys.argv[-1]
 _SAYS = """
 import os, subprocess, sys
 sys.argv = ["orchestrator", "--version"]
-from orchestrator.__main__ import main
+from orchestrator.start import main
 code = main()
 opened = os.open(os.devnull, os.O_RDONLY)
 print("one more line")
