@@ -117,16 +117,21 @@ def test_a_claim_that_the_standby_never_got_is_void_and_the_task_is_delivered_on
     assert one.remote_sha(hosts.task(task)[0].work_branch or "") == head
 
 
+def deliver_on_the_primary(pair: Pair, one: World, task: str) -> None:
+    """Let a run that waits deliver its work, of which the standby hears nothing but the claim."""
+    wait_until(pair.is_caught_up, "the standby has the claim")
+    pair.stop_following()
+    one.open("go")
+    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the delivery")
+
+
 def test_a_delivery_that_the_standby_never_got_is_found_on_the_remote(pair: Pair) -> None:
     hosts = pair.hosts
     one = hosts.begin()
     task = one.add("Say hello", "implement", "--no-tick")
     one.script(task, WAITS, {})
     one.tick_until(lambda: one.ledger("commit"), "the run waits")
-    wait_until(pair.is_caught_up, "the standby has the claim")
-    pair.stop_following()
-    one.open("go")
-    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the delivery")
+    deliver_on_the_primary(pair, one, task)
     head = one.remote_sha(hosts.task(task)[0].work_branch or "")
     pair.fail_over()
     assert hosts.task(task)[0].state == "claimed"
@@ -149,11 +154,8 @@ def test_a_delivery_of_rework_that_the_standby_never_got_is_made_again(pair: Pai
     one.tick_until(lambda: hosts.is_done(task), "the first delivery")
     one.ok("pr", "request-changes", "1", "Shorter.", "--no-tick")
     one.tick_until(lambda: len(one.ledger("commit")) == 2, "the rework waits")
-    wait_until(pair.is_caught_up, "the standby has the claim")
-    pair.stop_following()
     first = one.prs()[0]["head"]
-    one.open("go")
-    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the rework")
+    deliver_on_the_primary(pair, one, task)
     pair.fail_over()
     assert hosts.task(task)[0].state == "claimed"
     one.tick_until(lambda: hosts.is_done(task), "the rework is delivered")
@@ -173,10 +175,7 @@ def test_on_github_a_delivery_that_the_standby_never_got_is_found_by_its_branch(
     task = one.add("Say hello", "implement", "--no-tick")
     one.script(task, WAITS, {})
     one.tick_until(lambda: one.ledger("commit"), "the run waits")
-    wait_until(pair.is_caught_up, "the standby has the claim")
-    pair.stop_following()
-    one.open("go")
-    wait_until(lambda: one.task(task)["state"] == "done", "the primary has the delivery")
+    deliver_on_the_primary(pair, one, task)
     pair.fail_over()
     assert hosts.task(task)[0].state == "claimed"
     one.tick_until(lambda: hosts.is_done(task), "the task is done")

@@ -71,7 +71,7 @@ def _walk_from(root: str, ranges: Sequence[Range]) -> dict[str, _Commit] | None:
 
 
 def _common(root: str, ranges: Sequence[Range]) -> list[str]:
-    """Return what all bases have; nothing for bases without a common commit."""
+    """Return the commits that all bases have; [] for bases without a common commit."""
     bases = sorted({base for base, _ in ranges})
     return run(root, "merge-base", "--octopus", *bases).out.split() if bases[1:] else bases
 

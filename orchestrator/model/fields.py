@@ -33,6 +33,8 @@ else:
             kind._field_defaults = {each: body[each] for each in fields if each in body}
             if (*kind._field_defaults,) != fields[len(fields) - len(kind._field_defaults) :]:
                 raise TypeError(f"{name}: a field without a default follows one with it")
+            # One entry per instance, up to FEW. A number would be set on the class each time, and
+            # Python forgets what it has found in a class when an attribute of it is set.
             kind._made = []
             for place, each in enumerate(fields):
                 setattr(kind, each, _field(place))

@@ -230,7 +230,7 @@ def _require_own(job: Job, branch: str, base: str) -> None:
         return
     raise NotOwn(
         f"The branch {branch} exists, and no run of this task made it. Rename it if it is not for "
-        f"this task (git branch -m, and at the remote). Then answer this question: the task gets a "
+        "this task (git branch -m, and at the remote). Then answer this question: the task gets a "
         "new branch of that name, or its agent continues on the branch that still exists."
     )
 
