@@ -89,8 +89,10 @@ def shadow(folder: Path) -> Path:
     """
     checkout, package = TESTS.parent, folder / "orchestrator"
     for name in ("orchestrator", "plugin", "skills", "hooks", ".claude-plugin"):
-        # With the bytecode: without it the first process would compile everything.
-        shutil.copytree(checkout / name, folder / name)
+        # With the bytecode: without it the first process would compile everything. Not what another
+        # test is just writing: Python's file beside it, and the product's.
+        unfinished = shutil.ignore_patterns("*.pyc.[0-9]*", ".*.tmp")
+        shutil.copytree(checkout / name, folder / name, ignore=unfinished)
     shutil.copy(TESTS / "killpoints.py", folder)
     (package / "__main__.py").write_text(_MAIN)
     return package / "__main__.py"

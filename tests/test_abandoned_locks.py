@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import git
-from harness import wait_until
 from test_repository_probe import look
 from test_worktree import BRANCH, Agent
 
@@ -107,8 +106,7 @@ def test_the_lock_of_a_living_git_stays_until_that_git_has_ended(
     assert [item.drop for item in leftovers.git_locks(common)] == [False]
     living.kill()
     living.wait()
-    # A git of another test that is just ending does not say where it works, and counts meanwhile.
-    wait_until(lambda: abandoned_locks.free([str(lock)], common), "the removal")
+    assert abandoned_locks.free([str(lock)], common)
     assert not lock.exists()
 
 
@@ -122,7 +120,7 @@ def test_an_old_lock_of_a_living_git_stays_too(repo: Path, living: subprocess.Po
         assert lock.exists()
     living.kill()
     living.wait()
-    wait_until(lambda: abandoned_locks.remove_old(str(lock)), "the removal")
+    assert abandoned_locks.remove_old(str(lock))
     assert not lock.exists()
 
 

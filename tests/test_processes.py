@@ -163,3 +163,18 @@ def test_a_process_that_ends_while_it_is_asked_is_passed_over(
 
     monkeypatch.setattr(psutil, "process_iter", lambda attributes: iter([Ending()]))
     assert HERE.at_work("git", ["/"], (os.getuid(),)) == set()
+
+
+def test_a_process_that_is_ending_works_nowhere(
+    system: Processes, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For a moment it is no zombie yet, but in no folder: that is not this process's folder."""
+    nap = f"nap{os.getpid()}"
+    (tmp_path / nap).symlink_to(shutil.which("sleep") or "")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    child = start(f"cd {tmp_path}/here; exec ../{nap} 60")
+    place = [str((tmp_path / "here").resolve())]
+    wait_for(lambda: system.at_work(nap, place, ()) == {child.pid})
+    monkeypatch.setattr(psutil.Process, "cwd", lambda _: "")
+    assert system.at_work(nap, place, ()) == set()

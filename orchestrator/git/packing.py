@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from orchestrator.git import abandoned_locks, repository
 from orchestrator.git.call import run
-from orchestrator.system import files
+from orchestrator.system import files, process
 
 #: Loose refs from which they are packed; a look at so many takes some milliseconds.
 LOOSE = 500
@@ -52,12 +52,12 @@ def _are_many_loose(refs: str) -> bool:
 
 
 def is_at_work(root: str, folder: str) -> bool:
-    """Return whether a git holds a lock in the repository, or runs in one of its checkouts.
+    """Return whether a git holds a lock in the repository, or works in its checkout.
 
     Git processes of other users do not say where they run, and do not count: git's own locks keep
     the refs whole, and on a shared machine there is always such a process.
     """
-    return any(_locks(folder)) or any(_gits(root))
+    return any(_locks(folder)) or bool(process.at_work("git", [os.path.realpath(root)], owners=()))
 
 
 def _locks(folder: str) -> Iterator[str]:
@@ -68,13 +68,3 @@ def _locks(folder: str) -> Iterator[str]:
         if os.path.isdir(place):
             names = (name for name in os.listdir(place) if name.endswith((".lock", "gc.pid")))
             yield from (os.path.join(place, name) for name in names)
-
-
-def _gits(root: str) -> Iterator[int]:
-    """Yield the git processes whose current folder is in a checkout."""
-    import psutil
-
-    for process in psutil.process_iter(["name", "cwd"]):
-        name, cwd = process.info["name"] or "", process.info["cwd"] or ""
-        if name.startswith("git") and f"{cwd}/".startswith(f"{root}/"):
-            yield process.pid

@@ -143,10 +143,12 @@ class Psutil:
                 continue
             with contextlib.suppress(psutil.NoSuchProcess):  # it can end during each question
                 try:
+                    # Of a process that is ending, "": it has closed its files, and is in no folder.
                     where = process.cwd()
                     words = [word.rpartition("=")[2] for word in process.cmdline()]
-                    paths = {where, *(os.path.join(where, word) for word in words)}
-                    is_there = any(f"{os.path.realpath(x)}/".startswith(starts) for x in paths)
+                    named = {where, *(os.path.join(where, word) for word in words)}
+                    paths = [os.path.realpath(path) for path in named if os.path.isabs(path)]
+                    is_there = any(f"{path}/".startswith(starts) for path in paths)
                 except (psutil.AccessDenied, OSError):
                     is_there = process.uids().effective in owners  # each process says whose it is
                 if is_there and self.identity(process.pid):
