@@ -262,3 +262,31 @@ def test_an_error_of_git_is_the_tasks_only_if_its_branch_is_damaged(project: Lay
     assert told("agent/whole", error) == "system_fault"
     assert told(None, error) == "system_fault"
     assert told("agent/bad", SystemFault("git is not installed")) == "system_fault"
+
+
+@pytest.mark.parametrize("kind", ["garbage", "missing", "detached", "foreign"])
+def test_a_repository_that_cannot_be_read_is_not_said_to_have_no_commit(
+    world: World, kind: str
+) -> None:
+    """A person who is told to make a first commit could not make it."""
+    world.create(init=False)
+    head, git = world.root / ".git" / "HEAD", shutil.which("git")
+    branch = world.root / ".git" / "refs" / "heads" / "main"
+    missing = "0123456789" * 4
+    if kind == "detached":
+        head.write_text(f"{missing}\n")
+    elif kind == "foreign":
+        path = world.bin / "git"
+        path.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {git} "$@"\n')
+        path.chmod(0o755)
+    else:
+        branch.write_text({"garbage": "garbage\n", "missing": f"{missing}\n"}[kind])
+    said = world.refused("init", "--schedule", "none", "--no-commands").err
+    assert "no commit yet" not in said
+    assert {
+        "garbage": "refs/heads/main cannot be used: its file holds 'garbage\\n'",
+        "missing": f"refs/heads/main cannot be used: it is at {missing}",
+        "detached": "the commit that HEAD names is missing",
+        "foreign": f"git config --global --add safe.directory {world.root}",
+    }[kind] in said
+    assert "first commit" not in world.refused("task", "add", "Early").err

@@ -341,6 +341,20 @@ def test_init_drops_the_cache_that_it_finds(repo: Path, cli: Cli) -> None:
     assert os.listdir(Layout(str(repo)).cache) == []
 
 
+def test_a_project_that_another_user_set_up_is_not_said_to_be_without_a_set_up(
+    project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`init` would not help: it cannot write in the other user's folders."""
+    path, read = mark.mark_path(project), mark.files.read_json
+    # As the user of these tests may read every file (root), or owns it.
+    monkeypatch.setattr(mark.files, "read_json", lambda at: None if at == path else read(at))
+    monkeypatch.setattr(mark.os, "access", lambda at, _: at != path)
+    done = cli("task", "add", "Add a sum")
+    assert done.code == 1
+    assert "set this project up" in done.err
+    assert "run: orchestrator init" not in done.err
+
+
 def test_an_init_done_again_keeps_the_cache(project: Layout, cli: Cli) -> None:
     assert cli("tick").code == 0
     before = os.listdir(project.cache)

@@ -27,16 +27,17 @@ def read(path: str, within: str | None = None) -> str:
             message = f"inside this run only files of {within} can be read"
             hint = "give the text on standard input: --body-file -"
             raise OrchestratorError(message, hint, code="refused_in_run")
+    name = "standard input" if path == "-" else path
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
             data = file.read(MAX_TASK_BYTES + 1)
         check_size(data)
         return data.decode().removeprefix("\ufeff")
     except OSError as error:
-        message = f"the text cannot be read from {path}: {error.strerror}"
+        message = f"the text cannot be read from {name}: {error.strerror}"
         hint = "name a text file, or give the text on standard input: -"
     except UnicodeDecodeError as error:
-        message, hint = f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+        message, hint = f"{name} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
     raise OrchestratorError(message, hint, code="text_unreadable")
 
 

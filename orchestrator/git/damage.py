@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from orchestrator.git import repository, worktree_list
+from orchestrator.git import place, repository, worktree_list
 from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.model.errors import GitError
 from orchestrator.model.fields import NamedTuple
@@ -145,6 +145,29 @@ def _quoted(path: str) -> str:
             return repr(file.read(QUOTED).decode(errors="replace"))
     except OSError as error:
         return f"something else ({error.strerror})"
+
+
+def is_unborn(root: str) -> bool:
+    """Return whether a repository has no commit yet at HEAD.
+
+    Raises GitError if git refuses to read the repository, or the branch of HEAD is damaged: then
+    "make a first commit" would be no advice.
+    """
+    if repository.resolve(root, "HEAD") is not None:
+        return False
+    ask(root, "rev-parse", "--git-dir")
+    folder = repository.git_folder(root)
+    # Read from the file: `git symbolic-ref` fails if the ref is damaged.
+    word, _, ref = place.words(os.path.join(folder, "HEAD")).partition(": ")
+    ref = ref.strip() if word == "ref" else ""
+    for found in refs(root, ref) if ref else ():
+        log = os.path.join(folder, "logs", ref)
+        hint = f"find its last commit in {log}, then: {found.step}; git update-ref {_quote(ref)} ID"
+        raise GitError(f"{ref} cannot be used: {found.why}", hint)
+    if not ref:
+        hint = "check out a branch: git branch --list; git checkout BRANCH"
+        raise GitError("the commit that HEAD names is missing", hint)
+    return True
 
 
 def is_there(root: str, ref: str) -> bool:

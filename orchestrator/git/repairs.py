@@ -5,6 +5,11 @@ import re
 #: What git says, and the step that repairs it.
 _STEPS = (
     (
+        # Git quotes the path for a shell.
+        r"(?s)dubious ownership in repository.*safe\.directory (?P<path>[^\n]+)",
+        "chown the folder, or: git config --global --add safe.directory {path}",
+    ),
+    (
         r"(unexpected|unterminated) line in (?P<path>\S*packed-refs)",
         "keep a copy of {path}, then remove the line that git quotes (a sound line is a commit id, "
         "a space and the full name of a ref)",

@@ -78,15 +78,15 @@ def way_in(layout: Layout) -> str:
     `init` refuses a repository without a commit, and a checkout that a run changed: the person's
     configuration is on another branch.
     """
-    from orchestrator.git import repository
+    from orchestrator.git import damage
     from orchestrator.project import checkout_changed
 
     if checkout_changed.problem(layout) is not None:
         return "first undo the change of your checkout (checkout_changed): orchestrator status"
     try:
-        unborn = repository.resolve(layout.root, "HEAD") is None
+        unborn = damage.is_unborn(layout.root)
     except OrchestratorError:
-        unborn = False
+        unborn = False  # `init` says what is wrong
     return "make a first commit, then: orchestrator init" if unborn else "run: orchestrator init"
 
 
@@ -209,11 +209,28 @@ def require_no_links(layout: Layout) -> None:
         raise OrchestratorError(message, hint, code="permissions")
 
 
+def _require_own(path: str) -> None:
+    """Raise OrchestratorError if the mark is there, and only another user may read it."""
+    if not os.path.lexists(path) or os.access(path, os.R_OK):
+        return
+    import pwd
+
+    number = os.lstat(path).st_uid
+    try:
+        owner = pwd.getpwuid(number).pw_name
+    except KeyError:
+        owner = f"the user {number}"
+    message = f"{owner} set this project up, and only {owner} may use it here ({path})"
+    hint = f"work as {owner}, or in a clone of your own: git clone ...; orchestrator init"
+    raise OrchestratorError(message, hint, code="permissions")
+
+
 def require_initialised(layout: Layout) -> None:
     """Raise OrchestratorError unless a person ran `init` in this clone."""
     if is_initialised(layout):
         require_no_links(layout)
         return
+    _require_own(mark_path(layout))
     if os.path.isfile(layout.config):
         message = f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}"
         hint = "read .orchestrator/agents.yaml (it names programs that will run), then: "

@@ -6,6 +6,7 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -233,5 +234,9 @@ def stop_reason(folder: str) -> str | None:
 
 
 def ask_to_stop(folder: str, reason: str) -> None:
-    """Leave a request in the run's folder to end the run."""
-    files.write_atomic(os.path.join(folder, STOP), reason.encode())
+    """Leave a request in the run's folder to end the run.
+
+    If the folder was deleted, the supervisor ends the client for that reason (`run/watch.py`).
+    """
+    with contextlib.suppress(FileNotFoundError):
+        files.write_atomic(os.path.join(folder, STOP), reason.encode())

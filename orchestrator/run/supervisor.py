@@ -59,6 +59,9 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
     except locks.LockHeld:
         return None
     record = run_record.read(folder)
+    if record is None and lock_descriptor is not None and not run_record.is_withheld(folder):
+        # The folder was deleted since the last stage: no other process would find the client.
+        process.end_run(None, None, os.path.basename(folder), keeper=os.getpid())
     if record is None or record.status == "finished":
         return None
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
@@ -82,7 +85,11 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        ended = watch.watch(journal, None if small else SMALL_AFTER)
+        try:
+            ended = watch.watch(journal, None if small else SMALL_AFTER)
+        except watch.FolderGone:
+            lock.close()
+            return _tick_after(journal)
         words = _next_stage(journal.folder, lock)
         if not ended:
             become(words)
@@ -92,9 +99,20 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
 
         conclude.conclude(journal)
     lock.close()
-    # The tick waits for a tick that runs already, so that it sees the end of this run.
-    os.chdir(journal.record.project)
-    return ["_after_run", journal.record.project]
+    return _tick_after(journal)
+
+
+def _tick_after(journal: Journal) -> list[str] | None:
+    """Return the command line of the tick after the run; None if the project was deleted.
+
+    This tick waits for a tick that runs already, so that it sees the end of this run.
+    """
+    project = journal.record.project
+    try:
+        os.chdir(project)
+    except FileNotFoundError:
+        return None
+    return ["_after_run", project]
 
 
 def _next_stage(folder: str, lock: locks.Lock) -> list[str]:

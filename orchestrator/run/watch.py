@@ -36,13 +36,17 @@ _STILL = "still"
 _ENDED_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
+class FolderGone(Exception):
+    """The run's folder was deleted, for example by `git clean -ffdx`; the client was ended."""
+
+
 def watch(journal: Journal, most: float | None = None) -> bool:
     """Wait for the client's end, or end it when it passes a limit; record how it ended.
 
     The client is not a child of this process if an earlier supervisor started it: then its end is
     recognised by its pid and start time, and its exit code stays unknown. Returns False if the
     client still works after `most` seconds. The folder of the journal may have been moved
-    meanwhile.
+    meanwhile. Raises FolderGone.
     """
     adopts = process.adopt_orphans()
     # From inside the run's folder, its files are found even if a person moves the project.
@@ -53,9 +57,9 @@ def watch(journal: Journal, most: float | None = None) -> bool:
     plan = journal.plan()
     waiting = _Waiting(record.client, record.settings, registry.named(plan and plan.client))
     with contextlib.closing(waiting):
-        limit = waiting.until_ended(most)
-        if limit == _STILL:
-            journal.folder = os.getcwd()
+        limit, here = waiting.until_ended(most), _here()
+        if limit == _STILL and here is not None:
+            journal.folder = here
             return False
         pid, identity, me = record.client.pid, record.client.identity, os.getpid()
         if limit:
@@ -66,7 +70,10 @@ def watch(journal: Journal, most: float | None = None) -> bool:
         # becomes a child. A look at all processes takes a tenth of a run.
         if not (adopts and is_child and waiting.has_no_child()):
             process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
-    journal.folder = os.getcwd()
+    here = _here()
+    if here is None:
+        raise FolderGone(journal.folder)
+    journal.folder = here
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
     short = waiting.short or disk.shortage(journal.folder)
@@ -74,6 +81,14 @@ def watch(journal: Journal, most: float | None = None) -> bool:
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
     return True
+
+
+def _here() -> str | None:
+    """Return the path of the current folder; None if it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 class _Waiting:
@@ -119,6 +134,9 @@ class _Waiting:
         while not self.poll():
             if run_record.stop_reason(os.curdir):
                 return "stopped"
+            if _here() is None:
+                # With the folder, its record is gone: no other process would find the client.
+                return "gone"
             now = time.monotonic()
             if self.short is None and now - looked >= POLL_SECONDS:
                 looked, self.short = now, disk.shortage(os.curdir)

@@ -12,7 +12,7 @@ from orchestrator.client import program, registry
 from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
 from orchestrator.database import this_host
-from orchestrator.git import remotes, repository
+from orchestrator.git import damage, remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding
@@ -52,7 +52,7 @@ def init(
     repeats the choice of the last `init`. The default at the first `init` is yes.
     """
     root = layout.root
-    if repository.resolve(root, "HEAD") is None:
+    if damage.is_unborn(root):
         raise OrchestratorError(
             "this repository has no commit yet: there is nothing to branch from",
             "make a first commit, then: orchestrator init",

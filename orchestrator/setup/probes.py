@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.database import address
-from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
+from orchestrator.git import (
+    base_branch,
+    call,
+    remotes,
+    repository,
+    settings,
+    work_branch,
+)
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.model.snapshot import Problem
@@ -67,15 +73,13 @@ def trust(root: str) -> Finding:
     The client's folder trust is not needed, because each run has its own permissions.
     """
     try:
-        done = call.run(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
+        call.ask(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
+    except GitError as error:
+        said = f"git refuses to work in {root}: {error.message}"
+        return fail("trust", said, error.hint or "try: git status")
     except OrchestratorError as error:
         return fail("trust", error.message, error.hint or "fix git first")
-    if done.code == 0:
-        return ok("trust", "git trusts this folder (the client's folder trust is not needed)")
-    said = (done.err.strip().splitlines() or ["no reason given"])[0]
-    mine = f"chown the folder, or: git config --global --add safe.directory {shlex.quote(root)}"
-    hint = mine if "dubious ownership" in said else "try: git status"
-    return fail("trust", f"git refuses to work in {root}: {said}", hint)
+    return ok("trust", "git trusts this folder (the client's folder trust is not needed)")
 
 
 def git_identity(root: str) -> Finding:
