@@ -507,7 +507,7 @@ def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves
     running(project)
     agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
     loaded, now = load.settings(project, write_cache=False), time.time()
-    found = [overview.status(project, loaded, now + later, []) for later in (0, 7)]
+    found = [overview.overview(project, loaded, now + later, []).status for later in (0, 7)]
     assert [row["run"] for row in found[0]["running"]] == [RUN]
     assert found[0] != found[1]
     assert watch.lasting(found[0]) == watch.lasting(found[1])

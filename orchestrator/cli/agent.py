@@ -17,6 +17,7 @@ from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Agent, ports
 from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.times import iso
+from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, memories
 from orchestrator.system.later import Later
 from orchestrator.text.words import span
@@ -59,7 +60,8 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
     loaded, seen = context.look(layout)
     if not loaded.good:
         output.warn_of(loaded.problems)
-    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
+    planned = plan(seen.snapshot, loaded.config, seen.now)
+    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, planned, seen.now)
 
 
 @command("agent show", NAME)

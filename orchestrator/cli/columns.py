@@ -31,7 +31,7 @@ def lines(headings: Sequence[str], rows: Table, width: int | None = None) -> tup
     shown = [n for n in range(len(names)) if n == 0 or any(row[n] != EMPTY for row in rows)]
     names, rows = [names[n] for n in shown], [[row[n] for n in shown] for row in rows]
     split = [name.split() for name in names]
-    widest = _widths([*rows, list(map(_longest, split))], len(names))
+    widest = _widths([*rows, [max(words, key=len) for words in split]], len(names))
     free = [n for n, name in enumerate(names) if name.lower() in FREE]
     if _shrink(widest, free, LEAST_FREE, width):
         heads = list(zip(*_high(split), strict=True))
@@ -63,10 +63,6 @@ def _high(headings: list[list[str]]) -> list[list[str]]:
     return [[""] * (height - len(words)) + words for words in headings]
 
 
-def _longest(words: list[str]) -> str:
-    return max(words, key=len)
-
-
 def _widths(rows: Table, number: int) -> list[int]:
     return [max((cells(row[n]) for row in rows), default=0) for n in range(number)]
 
@@ -86,12 +82,8 @@ def _shrink(widths: list[int], which: Sequence[int], least: int, width: int) -> 
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (_padded(cut(cell, wide), wide) for cell, wide in zip(row, widths, strict=True))
-    return GAP.join(padded).rstrip()
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cells(text))
+    fitted = ((cut(cell, wide), wide) for cell, wide in zip(row, widths, strict=True))
+    return GAP.join(text + " " * (wide - cells(text)) for text, wide in fitted).rstrip()
 
 
 def cells(text: str) -> int:

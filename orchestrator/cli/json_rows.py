@@ -13,7 +13,7 @@ from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import Given, PullRequest, Task
-from orchestrator.plan.planner import Plan, plan, refusal
+from orchestrator.plan.planner import Plan, refusal
 from orchestrator.plan.rule import Verdict
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store
@@ -67,12 +67,8 @@ def task_with_history(store: Store, task: Task, file: TaskFile, config: Config) 
     }
 
 
-def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
+def agent_rows(config: Config, snapshot: Snapshot, planned: Plan, now: float) -> list[Row]:
     """Return every configured agent, with the reason why the plan does not start it."""
-    return rows_of_agents(config, snapshot, plan(snapshot, config, now), now)
-
-
-def rows_of_agents(config: Config, snapshot: Snapshot, planned: Plan, now: float) -> list[Row]:
     rows = planned.agents
     return [_agent_row(agent, snapshot, rows[agent.name], now) for agent in config.agents]
 

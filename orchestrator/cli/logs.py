@@ -67,7 +67,7 @@ def logs(arguments: Namespace) -> None:
 def _withheld(line: bytes) -> bytes:
     """Return a line of a stream without secrets; a line of JSON stays one."""
     text = line.decode(errors="surrogateescape")
-    return secret_shapes.withheld(text, is_of_many=True).encode(errors="surrogateescape")
+    return secret_shapes.withheld(text).encode(errors="surrogateescape")
 
 
 def _translated(client: Client, line: bytes) -> list[Line]:

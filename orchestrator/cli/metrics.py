@@ -40,7 +40,8 @@ def metrics(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     loaded, now = context.settings(layout), context.now()
-    found = overview.status(layout, loaded, now, states.counted(layout, loaded.config))
+    prs = states.counted(layout, loaded.config)
+    found = overview.overview(layout, loaded, now, prs).status
     families = (*_state(found, problems.last_tick(layout)), *_history(layout))
     if arguments.json:
         rows = [

@@ -45,11 +45,6 @@ def overview(
     return Overview({each.key: each.value(looked) for each in SHOWN}, looked)
 
 
-def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
-    """Return the whole project as `status --json` shows it; the parameters are `overview`'s."""
-    return overview(layout, loaded, now, prs).status
-
-
 def without_store(layout: Layout, loaded: Settings, error: StoreFault, now: float) -> Row:
     """Return what `status --json` can show while the database with the queue does not answer."""
     memories = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}

@@ -127,10 +127,6 @@ def _totals_lines(totals: Row, looked: Looked) -> Iterator[Entry]:
 # --- problems and notes ------------------------------------------------------------------------
 
 
-def _scheduler(looked: Looked) -> Row:
-    return scheduler(looked.layout, looked.seen.now)
-
-
 def scheduler(layout: Layout, now: float) -> Row:
     """Return when the last tick was, and whether the next one is overdue."""
     from orchestrator.tick import problems
@@ -245,7 +241,7 @@ SHOWN = (
     Shown("open_prs", lambda at: at.seen.snapshot.open_prs),
     Shown("open_prs_age_seconds", _prs_age),
     Shown("totals", _totals, "figures", _totals_lines),
-    Shown("scheduler", _scheduler),
+    Shown("scheduler", lambda at: scheduler(at.layout, at.seen.now)),
     Shown("problems", _problems, "problems", _problems_lines),
     Shown("fault", _fault, "problems", _fault_lines),
     Shown("overlaps", _overlaps, "notes", _overlaps_lines, unknown=[]),

@@ -32,7 +32,7 @@ _AGENTS = ("running", "paused", "ready", "waiting")
 
 def _agents(looked: Looked) -> list[Row]:
     config, seen = looked.loaded.config, looked.seen
-    return json_rows.rows_of_agents(config, seen.snapshot, looked.planned, seen.now)
+    return json_rows.agent_rows(config, seen.snapshot, looked.planned, seen.now)
 
 
 def _agents_lines(rows: list[Row], looked: Looked) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from orchestrator.account.ticks import Gap, Ticks
+from orchestrator.account.ticks import Ticks
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.overview import SHOWN, Overview
 from orchestrator.cli.screen import Entry, Mood, Part
@@ -121,11 +121,8 @@ def ticked(age: int | None, never: str, ran: Ticks) -> str:
     longest = max(ran.gaps, key=lambda gap: gap.end - gap.start)
     others = count(len(ran.gaps) - 1, "other gap")
     more = f"; {others}: orchestrator report" if len(ran.gaps) > 1 else ""
-    return f"{said}; {ran.missed:,} missed ({_gap(longest)}{more})"
-
-
-def _gap(gap: Gap) -> str:
-    return f"{gap.why}, {_clock(gap.start)}-{_clock(gap.end)}"
+    when = f"{_clock(longest.start)}-{_clock(longest.end)}"
+    return f"{said}; {ran.missed:,} missed ({longest.why}, {when}{more})"
 
 
 def _clock(at: float) -> str:

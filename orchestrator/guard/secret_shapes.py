@@ -5,14 +5,11 @@
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-import functools
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 from orchestrator.guard.known_shapes import ROWS
 from orchestrator.model.annotations import Any
-from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
 
 #: No known secret is shorter, with its context.
@@ -29,102 +26,36 @@ _ESCAPE = re.compile(r"\\{1,20}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[a-z])")
 _PERCENT = re.compile(r"%(?:25){0,5}[0-9A-Fa-f]{2}")
 
 
-class Shape(NamedTuple):
-    """One kind of secret, as the list describes it."""
-
-    name: str
-    hints: tuple[str, ...]
-    pattern: str
-    source: str
-
-    def can_be_in(self, lower: str) -> bool:
-        """Return whether a text, in lower case, may contain such a secret."""
-        return any(hint in lower for hint in self.hints)
-
-
-@functools.cache
-def shapes() -> tuple[Shape, ...]:
-    """Return the list."""
-    return tuple(Shape(*row) for row in ROWS)
-
-
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.MULTILINE)
-
-
 def found(text: str) -> str | None:
     """Return the name of a secret that the text contains; None without one."""
-    return next((name for name, _, _ in _spans(text, shapes())), None)
+    return next((name for name, _, _ in _spans(text)), None)
 
 
-def withheld(text: str, *, is_of_many: bool = False) -> str:
+def withheld(text: str) -> str:
     """Return the text with `[withheld: NAME]` in the place of each secret that is found.
 
     A text without secrets is returned as it is. The time grows linearly with the text.
-    `is_of_many`: many texts are read, so that a search for all hints at once pays off.
     """
-    candidates = shapes()
-    # A colour can hide a hint.
-    if is_of_many and _SEQUENCE.search(text) is None:
-        candidates = _hinted(text.lower())
-        if not candidates:
-            return text
     parts, done = [], 0
     # Of two that overlap, the first in the text gives the name, and all of both is withheld.
-    for name, start, end in sorted(_spans(text, candidates), key=lambda span: (span[1], -span[2])):
+    for name, start, end in sorted(_spans(text), key=lambda span: (span[1], -span[2])):
         if start >= done:
             parts += [text[done:start], f"[withheld: {name}]"]
         done = max(done, end)
     return "".join([*parts, text[done:]])
 
 
-@functools.cache
-def _stems() -> tuple[re.Pattern[str], tuple[frozenset[str], ...]]:
-    """Return the search for stems of hints, and the stems of each shape.
-
-    A stem is a hint that contains no other hint, so that each hint contains a stem.
-    """
-    hints = {hint for shape in shapes() for hint in shape.hints}
-    stems = {hint for hint in hints if not any(other in hint for other in hints - {hint})}
-    of = (
-        frozenset(stem for hint in shape.hints for stem in stems if stem in hint)
-        for shape in shapes()
-    )
-    return re.compile(f"(?=({_alternatives(sorted(stems))}))"), tuple(of)
-
-
-def _alternatives(words: Sequence[str]) -> str:
-    """Return a pattern for sorted words of which none begins another: a branch per character."""
-    if len(words) == 1:
-        return re.escape(words[0])
-    groups = itertools.groupby(words, lambda word: word[0])
-    parts = (re.escape(c) + _alternatives([word[1:] for word in group]) for c, group in groups)
-    return f"(?:{'|'.join(parts)})"
-
-
-def _hinted(lower: str) -> tuple[Shape, ...]:
-    """Return the shapes that a text in lower case may contain, after one search for all hints.
-
-    Blanks in the place of escapes add no hint: they are at least two, no hint has two in a row.
-    """
-    pattern, of = _stems()
-    met = set(pattern.findall(lower))
-    pairs = zip(shapes(), of, strict=True) if met else ()
-    return tuple(shape for shape, own in pairs if not met.isdisjoint(own))
-
-
-def _spans(text: str, candidates: Sequence[Shape]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, start and end of each secret of these shapes, as often as it is found."""
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield name, start and end of each secret, as often as it is found."""
     if len(text) < SHORTEST:
         return
     for view, places in _views(text):
         lower = view.lower()
-        for shape in candidates:
-            if shape.can_be_in(lower):
-                for match in _compiled(shape.pattern).finditer(view):
+        for name, hints, pattern, _ in ROWS:
+            if any(hint in lower for hint in hints):
+                for match in re.finditer(pattern, view, re.MULTILINE):
                     start, end = match.span(1 if match.re.groups else 0)
-                    yield shape.name, places[start], places[end - 1] + 1
+                    yield name, places[start], places[end - 1] + 1
 
 
 def _views(text: str) -> Iterator[tuple[str, Sequence[int]]]:

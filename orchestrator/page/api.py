@@ -136,13 +136,10 @@ def asked(pairs: list[tuple[str, str]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         name = {"q": "search"}.get(key, key)
-        before = found.get(name)
-        found[name] = value if before is None else [*_several(before), value]
+        before = found.get(name, [])
+        several = [*(before if isinstance(before, list) else [before]), value]
+        found[name] = several if several[1:] else value
     return found
-
-
-def _several(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
 
 
 def sent(body: bytes) -> Mapping[str, object]:

@@ -96,7 +96,7 @@ class Page:
         except OrchestratorError as error:
             status = 404 if isinstance(error, NotFound) else 409
             return self._html("error.html", status, error=error)
-        answer = HTMLResponse(views.transcript_html(self._templates, part))
+        answer = self._html("transcript.html", lines=part.lines)
         for name in ("begin", "end", "size"):
             answer.headers[f"Orchestrator-{name.title()}"] = str(getattr(part, name))
         return answer

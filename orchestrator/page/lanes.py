@@ -108,9 +108,9 @@ def _drawn(bar: Bar) -> Markup:
     """Return a bar with its sign at the end; the sign alone where a bar would not be seen."""
     y = TOP + HIGH * bar.lane + HIGH // 2
     run = bar.runs[0]
-    said = " ".join(
-        filter(None, (run["task"] or "no task", run["outcome"] or "at work", _took(run), _on(run)))
-    )
+    on = f"on {run['host']}" if "host" in run else ""
+    facts = (run["task"] or "no task", run["outcome"] or "at work", _took(run), on)
+    said = " ".join(filter(None, facts))
     if len(bar.runs) > 1:
         said = f"{count(len(bar.runs), 'run')}: {bar.kind.name}; the first: {said}"
     wide = round(bar.end - bar.start, 1)
@@ -121,10 +121,6 @@ def _drawn(bar: Bar) -> Markup:
     )
     sign = marker(bar.kind.shape, bar.kind.colour, bar.end, y)
     return shape.format(visible(said), bar.kind.colour, round(bar.start, 1), y - 4, wide, sign)
-
-
-def _on(run: Row) -> str:
-    return f"on {run['host']}" if "host" in run else ""
 
 
 def _took(run: Row) -> str:

@@ -81,9 +81,7 @@ def _part(folder: str, stream: IO[bytes], begin: int, end: int, size: int) -> Pa
     lines = (
         line._replace(text=_clipped(line.text))
         for raw in data[cut : max(whole, cut)].splitlines()
-        for line in client.translate(
-            secret_shapes.withheld(raw.decode(errors="replace"), is_of_many=True)
-        )
+        for line in client.translate(secret_shapes.withheld(raw.decode(errors="replace")))
     )
     return Part(first + cut, first + max(whole, cut), tuple(lines), size)
 

@@ -13,7 +13,6 @@ from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
 from orchestrator.page.commands import Commands
-from orchestrator.page.transcript import Part
 
 Row = dict[str, Any]
 #: Settings of an agent that the page changes; the rest is left to `agents.yaml`.
@@ -140,8 +139,3 @@ def diff_html(
     files, left_out = diff.files(text)
     found = {"files": files, "left_out": left_out, "command": words, "name": subject}
     return templates.get_template("diff.html").render(found)
-
-
-def transcript_html(templates: Environment, part: Part) -> str:
-    """Return the lines of a part of a transcript as HTML."""
-    return templates.get_template("transcript.html").render(lines=part.lines)

@@ -121,7 +121,7 @@ def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Hea
                 repository.keep(root, f"{repository.RESCUE}{empty.run}-checkout", now.commit)
     may = checkout.configured(commands)
     differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
-    names = sorted(name for name in differ if may or _is_told(_plain(name)))
+    names = sorted(name for name in differ if may or _is_told(name))
     if not is_moved and not names:
         return empty
     was = was._replace(settings={name: old.get(name, ()) for name in names})
@@ -153,11 +153,8 @@ def _settings(where: str, of_git: str) -> tuple[dict[str, tuple[str, ...]], ...]
 
 def _is_told(name: str) -> bool:
     """Return whether a change is told even if no git of the agent's was seen to make it."""
-    return shared_files.is_shared_file(name) or checkout.is_running(name)
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix(checkout_undo.OWN)
+    plain = name.removeprefix(checkout_undo.OWN)
+    return shared_files.is_shared_file(plain) or checkout.is_running(plain)
 
 
 def _kept(root: str, where: str, change: Change) -> Change:

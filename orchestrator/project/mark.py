@@ -155,10 +155,12 @@ def links(layout: Layout) -> list[str]:
 
 def links_above(layout: Layout) -> list[str]:
     """Return those of `links` that are of no single agent: their number is fixed."""
+    records = [layout.records(forge) for forge in FORGES]
     fixed = (
         *(layout.home, layout.agents, layout.shared, layout.cache),
         *(layout.events, layout.ticks, layout.scheduler_lock),
-        *(path for forge in FORGES for path in _of_records(layout.records(forge))),
+        *records,
+        *(os.path.join(folder, name) for folder in records for name in (".lock", "merged")),
         *stores.of_project(layout).places(),
     )
     return [path for path in fixed if _is_odd(path)]
@@ -175,10 +177,6 @@ def links_of_agents(layout: Layout) -> list[str]:
         inside = (layout.agent(name), layout.runs(name), layout.worktree(name))
         found += [path for path in (*inside, layout.agent_lock(name)) if _is_odd(path)]
     return found
-
-
-def _of_records(folder: str) -> tuple[str, ...]:
-    return folder, os.path.join(folder, ".lock"), os.path.join(folder, "merged")
 
 
 def _is_odd(path: str) -> bool:

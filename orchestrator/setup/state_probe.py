@@ -139,10 +139,6 @@ def clock(subject: Subject) -> Iterator[Finding]:
         yield ok("clock", "no recorded time is ahead of the clock")
 
 
-def _clock_time(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
 def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
     agents = map(layout.agent_lock, agent_memory.names(layout))
@@ -150,7 +146,8 @@ def locks_held(subject: Subject) -> Iterator[Finding]:
     for path, holder in found:
         who = f"process {holder.pid}" if holder.pid else "another process"
         began = process.started(holder.pid) if holder.pid else None
-        since = f", running since {_clock_time(began)}" if began else ""
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+        since = f", running since {clock}" if began else ""
         command = f" ({holder.command})" if holder.command else ""
         message = f"{os.path.relpath(path, layout.home)} is held by {who}{since}{command}"
         if holder.is_stopped:

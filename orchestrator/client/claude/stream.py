@@ -99,8 +99,8 @@ class Stream:
             self.model = event["model"]
         if kind == "result":
             self.result = event
-            self.own = tokens.added(self.own, tokens.since_last(event))
             alone = event.get("model_usage_since_last_result")
+            self.own = tokens.added(self.own, tokens.of_models(alone))
             self.models = tokens.by_model(alone, self.models)
             report = event.get("structured_output")
             self.report = report if isinstance(report, dict) else self.report

@@ -24,14 +24,9 @@ _MODEL_USAGE = (
 )  # fmt: skip
 
 
-def since_last(result: dict[str, Any]) -> Tokens:
-    """Return the tokens of this run that a result line counts alone."""
-    return _of_models(result.get("model_usage_since_last_result"))
-
-
 def of_result(result: dict[str, Any]) -> tuple[Tokens, bool]:
     """Return the tokens of the last result line, and whether earlier runs are included."""
-    usage, models = _counted(result.get("usage"), _USAGE), _of_models(result.get("modelUsage"))
+    usage, models = _counted(result.get("usage"), _USAGE), of_models(result.get("modelUsage"))
     return (usage, False) if models == UNKNOWN else (models, models != usage)
 
 
@@ -62,7 +57,8 @@ def added(first: Tokens, second: Tokens) -> Tokens:
     return _total((first[0], second[0])), _total((first[1], second[1]))
 
 
-def _of_models(found: object) -> Tokens:
+def of_models(found: object) -> Tokens:
+    """Return the sums of the tokens in one mapping of a result line, by model."""
     total = UNKNOWN
     for each in found.values() if isinstance(found, dict) else ():
         total = added(total, _counted(each, _MODEL_USAGE))
