@@ -32,7 +32,6 @@ class Starter:
         settings: Settings,
         now: float,
         after_run: Callable[[str], object],
-        gate: supervisor.Gate,
         *,
         fresh: bool = False,
     ) -> None:
@@ -41,8 +40,6 @@ class Starter:
         self.now = now
         #: The tick that follows each run, in the run's process; it takes the project's folder.
         self.after_run = after_run
-        #: Closed until this tick ends.
-        self.gate = gate
         #: Whether the runs start in new worktrees.
         self.fresh = fresh
         self.store = stores.of_project(layout)
@@ -86,15 +83,10 @@ class Starter:
         return None
 
     def start(self, action: Action) -> Action:
-        """Start the supervisor of a claimed run, after all claims.
-
-        If there are several, they begin their work at the end of the tick, which holds its lock:
-        they would compete with it for the processors.
-        """
+        """Start the supervisor of a claimed run, after all claims."""
         assert action.agent
         assert action.run
-        gate = self.gate if len(self.claimed) > 1 else None
-        self._spawn(action.agent, self.layout.run(action.agent, action.run), gate)
+        self._spawn(action.agent, self.layout.run(action.agent, action.run))
         return action
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
@@ -152,8 +144,8 @@ class Starter:
         record = run_record.read(self.layout.run(str(agent), str(run_id)))
         return record.undelivered if record else None
 
-    def _spawn(self, agent: str, folder: str, gate: supervisor.Gate | None = None) -> None:
-        pid = supervisor.start(folder, self.after_run, gate)
+    def _spawn(self, agent: str, folder: str) -> None:
+        pid = supervisor.start(folder, self.after_run)
         state = agent_memory.read(self.layout, agent, surely=True)
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 

@@ -16,7 +16,6 @@ from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, faults
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import look, states
-from orchestrator.run import supervisor
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp, turn
@@ -50,7 +49,6 @@ class Steps:
         loaded: Settings,
         now: float,
         wanted: Wanted,
-        gate: supervisor.Gate,
         after: Callable[[str], object],
     ) -> None:
         self.layout = layout
@@ -58,7 +56,7 @@ class Steps:
         self.now = now
         self.wanted = wanted
         self.store = stores.of_project(layout)
-        self.starter = Starter(layout, loaded, now, after, gate, fresh=wanted.fresh)
+        self.starter = Starter(layout, loaded, now, after, fresh=wanted.fresh)
         self.settler = Settler(layout, loaded, now)
         self.report = Report(good=loaded.good)
 
@@ -75,16 +73,21 @@ class Steps:
         settled = list(report.actions)
         prs = states.record(self.layout, loaded.config, looked, report.problems)
         self._follow(prs)
+        before = len(report.actions)
         seen, planned = self._act(prs)
         if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
             # The next tick looks for these ids again.
             self.store.tidy()
-        if settled:
-            # After the starts, so that no start waits for the pruning.
-            self._prune(settled)
         pull_requests.put_away(self.layout, loaded, prs or (), report)
         found = find_problems(self.layout, loaded, seen, self.now, in_tick=True)
         report.problems += found
+        # Late: the runs that start compete with this tick, which holds its lock, for the
+        # processors.
+        self._start()
+        report.actions[before:] = _in_order(report.actions[before:], planned)
+        if settled:
+            # After the starts, so that no start waits for the pruning.
+            self._prune(settled)
         self._tell(seen, prs)
         if self.wanted.forced is None and loaded.good:
             files.remove(self.layout.idle_stamp)
@@ -152,9 +155,8 @@ class Steps:
         return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, self.now)
 
     def _carry_out(self, seen: observe.Observation, planned: Plan) -> None:
-        """Apply the actions of the plan: starts, and ends of waiting tasks."""
+        """Apply the actions of the plan: claims for the starts, and ends of waiting tasks."""
         report, starter = self.report, self.starter
-        before = len(report.actions)
         waiting = {task.id: task for task in seen.incoming.tasks}
         for action in planned.actions:
             task = waiting.get(action.task or "")
@@ -165,11 +167,11 @@ class Steps:
                 report.apply(action, partial(self.settler.end_waiting, task, refusal))
             elif action.action == "skip":
                 report.actions.append(action)
-        for action in starter.claimed:
-            report.apply(action, starter.start)
-        order = {action.agent or action.task: n for n, action in enumerate(planned.actions)}
-        applied = sorted(report.actions[before:], key=lambda done: order[done.agent or done.task])
-        report.actions[before:] = applied
+
+    def _start(self) -> None:
+        """Start the supervisors of the claimed runs."""
+        for action in self.starter.claimed:
+            self.report.apply(action, self.starter.start)
 
     def _prune(self, settled: Iterable[Action]) -> None:
         """Remove old finished runs of the agents whose runs were settled."""
@@ -221,6 +223,12 @@ class Steps:
 
         config, snapshot, wake = self.loaded.config, seen.snapshot, planned.wake
         stamp.leave(self.layout, config, snapshot, sure, self.now, wake, number, said)
+
+
+def _in_order(applied: Iterable[Action], planned: Plan) -> list[Action]:
+    """Return what became of a plan's actions, in the plan's order."""
+    order = {action.agent or action.task: n for n, action in enumerate(planned.actions)}
+    return sorted(applied, key=lambda done: order[done.agent or done.task])
 
 
 def _is_still(report: Report, planned: Plan) -> bool:

@@ -21,7 +21,6 @@ from orchestrator.model.snapshot import Action, Problem
 from orchestrator.plan.planner import plan
 from orchestrator.project import event_fold, events, mark
 from orchestrator.pulls import look, states
-from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
 from orchestrator.tick import lock, observe
@@ -182,9 +181,8 @@ def _locked(
             with store.change():
                 pass
         loaded = load.settings(layout, write_cache=True)
-        with contextlib.closing(supervisor.Gate()) as gate:
-            # The process of a run that starts here calls `after_run` at its end.
-            return Steps(layout, loaded, now, wanted, gate, after_run).take(looked, problems)
+        # The process of a run that starts here calls `after_run` at its end.
+        return Steps(layout, loaded, now, wanted, after_run).take(looked, problems)
 
 
 def after_run(root: str) -> None:
