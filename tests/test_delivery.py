@@ -10,13 +10,14 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
-from orchestrator.git import work_branch
+from orchestrator.git import ranges, work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.work import Entry
 from orchestrator.project import run_record
 from orchestrator.run import conclude, delivery, pushing
+from orchestrator.run.delivery import Secured
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 
@@ -69,7 +70,7 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     if deleted:
         sh(world.remote, "update-ref", "-d", "refs/heads/agent/T1")
     before = heads(world)
-    outcome = delivery.deliver(job, Outcome("done", summary="Done."), None)
+    outcome = delivery.deliver(job, Outcome("done", summary="Done."), Secured())
     if state is None:
         assert (outcome.verdict, outcome.pr) == ("done", "1")
         assert heads(world)["refs/heads/agent/T1"] == job.record.tip
@@ -80,21 +81,16 @@ def test_a_pull_request_that_a_person_ended_during_the_run_is_not_opened_again(
     assert [pr.id for pr in world.forge.book.list()] == ["1"]
 
 
-def test_the_event_lists_the_delivered_commits_if_git_knows_them_and_they_are_short(
+def test_the_event_lists_the_delivered_commits_if_they_are_known_few_and_short(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = rework(world, tmp_path)
-    root, head = Path(job.layout.root), job.record.tip or ""
-    base = sh(root, "rev-parse", "main")
-    for commit in (None, "0" * 40):
-        job.journal.record = job.record._replace(base_commit=commit)
-        assert delivery._commits(job, head) is None
-    job.journal.record = job.record._replace(base_commit=base)
-    listed = sh(root, "log", "--format=%H %s", f"{base}..{head}").splitlines()
-    found = delivery._commits(job, head)
-    assert [" ".join(each) for each in found or ()] == listed != []
+    commits = [(f"{number:040x}", f"Change {number}") for number in range(ranges.MOST_COMMITS + 1)]
+    outcome = delivery.deliver(job, Outcome("done"), Secured(commits=commits))
+    assert list(outcome.commits or ()) == commits[:-1]
+    assert delivery.deliver(job, Outcome("done"), Secured()).commits is None
     monkeypatch.setattr(delivery, "MOST_TEXT", 0)
-    assert delivery._commits(job, head) is None
+    assert delivery.deliver(job, Outcome("done"), Secured(commits=commits)).commits is None
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,7 @@ def test_only_work_of_an_earlier_run_can_have_been_merged_before_its_pull_reques
 ) -> None:
     job = rework(world, tmp_path)
     job.journal.record = job.record._replace(commits=0, client=client)
-    assert delivery.deliver(job, Outcome("done"), None).verdict == verdict
+    assert delivery.deliver(job, Outcome("done"), Secured()).verdict == verdict
 
 
 #: What the remote's hook refuses, whether the branch exists there, and whose refusal that is.
@@ -170,7 +166,7 @@ def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
     with world.forge.book.locked():
         other = world.forge.book.find("1")._replace(task="T2", branch="agent/T2", state="closed")
         world.forge.book.write(other)
-    outcome = delivery.deliver(job, Outcome("done", summary="Done."), None)
+    outcome = delivery.deliver(job, Outcome("done", summary="Done."), Secured())
     assert (outcome.verdict, outcome.pr) == ("done", "2")
 
 

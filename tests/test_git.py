@@ -421,8 +421,36 @@ def test_ancestors_and_counts(repo: Path) -> None:
     assert repository.is_ancestor(root, first, first)
     assert not repository.is_ancestor(root, second, first)
     assert not repository.is_ancestor(root, "f" * 40, first)
-    assert submodule_changes.count_work(root, first, second) == (1, ())
-    assert submodule_changes.count_work(root, second, first) == (0, ())
+    assert submodule_changes.work(root, first, second).commits == ((second, "c"),)
+    assert submodule_changes.work(root, second, first) == submodule_changes.Work()
+
+
+def test_odd_names_and_subjects_are_not_mistaken_for_commits_or_entries(repo: Path) -> None:
+    base = head(repo)
+    one = commit(repo, "\x01name", message="\x01 :100644 160000 a b M")
+    two = commit(repo, ":160000 160000 a b M", message=":100644 160000 a b M .gitmodules")
+    sh(repo, "checkout", "--quiet", "-b", "side", base)
+    side = commit(repo, "side.txt", message="side")
+    sh(repo, "update-index", "--add", "--cacheinfo", f"160000,{base},a library")
+    sh(repo, "commit", "--quiet", "--message", "A library\n\nwith a body")
+    library = head(repo)
+    sh(repo, "checkout", "--quiet", "-")
+    sh(repo, "merge", "--quiet", "--no-edit", "--message", "Merge", "side")
+    sh(repo, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
+    top = head(repo)
+    found = submodule_changes.work(str(repo), base, top)
+    subjects = dict(found.commits)
+    assert list(subjects)[:2] == [top, head(repo, "HEAD^")]
+    assert subjects == {
+        top: "Nothing",
+        head(repo, "HEAD^"): "Merge",
+        library: "A library",
+        side: "side",
+        two: ":100644 160000 a b M .gitmodules",
+        one: "\x01 :100644 160000 a b M",
+    }
+    assert found.links == ("a library",)
+    assert len(submodule_changes.work(str(repo), base, top, two).commits) == 4
 
 
 def test_a_detached_head_has_no_branch(repo: Path) -> None:

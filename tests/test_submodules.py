@@ -498,10 +498,10 @@ def test_work_that_takes_the_address_of_a_submodule_away_is_refused(
     base = head(main)
     sh(main, *step)
     sh(main, "commit", "--quiet", "--all", "--message", "Work")
-    commits, links = submodule_changes.count_work(str(main), base, head(main))
-    assert (commits, ".gitmodules" in links) == (1, True)
+    work = submodule_changes.work(str(main), base, head(main))
+    assert (len(work.commits), ".gitmodules" in work.links) == (1, True)
     record = SimpleNamespace(
-        id="R1", links=links, base_commit=base, push_address=None, push_remote=None
+        id="R1", links=work.links, base_commit=base, push_address=None, push_remote=None
     )
     job: Any = SimpleNamespace(
         record=record,

@@ -9,9 +9,21 @@ from orchestrator.model.fields import NamedTuple
 
 #: Rows of changed entries, whatever the user's settings are.
 RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-submodules=none")
+_LOG = ("--diff-merges=first-parent", "--no-show-signature", *RAW)
 #: The same after a byte of value 1 for each commit; of a merge, what it adds to its first parent.
-LOG = ("--format=%x01", "--diff-merges=first-parent", "--no-show-signature", *RAW)
-_ROW = r":\d+ (\d+) \w+ \w+ \w\0([^\0]+)"
+LOG = ("--format=%x01", *_LOG)
+#: The same after each commit's id and subject, the newest commit first.
+_NAMED = ("--date-order", "--format=%x01%H %s", *_LOG)
+
+
+class Work(NamedTuple):
+    """Commits, and what they name."""
+
+    #: Each commit with its subject, the newest first.
+    commits: tuple[tuple[str, str], ...] = ()
+    #: The paths of entries with mode 160000 that a commit added or changed, and `.gitmodules` if it
+    #: changed.
+    links: tuple[str, ...] = ()
 
 
 class Change(NamedTuple):
@@ -57,15 +69,21 @@ def renamed(root: str, base: str, head: str) -> list[Change]:
     return [Change(path, commit, commit) for commit, path in rows]
 
 
-def count_work(root: str, since: str, until: str, *without: str) -> tuple[int, tuple[str, ...]]:
-    """Return the number of commits since a commit, and the repositories that they name.
+def work(root: str, since: str, until: str, *without: str) -> Work:
+    """Return the commits since a commit, and the repositories that they name.
 
-    Commits that are reachable from one of `without` do not count. The second value are the paths of
-    entries with mode 160000 that a commit added or changed, and `.gitmodules` if it changed.
+    Commits that are reachable from one of `without` do not count.
     """
     left_out = (f"^{commit}" for commit in without)
-    words = (*LOG, f"{since}..{until}", *left_out)
-    said = call.ask(root, "log", *words)
-    rows = re.findall(_ROW, said)
-    paths = (path for new, path in rows if new == "160000" or path == LIST)
-    return re.sub(_ROW, "", said).count("\x01"), tuple(dict.fromkeys(paths))
+    said = call.ask(root, "log", *_NAMED, f"{since}..{until}", *left_out)
+    commits, links = [], {}
+    parts = iter(said.split("\0"))
+    for part in parts:
+        if part.startswith("\x01"):
+            commit, _, subject = part[1:].partition(" ")
+            commits.append((commit, subject))
+        elif part:  # the row of an entry: its path follows
+            path = next(parts)
+            if part.split(" ", 2)[1] == "160000" or path == LIST:
+                links[path] = True
+    return Work(tuple(commits), tuple(links))

@@ -20,6 +20,7 @@ from orchestrator.git import (
     worktree,
     worktree_commands,
 )
+from orchestrator.git.submodule_changes import Work
 from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import IO
@@ -29,6 +30,7 @@ from orchestrator.model.snapshot import Outcome
 from orchestrator.project import alike, checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import attribution, delivery
+from orchestrator.run.delivery import Secured
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 from orchestrator.system import disk, files, memory
@@ -45,10 +47,10 @@ def conclude(journal: Journal) -> None:
     role, kills_before = None, memory.kills()
     settings.forget()
     try:
-        rescued = _secure(journal)
+        secured = _secure(journal)
         job = Job.load(journal)
         role = job.role
-        outcome = _conclude(job, rescued)
+        outcome = _conclude(job, secured)
     except (OrchestratorError, OSError, MemoryError) as error:
         # The run's cost and conversation are known all the same, even if its role is gone.
         told = _told(journal, role)
@@ -128,10 +130,10 @@ def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
     return told._replace(input_tokens=given, output_tokens=made)
 
 
-def _secure(journal: Journal) -> str | None:
+def _secure(journal: Journal) -> Secured:
     """Put the worktree's content on the branch or under a ref, and record the branch's tip.
 
-    Returns the rescue ref, if there is one. Needs neither role nor configuration.
+    Needs neither role nor configuration.
     """
     record = journal.record
     worktree.clear_shared(record.project)
@@ -159,21 +161,21 @@ def _secure(journal: Journal) -> str | None:
             worktree.clean(path)
     tip = tip or base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
-    commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
+    work = submodule_changes.work(layout.root, base, tip, start) if tip else Work()
     if worktree_commands.is_worktree(path):
         worktree.detach(path, tip or start, at)
         submodules.check_out(layout.root, path)
     # Written with the next step: a supervisor that starts again finds the same.
-    journal.record = record._replace(tip=tip, commits=commits, links=links)
-    return record.steps.rescued
+    journal.record = record._replace(tip=tip, commits=len(work.commits), links=work.links)
+    return Secured(record.steps.rescued, work.commits if start == base else None)
 
 
-def _conclude(job: Job, rescued: str | None) -> Outcome:
+def _conclude(job: Job, secured: Secured) -> Outcome:
     outcome = _told(job.journal, job.role)
     if outcome.verdict in ("done", "split") and not job.is_ours:
         outcome = delivery.given_away(outcome)
     if outcome.verdict == "done":
-        outcome = _deliver(job, outcome, rescued)
+        outcome = _deliver(job, outcome, secured)
     if outcome.verdict == "split":
         outcome = _split(job, outcome)
     if job.role.delivers == "verdict":
@@ -193,7 +195,7 @@ def _split(job: Job, outcome: Outcome) -> Outcome:
     return outcome._replace(head=job.record.tip, branch=job.record.branch)
 
 
-def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
+def _deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
     """Deliver finished work; after a fault, the outcome keeps the run's cost and conversation."""
     # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
     # Without a commit, nothing is left to do, and the next run would take the work for merged.
@@ -201,7 +203,7 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         left = Undelivered(outcome, job.record.tip)
         job.journal.record = job.record._replace(undelivered=left)  # written with the next step
     try:
-        return delivery.deliver(job, outcome, rescued)
+        return delivery.deliver(job, outcome, secured)
     except user_commands.Stopped:
         return outcome._replace(verdict="stopped", reason=run_record.STOPPED)
     except (OrchestratorError, OSError, MemoryError) as error:

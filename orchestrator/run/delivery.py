@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+from collections.abc import Sequence
 
 from orchestrator.git import base_branch, ranges, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
-from orchestrator.model.errors import NotFound, OrchestratorError, Rejected, SystemFault
+from orchestrator.model.errors import NotFound, Rejected, SystemFault
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Commit, Outcome
 from orchestrator.model.work import PullRequest
 from orchestrator.project.run_record import Steps
@@ -25,15 +27,25 @@ from orchestrator.run.job import Job
 MOST_TEXT = 4_000
 
 
-def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
+class Secured(NamedTuple):
+    """What was found of the work when it was put on its branch."""
+
+    #: The ref with what is not on the branch.
+    rescued: str | None = None
+    #: The branch's commits since the base, each with its subject, the newest first; None if they
+    #: are not known.
+    commits: Sequence[tuple[str, str]] | None = None
+
+
+def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
     """Check, push and open the pull request; return the outcome with its proof, or as failed.
 
-    `rescued` is the ref with what is not on the branch. Raises SystemFault when the machine or
-    a service is at fault, `user_commands.Stopped` when a person ended the run.
+    Raises SystemFault when the machine or a service is at fault, `user_commands.Stopped` when a
+    person ended the run.
     """
     head, branch = job.record.tip, job.record.branch
     if head is None or branch is None or job.record.commits == 0:
-        return _without_commits(job, outcome, rescued)
+        return _without_commits(job, outcome, secured.rescued)
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)
     broken = nested.refusal(job, branch, head) or instructions.refusal(job, head)
@@ -77,20 +89,19 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return _failed(outcome, f"{error.code}: {error.message}")
     # A supervisor that starts again finds the pull request.
     _note(job, job.record.steps._replace(pr=pr.id), surely=False)
-    commits = _commits(job, head)
-    return outcome._replace(pr=pr.id, head=head, branch=branch, commits=commits)
+    listed = _commits(secured.commits)
+    return outcome._replace(pr=pr.id, head=head, branch=branch, commits=listed)
 
 
-def _commits(job: Job, head: str) -> tuple[Commit, ...] | None:
-    """Return the delivered commits for the event of the run; None if they are not to be listed."""
-    asked = job.record.base_commit or "", head
-    try:
-        found = ranges.subjects(job.layout.root, [asked], ranges.MOST_COMMITS).get(asked)
-    except OrchestratorError:
+def _commits(known: Sequence[tuple[str, str]] | None) -> tuple[Commit, ...] | None:
+    """Return the delivered commits for the event of the run; None if they are not to be listed.
+
+    `report` asks git then.
+    """
+    listed = known and known[: ranges.MOST_COMMITS]
+    if not listed or sum(len(subject) for _, subject in listed) > MOST_TEXT:
         return None
-    if found is None or sum(len(subject) for _, subject in found) > MOST_TEXT:
-        return None
-    return tuple(itertools.starmap(Commit, found))
+    return tuple(itertools.starmap(Commit, listed))
 
 
 def _without_commits(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
