@@ -187,12 +187,12 @@ def test_a_remote_on_this_disk_reads_no_other_branch_of_agents(repo: Path, remot
     first, second = commit(repo, "first"), commit(repo, "second")
     sh(repo, "push", "--quiet", "origin", f"{first}:refs/heads/main", f"{first}:{OTHER}")
     shown = remote.parent / "shown"
-    asked = "receive.hiderefs|core.alternaterefsprefixes"
+    asked = "receive.hiderefs|core.alternaterefscommand"
     update_hook(remote, f'git config --get-regexp "{asked}" | cut -d" " -f2- >"{shown}"')
     branch = "agent/it's-fixed"
     assert remotes.push(str(repo), "origin", second, branch, "") is None
     hidden = ["refs/heads/agent/", f"!refs/heads/{branch}"]
-    assert shown.read_text().split() == [*hidden, "refs/none"]
+    assert shown.read_text().split() == [*hidden, "true"]
     # Git passes over the branch of another agent here that nothing can be read of.
     (remote / OTHER).write_text(f"{'1' * 40}\n")
     assert remotes.push(str(repo), "origin", second, "agent/T3", "") is None
@@ -212,6 +212,19 @@ def test_a_remote_on_this_disk_reads_no_other_branch_of_agents(repo: Path, remot
     assert shown.read_text().split() == hidden
     assert remotes.push(str(repo), "origin", second, "main", first) is None
     assert shown.read_text() == ""
+
+
+def test_one_push_in_sixteen_to_a_remote_on_this_disk_lets_it_pack(
+    repo: Path, remote: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    update_hook(remote, f'git config --default true --get receive.autogc >>"{trace}"')
+    tree = sh(repo, "rev-parse", "HEAD^{tree}")
+    made = (sh(repo, "commit-tree", "-m", str(number), tree) for number in range(500))
+    for is_looked_after, branch in ((False, "agent/1"), (True, "agent/2")):
+        chosen = next(each for each in made if each.endswith("0") == is_looked_after)
+        assert remotes.push(str(repo), "origin", chosen, branch, "") is None
+    assert trace.read_text().split() == ["false", "true"]
 
 
 # --- the base branch -----------------------------------------------------------------------------
