@@ -16,6 +16,7 @@ from harness import ONCE, Sampler, World, wait_until
 from orchestrator.git import remote_pair
 from orchestrator.layout import Layout
 from orchestrator.project import mark
+from orchestrator.run import supervisor
 from orchestrator.setup import uninstall
 from orchestrator.system import locks
 from orchestrator.tick.tick import run_tick
@@ -298,6 +299,25 @@ def test_clean_drops_what_is_safe_and_its_dry_run_says_the_same(world: World) ->
     again = world.add("After cleaning")
     world.script("default", {"steps": [["work"]]})
     world.tick_until_in("done", again)
+
+
+def test_a_tick_has_claimed_every_task_when_its_first_run_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins competes with the tick, which holds its lock, for the processors."""
+    names = ["beta", "alpha", "gamma"]
+    world.create(agents=[world.agent(name) for name in names])
+    tasks = {world.add(f"Task {name}") for name in names}
+    claimed = []
+
+    def start(folder: str, *_: object) -> int:
+        claimed.append({name.removesuffix(".md") for name in world.places()["claimed"]})
+        return os.getpid()
+
+    monkeypatch.setattr(supervisor, "start", start)
+    report = run_tick(layout_of(world), time.time())
+    assert claimed == [tasks] * 3
+    assert [(a.action, a.agent) for a in report.actions] == [("start", name) for name in names]
 
 
 def test_a_tick_asks_the_remote_before_it_takes_its_lock(
