@@ -16,6 +16,7 @@ from orchestrator.model.snapshot import Action
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
 from orchestrator.project import agent_memory, events, mark, run_record
+from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import supervisor
 from orchestrator.system import files, process
@@ -45,8 +46,10 @@ class Starter:
         self.store = stores.of_project(layout)
         #: The commits that the branches of waiting tasks are cut from, where that is not the base.
         self.cuts: Mapping[str, str] = {}
-        #: The claimed runs that have no supervisor yet.
-        self.claimed: list[Action] = []
+        #: The claimed runs that have no supervisor yet, each with its agent's memory.
+        self.claimed: dict[Action, AgentState] = {}
+        #: The supervisors that were started for these runs, each with its agent's memory.
+        self.started: dict[str, tuple[int, AgentState]] = {}
 
     def claim(self, task: Task | None, action: Action) -> Action | None:
         """Make the run's record and claim the task. The intent is on disk first (failures 1).
@@ -79,15 +82,24 @@ class Starter:
         # tick dies in between, the next tick restarts the run and logs the restart.
         told = {"agent": agent.name, "task": action.task, "run": run_id}
         events.append(self.layout, self.now, "start", **told)
-        self.claimed.append(action._replace(run=run_id))
+        self.claimed[action._replace(run=run_id)] = begun
         return None
 
     def start(self, action: Action) -> Action:
         """Start the supervisor of a claimed run, after all claims."""
         assert action.agent
         assert action.run
-        self._spawn(action.agent, self.layout.run(action.agent, action.run))
+        pid = supervisor.start(self.layout.run(action.agent, action.run), self.after_run)
+        self.started[action.agent] = pid, self.claimed[action]
         return action
+
+    def note(self, agent: str) -> None:
+        """Write down the supervisor that was started for an agent, after all starts.
+
+        The system copies each page of memory that is written between two forks.
+        """
+        pid, state = self.started[agent]
+        agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
@@ -144,11 +156,6 @@ class Starter:
         record = run_record.read(self.layout.run(str(agent), str(run_id)))
         return record.undelivered if record else None
 
-    def _spawn(self, agent: str, folder: str) -> None:
-        pid = supervisor.start(folder, self.after_run)
-        state = agent_memory.read(self.layout, agent, surely=True)
-        agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
-
     def restart(self, action: Action) -> Action:
         """Start a new supervisor for a run whose supervisor is gone."""
         assert action.agent
@@ -164,10 +171,12 @@ class Starter:
         told = {"agent": action.agent, "run": action.run, "reason": action.reason}
         events.append(self.layout, self.now, "restart", **told)
         try:
-            self._spawn(action.agent, folder)
+            pid = supervisor.start(folder, self.after_run)
         except OSError:  # no memory for a process: no supervisor has died
             agent_memory.write(self.layout, action.agent, state)
             raise
+        restarted = counted._replace(supervisor=process.known(pid))
+        agent_memory.write(self.layout, action.agent, restarted)
         return action
 
 

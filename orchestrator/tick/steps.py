@@ -172,6 +172,9 @@ class Steps:
         """Start the supervisors of the claimed runs."""
         for action in self.starter.claimed:
             self.report.apply(action, self.starter.start)
+        for agent in self.starter.started:
+            with self.report.noting(f"start {agent}"):
+                self.starter.note(agent)
 
     def _prune(self, settled: Iterable[Action]) -> None:
         """Remove old finished runs of the agents whose runs were settled."""
