@@ -405,13 +405,34 @@ def test_failure_18_a_usage_limit_waits_for_its_reset_and_goes_on_in_the_same_co
         move(seconds)
         assert skip_reasons(world) == {"impl-1": "usage_limit"}
         limits = [p["message"] for p in world.status()["problems"] if p["code"] == "usage_limit"]
-        assert limits == ["the account's limit is reached"]
+        again = datetime.fromtimestamp(info["resetsAt"], UTC).strftime("%Y-%m-%d %H:%M")
+        assert limits == [f"the account's limit is reached; runs start again at {again}"]
     move(DAY)
     assert [p for p in world.status()["problems"] if p["code"] == "usage_limit"] == []
     world.tick_until_in("done", task)
     first, second = world.starts(task)
     assert second["resumed"]
     assert second["session"] == first["session"]
+
+
+def test_a_usage_limit_that_never_seems_to_reset_is_tried_again_after_a_month(
+    world: World,
+) -> None:
+    """As after a clock that was years behind when the limit was reached."""
+    world.create()
+    world.product, move = harness.movable_clock(world.folder)
+    info = {"status": "rejected", "resetsAt": int(time.time()) + 3000 * DAY}
+    said = ["say", {"type": "rate_limit_event", "rate_limit_info": info}]
+    result = {**API_ERROR, "api_error_status": 429}
+    world.script("default", {"steps": [said], "report": None, "result": result, "exit": 1}, {})
+    task = world.add("Limited")
+    world.ok("tick")
+    world.quiet()
+    assert skip_reasons(world) == {"impl-1": "usage_limit"}
+    move(31 * DAY)
+    assert skip_reasons(world) == {"impl-1": "usage_limit"}
+    move(33 * DAY)
+    world.tick_until_in("done", task)
 
 
 def test_an_unreachable_remote_charges_nobody_and_delivery_resumes(world: World) -> None:

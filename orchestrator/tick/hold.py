@@ -11,6 +11,7 @@ from orchestrator.project import faults
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges
 from orchestrator.system import files, memory
+from orchestrator.text import words
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
 #: their own faults.
@@ -28,6 +29,9 @@ _HINTS = {
     "git_hung": "try: git status; check the disk, and find out what git waits for",
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
 }
+#: Seconds after which a usage limit is tried again, whenever it is said to reset: longer than any
+#: window of the service. A reset that is wrong, or that a wrong clock met, would stop everything.
+LONGEST_LIMIT = 32 * 86400.0
 ANY_HINT = (
     "the failed run does not count as an attempt; each tick starts one run to test whether the "
     "fault is gone"
@@ -64,13 +68,15 @@ def settle(
         return
     reason = outcome.reason or outcome.verdict
     code, _, message = reason.partition(": ")
+    until = None if outcome.until is None else min(outcome.until, now + LONGEST_LIMIT)
+    again = f"; runs start again at {words.local(until)}" if until is not None else ""
     found = Hold(
         code=outcome.verdict,
         # The message is shown after the hold's code and must not repeat the code.
-        message=message if message and code == outcome.verdict else reason,
+        message=f"{message if message and code == outcome.verdict else reason}{again}",
         hint=_hint(layout, config, code, outcome) or ANY_HINT,
         since=min(known.since, now) if known else now,
-        until=outcome.until,
+        until=until,
         agents=known.agents if known else (),
         tasks=known.tasks if known else (),
         paid=known.paid if known else 0,
