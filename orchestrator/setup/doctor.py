@@ -51,6 +51,7 @@ def examine(
         state_probe.tracked,
         _ticks,
         state_probe.locks_held,
+        state_probe.lost_runs,
         state_probe.tasks,
         _hold,
         _notify,

@@ -24,7 +24,7 @@ from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import STATES
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, unsettled
 from orchestrator.pulls import shared_book
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
@@ -111,11 +111,7 @@ def _store(layout: Layout, place: str) -> Store:
 
 def _require_quiet(layout: Layout, *places: str) -> None:
     """Raise OrchestratorError while any host has a run."""
-    found = [
-        f"{n} here"
-        for n in agent_memory.names(layout)
-        if agent_memory.read(layout, n, surely=True).run
-    ]
+    found = [f"{name} here" for name in unsettled.runs(layout)]
     for place in places:
         if place != FILES:
             session = access.at(layout, place)
