@@ -251,3 +251,49 @@ def test_a_tick_and_a_command_without_memory_are_no_bug(
     assert done.code == 1
     assert "could not get more memory" in done.err
     assert list(tmp_path.glob("orchestrator-bug-*")) == []
+
+
+#: The disk does not give the stream of a run while a file exists: not at all, not to the end, or
+#: only not durably.
+WITHHELD = """
+import errno, io
+from orchestrator.system import files
+_open, _flush = files.open_regular, files.flush
+def _eio(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+class _Bad(io.BytesIO):
+    read = read1 = readinto = readline = _eio
+def _is_bad(path):
+    return os.path.basename(path) == "stream.jsonl" and os.path.exists({bad!r})
+def _opened(path, buffer=-1):
+    if _is_bad(path) and {how!r} == "opened":
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    return _Bad() if _is_bad(path) and {how!r} == "read" else _open(path, buffer)
+def _flushed(path):
+    return _eio() if _is_bad(path) and {how!r} == "flushed" else _flush(path)
+files.open_regular, files.flush = _opened, _flushed
+"""
+
+
+@pytest.mark.parametrize("how", ["opened", "read", "flushed"])
+def test_a_stream_that_the_disk_does_not_give_costs_no_attempt(world: World, how: str) -> None:
+    world.create(retry=STRICT)
+    bad = world.folder / "bad"
+    edge = WITHHELD.format(bad=str(bad), how=how)
+    world.product = shadow(world.folder / "shadow", edge, forked=True)
+    bad.touch()
+    world.script("default", {"steps": [["work_once"]], "report": GAVE_UP})
+    task = world.add("Unread")
+    times = 4  # more than the interruptions that cost nothing, and than STRICT has attempts
+    world.tick_until(lambda: len(requeued(world, task)) >= times, "the faults")
+    assert {(e["verdict"], e["charged"]) for e in requeued(world, task)} == {
+        ("system_fault", False)
+    }
+    assert world.task(task)["attempts"] == 0
+    [found] = [p for p in problems(world) if p["code"] == "system_fault"]
+    assert "Input/output error" in found["message"]
+    assert "stream.jsonl" in found["message"]
+    bad.unlink()
+    world.script("default", {"steps": [["work_once"]]})
+    world.tick_until_in("done", task)
+    assert len(world.commits_about(task)) == 1
