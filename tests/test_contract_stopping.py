@@ -280,7 +280,10 @@ def test_a_run_whose_agents_folder_was_deleted_ends_before_the_agent_starts_agai
 ) -> None:
     world.create(agents=[World.agent("pm-1", "product_manager")])
     world.script("product_manager", {"steps": [["wait", "never"]]})
-    [first] = world.tick_until(world.starts, "the run")
+    [first] = world.tick_until(world.running, "the run")
+    [supervised] = world.status()["running"]
+    kill(supervised["pid"], signal.SIGKILL)  # alive, it would end the client itself
+    wait_until(lambda: not is_alive(supervised["pid"]), "the end of the supervisor")
     shutil.rmtree(world.home_folder / "agents" / "pm-1")
     assert "run_lost" in [p["code"] for p in world.status()["problems"]]
     if by == "stop":
