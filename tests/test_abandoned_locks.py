@@ -204,7 +204,7 @@ def test_a_running_agents_worktree_survives_git_and_the_persons_own_lock_is_resp
     made = Agent(Path(project.root), "gone")
     path, root = str(made.path), Path(project.root)
     made.begin()
-    worktree_commands.lock(path, "run R1 of gone")
+    worktree_commands.lock(path, "R1", "gone")
     with pytest.raises(AssertionError, match="locked"):
         git(root, "worktree", "remove", "--force", path)
     assert "locked orchestrator: run R1 of gone" in git(root, "worktree", "list", "--porcelain")
@@ -214,7 +214,7 @@ def test_a_running_agents_worktree_survives_git_and_the_persons_own_lock_is_resp
     assert path not in git(root, "worktree", "list"), "the project was moved during a run"
     made.begin()
     git(root, "worktree", "lock", "--reason", "mine", path)
-    worktree_commands.lock(path, "run R2 of gone")
+    worktree_commands.lock(path, "R2", "gone")
     worktree_commands.unlock(path)
     assert worktree_commands.persons_lock(path) == "mine"
     agent_memory.write(project, "gone", AgentState())

@@ -14,6 +14,7 @@ import runs
 from harness import PYTHON, World, shadow, wait_until
 from test_faults import STRICT, problems, requeued
 
+from orchestrator.client import outcomes
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.project import alike, events, faults, run_record
@@ -200,6 +201,8 @@ def failing(tmp_path: Path) -> Callable[..., Outcome]:
 
 
 SAME = "no_result: the client exited 4 without a result; it said: {} broke at 0x{}"
+#: What an agent reports without a word about it: the client did its work.
+TOLD = outcomes.reported({"outcome": "failed", "summary": ""}, None)
 OLD = [("T1", "failed", SAME.format("T1", 17)), ("T2", "failed", SAME.format("T2", 4711))]
 
 
@@ -214,6 +217,7 @@ OLD = [("T1", "failed", SAME.format("T1", 17)), ("T2", "failed", SAME.format("T2
         (OLD, "no_result: another reason", "failed"),
         ([("T1", "failed", "checks_failed: x"), ("T2", "failed", "checks_failed: x")],
          "checks_failed: x", "failed"),
+        ([(task, "failed", TOLD.reason) for task in ("T1", "T2")], TOLD.reason, "failed"),
     ],
 )  # fmt: skip
 def test_only_the_newest_runs_of_three_tasks_that_did_nothing_are_alike(
@@ -251,3 +255,49 @@ def test_a_tick_and_a_command_without_memory_are_no_bug(
     assert done.code == 1
     assert "could not get more memory" in done.err
     assert list(tmp_path.glob("orchestrator-bug-*")) == []
+
+
+#: The disk does not give the stream of a run while a file exists: not at all, not to the end, or
+#: only not durably.
+WITHHELD = """
+import errno, io
+from orchestrator.system import files
+_open, _flush = files.open_regular, files.flush
+def _eio(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+class _Bad(io.BytesIO):
+    read = read1 = readinto = readline = _eio
+def _is_bad(path):
+    return os.path.basename(path) == "stream.jsonl" and os.path.exists({bad!r})
+def _opened(path, buffer=-1):
+    if _is_bad(path) and {how!r} == "opened":
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    return _Bad() if _is_bad(path) and {how!r} == "read" else _open(path, buffer)
+def _flushed(path):
+    return _eio() if _is_bad(path) and {how!r} == "flushed" else _flush(path)
+files.open_regular, files.flush = _opened, _flushed
+"""
+
+
+@pytest.mark.parametrize("how", ["opened", "read", "flushed"])
+def test_a_stream_that_the_disk_does_not_give_costs_no_attempt(world: World, how: str) -> None:
+    world.create(retry=STRICT)
+    bad = world.folder / "bad"
+    edge = WITHHELD.format(bad=str(bad), how=how)
+    world.product = shadow(world.folder / "shadow", edge, forked=True)
+    bad.touch()
+    world.script("default", {"steps": [["work_once"]], "report": GAVE_UP})
+    task = world.add("Unread")
+    times = 4  # more than the interruptions that cost nothing, and than STRICT has attempts
+    world.tick_until(lambda: len(requeued(world, task)) >= times, "the faults")
+    assert {(e["verdict"], e["charged"]) for e in requeued(world, task)} == {
+        ("system_fault", False)
+    }
+    assert world.task(task)["attempts"] == 0
+    [found] = [p for p in problems(world) if p["code"] == "system_fault"]
+    assert "Input/output error" in found["message"]
+    assert "stream.jsonl" in found["message"]
+    bad.unlink()
+    world.script("default", {"steps": [["work_once"]]})
+    world.tick_until_in("done", task)
+    assert len(world.commits_about(task)) == 1

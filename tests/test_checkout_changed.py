@@ -141,6 +141,35 @@ def test_the_hint_undoes_what_an_agent_did(project: Layout, command: str, said: 
     assert checkout_changed.problem(project) is None
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo false >.git/hooks/pre-commit",
+        "rm .git/hooks/pre-commit",
+        "ln -sf /bin/true .git/hooks/pre-commit",
+        "echo '* -text' >.git/info/attributes",
+        "git commit -q --amend --allow-empty -m other",
+        "git reset -q --hard HEAD~1",
+    ],
+)
+def test_git_gc_takes_nothing_that_the_hint_needs(project: Layout, command: str) -> None:
+    root = Path(project.root)
+    for name in ("hooks/pre-commit", "info/attributes"):
+        (root / ".git" / name).parent.mkdir(exist_ok=True)
+        (root / ".git" / name).write_text(f"# {name}\n")
+    (root / ".git" / "hooks" / "pre-commit").chmod(0o755)
+    git(root, "commit", "-q", "--no-verify", "--allow-empty", "-m", "of a person")
+    before = state(project.root)
+    run = Run(project)
+    run.agent(command)
+    found = run.end()
+    git(root, "reflog", "expire", "--expire=now", "--all")
+    git(root, "gc", "-q", "--prune=now")
+    undo(found)
+    assert state(project.root) == before
+    assert os.access(root / ".git" / "hooks" / "pre-commit", os.X_OK)
+
+
 def test_what_the_person_staged_comes_back_and_the_agents_commit_is_kept(project: Layout) -> None:
     root = Path(project.root)
     (root / "mine.txt").write_text("mine\n")

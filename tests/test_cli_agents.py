@@ -280,9 +280,9 @@ def test_the_name_that_agent_set_lacks_is_asked_for(cli: Cli, project: Layout) -
 def test_pause_with_stop_ends_what_runs(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[str]] = []
+    asked: list[list[str] | None] = []
 
-    def end_runs(layout: Layout, names: list[str], reason: str) -> dict[str, str]:
+    def end_runs(layout: Layout, names: list[str] | None, reason: str) -> dict[str, str]:
         asked.append(names)
         return {"pm-agent": "R1"}
 
@@ -291,7 +291,7 @@ def test_pause_with_stop_ends_what_runs(
     done = cli("agent", "pause", "--all", "--stop", "--json")
     assert done.json == {"paused": "all", "stopped": {"pm-agent": "R1"}}
     cli("agent", "pause", "--stop", "pm-agent")
-    assert asked == [["pm-agent"], ["pm-agent"]]
+    assert asked == [None, ["pm-agent"]]
 
 
 def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout) -> None:

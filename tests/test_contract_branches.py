@@ -539,6 +539,29 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     world.tick_until_in("done", task)
 
 
+@pytest.mark.parametrize("named", [{}, {"push_remote": "mine"}])
+def test_a_mirror_is_said_before_anybody_is_paid(world: World, named: dict[str, str]) -> None:
+    world.create(**named)
+    remote = named.get("push_remote", "origin")
+    if named:
+        world.git("remote", "add", "mine", str(world.remote))
+    world.git("config", f"remote.{remote}.mirror", "true")
+    task = world.add("Nowhere to push")
+    [told] = [x for x in world.json("doctor")["findings"] if x["code"] == "remote_is_mirror"]
+    assert told["level"] == "fail"
+    assert "remote_is_mirror" in world.ok("init").out + world.ok("init").err
+    found = world.tick_until(lambda: problem(world, "open_prs_unknown"), "the problem")
+    assert found["message"].startswith(f"remote_is_mirror: the remote '{remote}' is a mirror")
+    assert world.starts() == []
+    assert f"git config --unset remote.{remote}.mirror" in found["hint"]
+    assert found["hint"] == told["hint"]
+    # Another way to write false; a mirror that nothing is pushed to is none of our business.
+    world.git("config", f"remote.{remote}.mirror", "off")
+    if named:
+        world.git("config", "remote.origin.mirror", "true")
+    world.tick_until_in("done", task)
+
+
 def test_a_persons_branch_with_the_name_of_a_tasks_branch_is_asked_about(world: World) -> None:
     world.create(remote=False, branch_prefix="re")
     theirs = world.git("commit-tree", "main^{tree}", "-p", "main", "-m", "of a person")
@@ -548,6 +571,17 @@ def test_a_persons_branch_with_the_name_of_a_tasks_branch_is_asked_about(world: 
     assert "The branch release exists" in world.json("inbox")[0]["text"]
     assert world.sha("release") == theirs
     assert world.starts() == []
+
+
+def test_a_persons_branch_stays_when_the_task_of_its_name_is_over(world: World) -> None:
+    world.create(remote=False, branch_prefix="feature/")
+    world.git("branch", "feature/login", "main")
+    world.drop("login.md", "# 日本\n\nROLE: implement\n\nDo it.\n")
+    world.tick_until_in("blocked", "login")
+    assert world.task("login")["work_branch"] == "feature/login"
+    world.ok("task", "cancel", "login")
+    assert [x for x in world.json("clean")["dropped"] if x["kind"] == "branch"] == []
+    assert world.sha("feature/login") == world.sha("main")
 
 
 def test_branches_of_people_with_the_prefix_are_not_the_products(world: World) -> None:

@@ -231,7 +231,7 @@ def test_a_worktree_in_which_git_can_check_nothing_out_is_set_aside(
     branch = "agent/T2-next" if is_new else BRANCH
     commit(agent.path)
     agent.end()
-    worktree_commands.lock(str(agent.path), "run R2 of impl")
+    worktree_commands.lock(str(agent.path), "R2", "impl")
     worktree.preserve(str(agent.path), None, "R2-before")
     tip = repository.resolve(str(agent.repo), f"refs/heads/{branch}")
     run = call.run

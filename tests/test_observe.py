@@ -18,7 +18,7 @@ from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.snapshot import Action, Hold, Outcome
 from orchestrator.project import agent_memory, faults, run_record
 from orchestrator.system import disk, files, memory
-from orchestrator.tick import observe
+from orchestrator.tick import attendant, observe
 from orchestrator.tick.settle import Settler
 
 Cli = Callable[..., Any]
@@ -160,4 +160,23 @@ def test_a_memory_that_the_disk_withholds_is_not_taken_for_an_empty_one(
         told = cli("tick")
         assert (told.code, path in told.err) == (1, True)
         assert cli("status").code == 0
+        told = {row["code"]: row["message"] for row in cli("status", "--json").json["problems"]}
+        assert path in told["memory_withheld"]
+        found = cli("doctor", "--json").json["findings"]
+        assert any(path in row["message"] for row in found if row["level"] == "fail")
+        for words in (
+            ("agent", "remove", "impl-agent-1"),
+            ("agent", "resume", "impl-agent-1"),
+            ("agent", "pause", "impl-agent-1", "--stop"),
+            ("stop", "impl-agent-1"),
+            ("stop", "--all"),
+            ("init", "--uninstall"),
+            ("init", "--host", "other"),
+        ):
+            refused = cli(*words, "--json")
+            assert (refused.code, path in refused.out) == (1, True), (words, refused.out)
+        assert attendant.is_needed(project, time.time())
+    config = load.settings(project, write_cache=False).config
+    assert all(agent.paused for agent in config.agents), "the brake works all the same"
+    assert "impl-agent-1" in {agent.name for agent in config.agents}
     assert agent_memory.read(project, "impl-agent-1", surely=True) == known

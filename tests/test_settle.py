@@ -8,20 +8,24 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import runs
 from store_contract import new_task
 
 from orchestrator.config import load
+from orchestrator.git import worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Outcome, UsageWindow
 from orchestrator.model.work import Entry
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, mark, run_record, usage
+from orchestrator.project import agent_memory, mark, run_record, unsettled, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.tasks import stores
-from orchestrator.tick import observe
+from orchestrator.tick import observe, steps
 from orchestrator.tick.settle import Settler
 
 DAY = 86_400.0
@@ -169,3 +173,65 @@ def test_a_run_that_deleted_its_record_ends_before_its_agent_starts_again(projec
         other.kill()
         client.wait()
         other.wait()
+
+
+#: What a person deletes of an agent with a run without a task, and whether its record is left.
+DELETED = {"folder": False, "all agents": False, "files": False, "memory": True}
+
+
+@pytest.mark.parametrize("what", DELETED)
+def test_a_run_without_a_task_is_found_although_its_agents_files_are_gone(
+    project: Layout, cli: Callable[..., Any], what: str
+) -> None:
+    run, settings = "20260101T000000Z-aaaaaa", load.settings(project, write_cache=False)
+    worktree = project.worktree(AGENT)
+    worktree_commands.add(project.root, worktree, "HEAD")
+    worktree_commands.lock(worktree, run, AGENT)
+    runs.lay_out(project, AGENT, run, status="running", key=mark.key(project))
+    agent_memory.write(project, AGENT, AgentState(run=run))
+    mine = {**os.environ, "ORCHESTRATOR_RUN_ID": run}
+    client = subprocess.Popen(["sleep", "600"], env=mine)
+    other = subprocess.Popen(["sleep", "600"], env={**mine, "ORCHESTRATOR_RUN_ID": "b"})
+    try:
+        if what in ("folder", "all agents"):
+            shutil.rmtree(project.agent(AGENT) if what == "folder" else project.agents)
+        else:  # as `git clean -dfx`, which leaves the worktree
+            os.unlink(project.agent_state(AGENT))
+            if what == "files":
+                shutil.rmtree(project.runs(AGENT))
+        assert unsettled.runs(project) == {AGENT: run}
+        refused = cli("agent", "remove", AGENT, "--json")
+        assert refused.json["error"]["code"] == "running"
+        _, claimed, views, records = observe.observe_runs(project)
+        assert [(view.id, view.agent, view.task) for view in views] == [(run, AGENT, None)]
+        told = {row["code"] for row in cli("status", "--json").json["problems"]}
+        found = {row["code"] for row in cli("doctor", "--json").json["findings"]}
+        is_left = DELETED[what]
+        assert [run in records, "run_lost" not in told, "run_lost" not in found] == [is_left] * 3
+        (action,) = settlements(views, claimed.tasks, settings.config)
+        assert action.action == ("deliver" if is_left else "finish")
+        if is_left:  # its supervisor is restarted, which ends or adopts the client
+            return
+        assert cli("tick", "--dry-run").code == 0
+        steps._adopt(project, {}, views)
+        assert Settler(project, settings, NOON).settle(action) == action
+        assert client.wait(timeout=10) == -signal.SIGTERM
+        assert other.poll() is None
+        assert unsettled.runs(project) == {}
+        assert agent_memory.read(project, AGENT).last_run == run
+    finally:
+        client.kill()
+        other.kill()
+        client.wait()
+        other.wait()
+
+
+def test_a_copy_of_a_project_does_not_end_the_runs_of_the_project(
+    project: Layout, tmp_path: Path
+) -> None:
+    worktree_commands.add(project.root, project.worktree(AGENT), "HEAD")
+    worktree_commands.lock(project.worktree(AGENT), "R1", AGENT)
+    copy = Layout(str(tmp_path / "copy"))
+    shutil.copytree(os.path.join(project.root, ".git"), os.path.join(copy.root, ".git"))
+    assert unsettled.runs(project) == {AGENT: "R1"}
+    assert unsettled.runs(copy) == {}

@@ -32,6 +32,7 @@ def package(test: str = "jest", **more: Any) -> str:
 
 
 PROJECT = "[project]\nname = 'x'\n"
+UNITTEST = "import unittest\n\nclass Case(unittest.TestCase):\n    def test_it(self): pass\n"
 PYTEST = {"tests/test_a.py": ""}
 VENV = "python3 -m venv .venv && .venv/bin/pip install "
 #: The files, the checks, the command and the files whose change repeats it.
@@ -168,6 +169,54 @@ KINDS: dict[str, tuple[Mapping[str, str], list[str], str | None, list[str]]] = {
         {"setup.cfg": "[metadata]\nname = x\n[tool:pytest]\n", **PYTEST},
         [".venv/bin/python -m pytest"], f"{VENV}pytest", ["setup.cfg"],
     ),
+    "unittest alone": (
+        {"app.py": "", "test_app.py": UNITTEST},
+        ["python3 -m unittest"], None, [],
+    ),
+    "unittest in a folder": (
+        {"app.py": "", "tests/test_app.py": UNITTEST, "tests/deep/test_other.py": "import pytest"},
+        ["python3 -m unittest discover -s tests"], None, [],
+    ),
+    "unittest in packages": (
+        {"a/__init__.py": "", "a/tests/__init__.py": "", "a/tests/test_a.py": UNITTEST},
+        ["python3 -m unittest"], None, [],
+    ),
+    "unittest and a package": (
+        {"pyproject.toml": PROJECT, "tests/__init__.py": "", "tests/test_app.py": UNITTEST},
+        [".venv/bin/python -m unittest"], f"{VENV}-e .", ["pyproject.toml"],
+    ),
+    "unittest with uv": (
+        {"pyproject.toml": PROJECT, "uv.lock": "", "tests/test_app.py": UNITTEST},
+        ["uv run python -m unittest discover -s tests"], "uv sync --frozen",
+        ["pyproject.toml", "uv.lock"],
+    ),
+    "unittest with poetry": (
+        {"poetry.lock": "", "test_app.py": UNITTEST},
+        ["poetry run python -m unittest"], "poetry install", ["poetry.lock"],
+    ),
+    "unittest with hatch": (
+        {"pyproject.toml": f"{PROJECT}[tool.hatch.envs.default]\n", "test_app.py": UNITTEST},
+        ["hatch run python -m unittest"], None, [],
+    ),
+    "unittest that pytest runs": (
+        {"requirements-dev.txt": "pytest\n", "test_app.py": UNITTEST},
+        [".venv/bin/python -m pytest"], f"{VENV}-r requirements-dev.txt", ["requirements-dev.txt"],
+    ),
+    "unittest beside a function that only pytest runs": (
+        {"test_app.py": UNITTEST, "test_other.py": "def test_it():\n    assert 1\n"}, [], None, [],
+    ),
+    "unittest beside a file that imports pytest": (
+        {"test_app.py": UNITTEST, "test_other.py": "import pytest\n"}, [], None, [],
+    ),
+    "unittest at two places": (
+        {"test_app.py": UNITTEST, "tests/test_other.py": UNITTEST}, [], None, [],
+    ),
+    "unittest in a folder of a part": (
+        {"part/app/test_app.py": UNITTEST, "test_data.py/x": ""}, [], None, [],
+    ),
+    "unittest beside a target of make": (
+        {"test_app.py": UNITTEST, "Makefile": "test:\n\ttrue\n"}, ["make test"], None, [],
+    ),
     "a script with a test beside another language": (
         {"go.mod": "", "scripts/test_a.py": ""}, ["go test ./..."], "go mod download", ["go.mod"],
     ),
@@ -275,6 +324,18 @@ def test_commands_follow_from_the_files(kind: str) -> None:
     values = {"checks": checks, "setup": {"command": command, "when_changed": changed}}
     parsed = keys.parse(json.dumps({"agents": [], **values}))
     assert (parsed.checks, parsed.setup.command) == (tuple(checks), command)
+
+
+@pytest.mark.parametrize("kind", ["unittest alone", "unittest in a folder", "unittest in packages"])
+def test_the_proposed_command_for_unittest_finds_the_tests(tmp_path: Path, kind: str) -> None:
+    files, [command], *_ = KINDS[kind]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        ("sh", "-c", command), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "Ran 1 test " in done.stderr) == (0, True), done.stderr
 
 
 def test_each_package_manager_of_the_table_is_found_by_a_case() -> None:

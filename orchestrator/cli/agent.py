@@ -18,7 +18,7 @@ from orchestrator.model.config import Agent, ports
 from orchestrator.model.errors import OrchestratorError, UsageError
 from orchestrator.model.times import iso
 from orchestrator.plan.planner import plan
-from orchestrator.project import agent_memory, memories
+from orchestrator.project import agent_memory, memories, unsettled
 from orchestrator.system.later import Later
 from orchestrator.text.words import span
 
@@ -140,7 +140,7 @@ def remove(arguments: Namespace) -> None:
     """Remove an agent from agents.yaml; its runs and its worktree are kept."""
     layout = context.changing(arguments)
     name = arguments.name
-    if agent_memory.read(layout, name).run is not None:
+    if name in unsettled.runs(layout):
         hint = f"end its run first: orchestrator stop {name}"
         raise OrchestratorError(f"{name} is running", hint, code="running")
     before = change.apply(layout, lambda text: edit.remove_agent(text, name)).before

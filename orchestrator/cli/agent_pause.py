@@ -9,7 +9,7 @@ from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import run_record, unsettled
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 
@@ -42,14 +42,13 @@ def pause(arguments: Namespace) -> None:
     else:
         change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
         said = [f"paused: {', '.join(names)}"]
-    ending = names or agent_memory.names(layout)
     stopped: dict[str, str] = {}
     if arguments.stop:
         from orchestrator.tick import stop
 
-        stopped = stop.end_runs(layout, ending, "stopped")
+        stopped = stop.end_runs(layout, names or None, "stopped")
         said += [f"  {line}" for each in stopped.items() for line in ended(layout, *each)]
-    elif any(agent_memory.read(layout, name).run for name in ending):
+    elif {*unsettled.runs(layout)}.intersection(names or unsettled.runs(layout)):
         said.append("  active runs continue to their end; --stop ends them")
     said.append(f"  undo: orchestrator agent resume {' '.join(names) or '--all'}")
     context.record_event(layout, "paused", agents=names or "all")

@@ -35,7 +35,7 @@ def stop(arguments: Namespace) -> None:
     paused = [agent.name for agent in config.agents if arguments.all or agent.name in names]
     for name in paused:
         change.pause(layout, name)
-    stopped = end_runs(layout, names, "stopped")
+    stopped = end_runs(layout, given or None, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}
     resume = [name for name in paused if name not in before] or paused

@@ -37,15 +37,25 @@ class Pair(NamedTuple):
         return [f"refs/remotes/{remote}/{branch}" for remote in names for branch in branches]
 
 
+#: How git writes that a setting is false (git-config(1), "Values"); only the name is true.
+_FALSE = ("false", "no", "off", "0")
+
+
 def find(root: str, config: Config) -> Pair:
-    """Return the remotes. Raises SystemFault if there is no remote `push_remote`."""
+    """Return the remotes.
+
+    Raises SystemFault if there is no remote `push_remote`, and if git pushes no single branch to
+    the remote of pushes: before an agent is paid for work that nobody can deliver.
+    """
     push = config.push_remote or config.remote
     base_url = f"remote.{config.remote}.url"
-    url, pushurl = f"remote.{push}.url", f"remote.{push}.pushurl"
-    known = settings.find(root, base_url, url, pushurl, "user.email")
+    url, pushurl, mirror = (f"remote.{push}.{key}" for key in ("url", "pushurl", "mirror"))
+    known = settings.find(root, base_url, url, pushurl, mirror, "user.email")
     if config.push_remote and url not in known:
         said = f"push_remote is {push!r}, but this repository has no such remote"
         raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
+    if url in known and known.get(mirror, ("false",))[-1].lower() not in _FALSE:
+        raise remotes.is_mirror(push)
     own = known.get(pushurl, ())
     return Pair(
         config.remote if base_url in known else None,

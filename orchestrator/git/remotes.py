@@ -268,16 +268,21 @@ def unreachable(remote: str, complaint: str) -> SystemFault:
     Git reads this repository first: if it cannot do that, the remote is not the cause.
     """
     if "--mirror can't be combined" in complaint:
-        return SystemFault(
-            f"the remote {remote!r} is a mirror (remote.{remote}.mirror), so git pushes no single "
-            "branch to it",
-            f"git config --unset remote.{remote}.mirror; or name another remote in push_remote",
-            code="remote_is_mirror",
-        )
+        return is_mirror(remote)
     if hint := repairs.hint(complaint):
         return SystemFault(f"git failed: {reason(complaint)}", hint, code="git_failed")
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",
         f"try: git ls-remote {remote}",
         code="remote_unreachable",
+    )
+
+
+def is_mirror(remote: str) -> SystemFault:
+    """Return the fault that a remote is set up as a mirror of the whole repository."""
+    return SystemFault(
+        f"the remote {remote!r} is a mirror (remote.{remote}.mirror), so git pushes no single "
+        "branch to it",
+        f"git config --unset remote.{remote}.mirror; or name another remote in push_remote",
+        code="remote_is_mirror",
     )

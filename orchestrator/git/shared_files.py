@@ -6,9 +6,9 @@ in the person's checkout.
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from orchestrator.git import call
+from orchestrator.git import call, checkout, whole_state, worktree_commands
 from orchestrator.system import files
 
 _HOOKS = "hooks"
@@ -33,7 +33,8 @@ def keep(folder: str, copy: str) -> None:
 def changed(folder: str, copy: str) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Yield the name of each file that differs from its copy, with its state before and now.
 
-    A missing file has the state (). The contents before are added to the repository.
+    A missing file has the state (). The contents before are added to the repository; `as_commit`
+    makes what keeps them there.
     """
     for name in sorted({*_names(copy), *_names(folder)}):
         before, now = (_content(os.path.join(each, name)) for each in (copy, folder))
@@ -55,6 +56,33 @@ def state(folder: str, name: str, repository: str = "") -> tuple[str, ...]:
 def is_shared_file(name: str) -> bool:
     """Return whether this is the name of a shared file, not of a setting: that has a dot first."""
     return name.startswith(f"{_HOOKS}/") or name == _ATTRIBUTES
+
+
+def as_commit(
+    root: str, states: Mapping[str, tuple[str, ...]], text: str, index: str
+) -> str | None:
+    """Return a commit with the contents that `undo` needs for these states; None without such.
+
+    A ref to it keeps them: `git gc` removes a content that no ref leads to. `index`: the path of a
+    throw-away index.
+    """
+    found = {n: s[0] for n, s in states.items() if is_shared_file(n) and s}
+    lines = "".join(
+        f"{'100644' if name == _ATTRIBUTES else '100755'} {blob}\t{name}\0"
+        for name, blob in found.items()
+        if not blob.startswith(_LINK)
+    )
+    if not lines:
+        return None
+    where = {"GIT_INDEX_FILE": index, **checkout.position(root)}
+    whole_state.remove_index(index)  # of a process that was killed
+    try:
+        call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=where)
+        tree = call.ask(root, "write-tree", extra=where)
+    finally:
+        whole_state.remove_index(index)
+    extra = {**checkout.position(root), **worktree_commands.OUR_NAME}
+    return call.ask(root, "commit-tree", tree, "-m", text, extra=extra)
 
 
 def undo(folder: str, name: str, before: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 
 from orchestrator import layout
-from orchestrator.git import place
+from orchestrator.git import place, run_locks
 from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, run
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
@@ -99,25 +99,24 @@ def forget(root: str, path: str) -> None:
         os.rmdir(os.path.dirname(folder))
 
 
-#: How the reason of a lock begins that the product put on a worktree.
-_OUR_LOCK = "orchestrator: "
-
-
-def lock(path: str, why: str) -> None:
+def lock(path: str, run_id: str, agent: str) -> None:
     """Lock a worktree: no `git worktree prune`, `remove` or `move` takes it away from its run.
 
-    Other programs also respect the lock (`gh pr merge --delete-branch`). Written as git writes it
-    (gitrepository-layout(5), `worktrees/<id>/locked`). A person's own lock stays.
+    Other programs also respect the lock (`gh pr merge --delete-branch`). A person's own lock stays.
     """
     folder = own_folder(path)
     if folder is not None and not place.words(os.path.join(folder, "locked")):
-        files.write_atomic(os.path.join(folder, "locked"), f"{_OUR_LOCK}{why}\n".encode(), 0o644)
+        why = f"{run_locks.reason(run_id, agent)}\n".encode()
+        files.write_atomic(os.path.join(folder, "locked"), why, 0o644)
 
 
 def unlock(path: str) -> None:
-    """Take the product's own lock off a worktree."""
-    folder = own_folder(path)
-    if folder is not None and place.words(os.path.join(folder, "locked")).startswith(_OUR_LOCK):
+    """Take the product's own lock off a worktree, also if the worktree itself is gone."""
+    around = layout.worktree_around(path)
+    folder = own_folder(path) or (place.registered(*around) if around else None)
+    if folder is not None and place.words(os.path.join(folder, "locked")).startswith(
+        run_locks.OURS
+    ):
         files.remove(os.path.join(folder, "locked"))
 
 
@@ -132,7 +131,7 @@ def persons_lock_in(folder: str) -> str | None:
     if not os.path.lexists(os.path.join(folder, "locked")):
         return None
     why = place.words(os.path.join(folder, "locked"))
-    return None if why.startswith(_OUR_LOCK) else why or "no reason given"
+    return None if why.startswith(run_locks.OURS) else why or "no reason given"
 
 
 _NOT_INSIDE = "--ignore-submodules=dirty"

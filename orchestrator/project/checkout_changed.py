@@ -117,8 +117,10 @@ def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Hea
         if is_moved:
             was, after = was._replace(tree=trees[0]), after._replace(tree=trees[1])
             written = _written(root, where, *trees)
-            if now.commit and now.commit != head.commit:
-                repository.keep(root, f"{repository.RESCUE}{empty.run}-checkout", now.commit)
+            for name, kept in ("checkout", now.commit), ("checkout-before", head.commit):
+                # Without a ref, a log of HEAD keeps them at most, which an agent can empty.
+                if kept and now.commit != head.commit:
+                    repository.keep(root, f"{repository.RESCUE}{empty.run}-{name}", kept)
     may = checkout.configured(commands)
     differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
     names = sorted(name for name in differ if may or _is_told(name))
@@ -194,6 +196,10 @@ def _record(layout: Layout, where: str, change: Change) -> None:
         found = _joined(former._replace(stashed=left), change)
     if change.is_moved:
         found = _kept(layout.root, where, found)
+    index, text = os.path.join(where, "undo-index"), f"The shared files before run {change.run}"
+    shared = shared_files.as_commit(layout.root, change.before.settings, text, index)
+    if shared is not None:
+        repository.keep(layout.root, f"{repository.RESCUE}{change.run}-shared", shared)
     files.write_json(layout.checkout_changed, records.plain(found))
 
 

@@ -226,10 +226,13 @@ STOPPED = "stopped: by a person"
 
 def stop_reason(folder: str) -> str | None:
     """Return why a person wants the run to end; None if nobody does."""
+    path = os.path.join(folder, STOP)
     try:
-        reason = files.read_regular(os.path.join(folder, STOP))
+        reason = files.read_regular(path)
     except FileNotFoundError:
         return None
+    except OSError:  # the disk gives no answer (EIO): that must not end a waiting supervisor
+        return "stopped" if os.path.lexists(path) else None
     return reason.decode(errors="replace").strip() or "stopped"
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Collection, Iterable
 
+from orchestrator.git import place
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
@@ -92,8 +93,8 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
-        if config.push_remote:
-            remote_pair.find(layout.root, config)  # raises if there is no such remote
+        if is_doubtful(layout, config):
+            remote_pair.find(layout.root, config)
         return Look()
     is_due = _start_look(layout)
     if not (is_due or where.is_elsewhere or not after_run):
@@ -106,6 +107,11 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
     seen = frozenset(pr.id for pr in looked_at)
     return Look(None, tuple(problems), ids, there is not None, gone, seen)
+
+
+def is_doubtful(layout: Layout, config: Config) -> bool:
+    """Return whether `remote_pair.find` may raise: no such remote, or a mirror."""
+    return bool(config.push_remote) or place.may_set(layout.root, "mirror")
 
 
 def _start_look(layout: Layout) -> bool:

@@ -18,7 +18,7 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults
-from orchestrator.pulls import forges, verdicts
+from orchestrator.pulls import forges, look, verdicts
 from orchestrator.pulls.look import Look
 from orchestrator.system import files
 from orchestrator.system.later import Later
@@ -110,8 +110,8 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
             return prs
         answers = functools.cache(lambda: contents(layout, ask=False))
         find = functools.cache(lambda: remote_pair.find(layout.root, config))
-        if config.push_remote:
-            find()  # raises if there is no such remote
+        if look.is_doubtful(layout, config):
+            find()
         # The stamp names the files of their refs (`watched`): the records say what git would say.
         if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
             # Only a fetch shows that the remote's branch is gone.

@@ -5,7 +5,6 @@ The stage may be killed at any instant. Started again, each step checks first if
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 
@@ -27,7 +26,7 @@ from orchestrator.model.annotations import IO
 from orchestrator.model.config import Role
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Outcome
-from orchestrator.project import alike, checkout_changed, run_record
+from orchestrator.project import alike, checkout_changed, faults, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import attribution, delivery
 from orchestrator.run.delivery import Secured
@@ -53,7 +52,7 @@ def conclude(journal: Journal) -> None:
         outcome = _conclude(job, secured)
     except (OrchestratorError, OSError, MemoryError) as error:
         # The run's cost and conversation are known all the same, even if its role is gone.
-        told = _told(journal, role)
+        told = _told_if_read(journal, role)
         record = journal.record
         if told.verdict == "done" and record.commits:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
@@ -115,8 +114,20 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        told = client.outcome(lines, ended, role, record.commits)
+        try:
+            told = client.outcome(lines, ended, role, record.commits)
+        except OSError as error:  # read(2) knows no path
+            error.filename = error.filename or journal.path(run_record.STREAM)
+            raise
     return _counted_once(secret_shapes.without_secrets(told), record)
+
+
+def _told_if_read(journal: Journal, role: Role | None) -> Outcome:
+    """Return the outcome as `_told` does; a system fault if the disk does not give the stream."""
+    try:
+        return _told(journal, role)
+    except OSError as error:
+        return faults.outcome(error)
 
 
 def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
@@ -211,10 +222,16 @@ def _deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
 
 
 def _stream(journal: Journal) -> IO[str]:
-    """Open a run's stream; an empty file if the client wrote no stream."""
+    """Open a run's stream; an empty file if the client wrote no stream.
+
+    Raises OSError if there may be a stream, but the disk does not give it (EIO, ESTALE).
+    """
     stream: IO[bytes] = io.BytesIO()
-    with contextlib.suppress(OSError):  # an agent that is not confined can put anything there
+    try:
         stream = files.open_regular(journal.path(run_record.STREAM))
+    except OSError as error:  # an agent that is not confined can put anything there
+        if disk.is_withheld(error):
+            raise
     return io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
 
 

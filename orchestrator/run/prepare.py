@@ -85,7 +85,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     lfs.require(root)
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
-    worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
+    worktree_commands.lock(job.path, job.record.id, job.record.agent)
     if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
         worktree.clean(job.path)
     if worktree_commands.own_folder(job.path) is None:

@@ -74,9 +74,13 @@ def watch(journal: Journal, most: float | None = None) -> bool:
     if here is None:
         raise FolderGone(journal.folder)
     journal.folder = here
-    for name in _OUTPUTS:
-        files.flush(journal.path(name))  # before the record says that the client ended
     short = waiting.short or disk.shortage(journal.folder)
+    for name in _OUTPUTS:
+        try:
+            files.flush(journal.path(name))  # before the record says that the client ended
+        except OSError as error:  # this process must live to write that record
+            error.filename = error.filename or journal.path(name)
+            short = short or disk.failed(error)
     short = short or memory.shortage_since(waiting.kills_before)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
@@ -206,11 +210,9 @@ class _Waiting:
 
     def _look_for_result(self, now: float) -> None:
         """Note when the stream's last line has come."""
-        try:
-            opened = files.open_regular(run_record.STREAM)
-        except OSError:  # an agent that is not confined can put anything in its place
-            return
-        with opened as stream:
+        # An agent that is not confined can put anything in its place, and a disk can fail: neither
+        # ends the supervisor. The next look reads it again.
+        with contextlib.suppress(OSError), files.open_regular(run_record.STREAM) as stream:
             stream.seek(self._offset)
             # A line that is not complete yet is read again.
             while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:

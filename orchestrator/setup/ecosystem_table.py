@@ -9,6 +9,8 @@ from __future__ import annotations
 from orchestrator.model.fields import NamedTuple
 from orchestrator.setup.facts import DEVELOPMENT
 
+#: The tests of a project that needs no package manager.
+BARE = "unittest"
 #: A choice: the facts that it needs, and the command, with the words of `Facts` in braces.
 Choice = tuple[tuple[str, ...], str]
 
@@ -59,9 +61,11 @@ def _python(
     name: str, marks: tuple[str, ...], setup: tuple[Choice, ...], run: str, *creates: str
 ) -> Ecosystem:
     changed = ("pyproject.toml", *(mark for mark in marks if " " not in mark))
-    return Ecosystem(
-        name, "python", marks, setup, ((("uses pytest",), f"{run}pytest"),), changed, creates
+    checks = (
+        (("uses pytest",), f"{run}pytest"),
+        (("uses unittest",), f"{run}python -m unittest{{discover}}"),
     )
+    return Ecosystem(name, "python", marks, setup, checks, changed, creates)
 
 
 #: In the order in which the ecosystems of a family are tried.
@@ -130,6 +134,7 @@ TABLE: tuple[Ecosystem, ...] = (
             (("uses pytest", "group tests"), "uv run --group {group} pytest"),
             (("uses pytest", "extra tests"), "uv run --extra {extra} pytest"),
             (("uses pytest",), "uv run pytest"),
+            (("uses unittest",), "uv run python -m unittest{discover}"),
         ),
         ("pyproject.toml", "uv.lock"),
     ),
@@ -141,7 +146,16 @@ TABLE: tuple[Ecosystem, ...] = (
     ),
     _python("pdm", ("pdm.lock",), _always("pdm sync"), "pdm run ", ".venv"),
     _python("pipenv", ("Pipfile.lock",), _always("pipenv sync --dev"), "pipenv run "),
-    Ecosystem("hatch", "python", ("hatch envs",), (), ((("uses pytest",), "hatch test"),)),
+    Ecosystem(
+        "hatch",
+        "python",
+        ("hatch envs",),
+        (),
+        (
+            (("uses pytest",), "hatch test"),
+            (("uses unittest",), "hatch run python -m unittest{discover}"),
+        ),
+    ),
     Ecosystem("tox", "python", ("section tox", "tool tox"), (), _always("tox -e py")),
     Ecosystem(
         "nox",
@@ -181,10 +195,14 @@ TABLE: tuple[Ecosystem, ...] = (
             (("setup.py",), f"{_VENV}-e ."),
             ((), f"{_VENV}pytest"),
         ),
-        ((("uses pytest",), ".venv/bin/python -m pytest"),),
+        (
+            (("uses pytest",), ".venv/bin/python -m pytest"),
+            (("uses unittest",), ".venv/bin/python -m unittest{discover}"),
+        ),
         ("requirements.txt", *DEVELOPMENT, "pyproject.toml", "setup.py", "setup.cfg"),
         (".venv",),
     ),
+    Ecosystem(BARE, "python", ("uses unittest",), (), _always("python3 -m unittest{discover}")),
     Ecosystem(
         "cargo",
         "rust",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.model.fields import NamedTuple
 from orchestrator.setup import facts
-from orchestrator.setup.ecosystem_table import TABLE, Choice
+from orchestrator.setup.ecosystem_table import BARE, TABLE, Choice
 from orchestrator.setup.facts import Facts
 
 
@@ -51,6 +51,8 @@ def detect(names: Iterable[str], texts: Mapping[str, str]) -> list[Found]:
             )
         elif "lock" in by:
             found[each.family] = first._replace(instead_of=(*first.instead_of, by))
+    if "make" in found and "python" in found and found["python"].name == BARE:
+        found.pop("python")  # the project's own way to run the tests
     if len(found) > 1 and any(each.check for each in found.values() if each.family != "make"):
         found.pop("make", None)
     return list(found.values())

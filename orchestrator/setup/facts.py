@@ -33,6 +33,8 @@ _LOCKS = {
     "yarn": ("yarn.lock",),
     "bun": ("bun.lock", "bun.lockb"),
 }
+#: How many tests are read.
+MOST_TESTS = 20
 #: What `npm init` writes for a project without tests.
 _NO_TESTS = "no test specified"
 #: Extras and groups that usually hold what the tests need, in the order of preference.
@@ -52,7 +54,10 @@ class Facts(NamedTuple):
 
 
 def of(paths: Iterable[str], texts: Mapping[str, str]) -> Facts:
-    """Return the facts of a folder with these files; `texts` are the contents of those in READ."""
+    """Return the facts of a folder with these files.
+
+    `texts` are the contents of those in READ, and of those that `unittests` names.
+    """
     paths = set(paths)
     sources = {part: path for path in sorted(paths) for part in _parts(path)}
     words: dict[str, str] = {}
@@ -77,7 +82,11 @@ def of(paths: Iterable[str], texts: Mapping[str, str]) -> Facts:
     named = next((name for name in of_python if "pytest" in texts.get(name, "")), None)
     test = next((path for path in sorted(paths) if _is_python_test(path)), None)
     configured = next((n for n in ("pytest.ini", "conftest.py") if n in paths), None)
-    if by := named or configured or test:
+    start, tests = unittests(paths)
+    if tests and not (named or configured) and _are_unittests([texts.get(x) for x in tests]):
+        sources["uses unittest"] = tests[0]
+        words["discover"] = f" discover -s {start}" if start else ""
+    elif by := named or configured or test:
         sources["uses pytest"] = by
     if configured:
         sources["configures pytest"] = configured
@@ -103,6 +112,42 @@ def _parts(path: str) -> Iterable[str]:
 
 def _is_python_test(path: str) -> bool:
     return re.fullmatch(r"(.*/)?(test_[^/]*|[^/]*_test)\.py", path) is not None
+
+
+def unittests(paths: Iterable[str]) -> tuple[str, list[str]]:
+    """Return the folder in which `python -m unittest` finds tests, and the first tests there.
+
+    "" is the folder itself. Below it, unittest enters only packages (folders with `__init__.py`).
+    Tests at both places would need two commands: then the list is empty.
+    """
+    known = set(paths)
+    tests = [x for x in sorted(known) if re.fullmatch(r"(.*/)?test[^/]*\.py", x)]
+    found = {s: [x for x in tests if _is_found(x, s, known)] for s in ("", "test", "tests")}
+    places = [start for start, there in found.items() if there]
+    if len(places) != 1:
+        return "", []
+    return places[0], found[places[0]][:MOST_TESTS]
+
+
+def _is_found(path: str, start: str, known: set[str]) -> bool:
+    """Return whether unittest finds a test that starts to look in the folder `start`."""
+    prefix = f"{start}/" if start else ""
+    folders = path.removeprefix(prefix).split("/")[:-1]
+    inside = [prefix + "/".join(folders[:end]) for end in range(1, len(folders) + 1)]
+    is_package = start != "" and f"{prefix}__init__.py" in known
+    return (
+        path.startswith(prefix)
+        and not is_package
+        and all(f"{folder}/__init__.py" in known for folder in inside)
+    )
+
+
+def _are_unittests(texts: Iterable[str | None]) -> bool:
+    """Return whether unittest runs all tests in these files; None is a file that is not known."""
+    found = [text or "def test_unknown" for text in texts]
+    others = re.compile(r"^(async )?def test|^\s*(import|from) pytest\b", re.MULTILINE)
+    of_unittest = re.compile(r"^\s*(import|from) unittest\b", re.MULTILINE)
+    return any(map(of_unittest.search, found)) and not any(map(others.search, found))
 
 
 def unreadable(texts: Mapping[str, str]) -> dict[str, str]:

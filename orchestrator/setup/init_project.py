@@ -12,14 +12,14 @@ from orchestrator.client import program, registry
 from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
 from orchestrator.database import this_host
-from orchestrator.git import damage, remotes, repository
+from orchestrator.git import damage, remote_pair, remotes, repository
 from orchestrator.layout import Layout, resources
-from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
-from orchestrator.project import agent_memory, checkout_changed, mark
+from orchestrator.project import checkout_changed, mark, unsettled
 from orchestrator.pulls import forge
-from orchestrator.setup import probes, skills, user_files, walkers
+from orchestrator.setup import hosts_probe, probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -104,7 +104,7 @@ def _named(layout: Layout, host: str) -> list[str]:
     known = this_host.read(layout)
     if known.name == host and known.clone:
         return []
-    busy = [n for n in agent_memory.names(layout) if agent_memory.read(layout, n, surely=True).run]
+    busy = sorted(unsettled.runs(layout))
     if busy and known.clone:
         message = f"this clone cannot change its name {known.name!r} during a run of {busy[0]}"
         hint = f"first: orchestrator stop {' '.join(busy)}"
@@ -183,5 +183,13 @@ def _warnings(layout: Layout) -> list[str]:
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
+    try:
+        remote_pair.find(layout.root, config)
+    except SystemFault as fault:
+        found.append(f"{fault.code}: {fault.message}; {fault.hint}")
+    for each in hosts_probe.look(layout, config):
+        # The other hosts may join later.
+        if each.code != "unknown_host" or "did you mean" in (each.hint or ""):
+            found.append(f"{each.code}: {each.message}; {each.hint}")
     walked = walkers.look(layout.root)
     return found + [f"{e.message}; {e.hint}" for e in walked if e.level == "warn"]

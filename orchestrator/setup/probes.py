@@ -16,6 +16,7 @@ from orchestrator.database import address
 from orchestrator.git import (
     base_branch,
     call,
+    remote_pair,
     remotes,
     repository,
     settings,
@@ -152,13 +153,15 @@ def remote(layout: Layout, config: Config) -> Finding:
     try:
         if remotes.url(root, name) is None:
             return _without_remote(root, name, base)
+        remote_pair.find(root, config)
         found = _in_the_way(root, config)
         if found is not None:
             return found
         ref = base if base == "HEAD" else f"refs/heads/{base}"
         done = call.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)
     except OrchestratorError as error:
-        return fail("remote", error.message, error.hint or f"try: git ls-remote {name}")
+        code = error.code if error.code in ("remote_is_mirror", "no_push_remote") else "remote"
+        return fail(code, error.message, error.hint or f"try: git ls-remote {name}")
     if done.code != 0:
         fault = remotes.unreachable(name, done.err)
         return fail("remote", fault.message, fault.hint or f"try: git ls-remote {name}")

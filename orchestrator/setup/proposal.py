@@ -18,7 +18,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.setup.ecosystem_table import TABLE
 from orchestrator.setup.ecosystems import Found, detect, programs
-from orchestrator.setup.facts import READ, unreadable
+from orchestrator.setup.facts import READ, unittests, unreadable
 from orchestrator.system import files
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
@@ -74,6 +74,8 @@ def propose(paths: Iterable[str], read: Callable[[str], str | None]) -> Proposal
         prefix = f"{folder}/" if folder else ""
         below = [path.removeprefix(prefix) for path in tracked if path.startswith(prefix)]
         texts, faults = _texts(prefix, [name for name in READ if name in below], read)
+        # A test that cannot be read is not known; its command is then no sure one.
+        texts |= _texts(prefix, unittests(below)[1], read)[0]
         broken += [(prefix + name, why) for name, why in faults.items()]
         for found in detect(below, texts):
             above = (p for p in places if p.found.family == found.family)

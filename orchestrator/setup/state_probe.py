@@ -16,7 +16,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
 from orchestrator.system import disk, locks, process
-from orchestrator.tick import held, problems
+from orchestrator.tick import held, observe, problems
 from orchestrator.upkeep import leftovers as left
 
 #: With fewer free bytes than these, a run may fail, and the queue itself may fail.
@@ -60,7 +60,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
     from orchestrator.database import schema
 
     session.require_unshared()
-    schema.require(session)
+    schema.require(session, this_host.project(subject.layout))
     name = this_host.read(subject.layout).name
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
 
@@ -105,6 +105,13 @@ def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
     """Return the messages and hints of the queue's problems with one code."""
     found = subject.queue()
     return [(problem.message, problem.hint or "") for problem in found if problem.code == code]
+
+
+def lost_runs(subject: Subject) -> Iterator[Finding]:
+    """Find runs whose files were deleted. Raises OSError if the disk gives no answer."""
+    _, _, runs, records = observe.observe_runs(subject.layout, surely=True)
+    for problem in held.lost(subject.layout, runs, records):
+        yield warn(problem.code, problem.message, problem.hint or "see: orchestrator status")
 
 
 def leftovers(subject: Subject) -> Iterator[Finding]:

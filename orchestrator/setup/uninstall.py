@@ -14,7 +14,7 @@ from orchestrator.config import load
 from orchestrator.git import call, repository, rescued, work_branch, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.project import agent_memory, mark
+from orchestrator.project import agent_memory, mark, unsettled
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
@@ -29,12 +29,8 @@ _TICK_WAIT = locks.LONGEST_WAIT
 
 def require_rest(layout: Layout) -> None:
     """Raise OrchestratorError if an agent has a run: no later tick would settle it."""
-    busy = [
-        name
-        for name in agent_memory.names(layout)
-        if agent_memory.read(layout, name, surely=True).run
-        or locks.is_locked(layout.agent_lock(name))
-    ]
+    at_work = (n for n in agent_memory.names(layout) if locks.is_locked(layout.agent_lock(n)))
+    busy = sorted({*unsettled.runs(layout), *at_work})
     if busy:
         raise OrchestratorError(
             f"still running: {', '.join(busy)}",

@@ -61,14 +61,25 @@ def shortage(folder: str) -> Shortage | None:
     return None
 
 
+def is_withheld(error: OSError) -> bool:
+    """Return whether a read failed by the machine's fault: the file may be there all the same."""
+    return error.errno in _WITHHELD
+
+
 def withheld(path: str) -> OSError | None:
     """Return the error for which a file cannot be read that may be there; None for other errors."""
     try:
         files.read_regular(path)
     except OSError as error:
         error.filename = error.filename or path
-        return error if error.errno in _WITHHELD else None
+        return error if is_withheld(error) else None
     return None
+
+
+def failed(error: OSError) -> Shortage:
+    """Return the lack that an error of the disk itself is (EIO)."""
+    why = f"{error.filename}: {error.strerror}"
+    return Shortage("disk_failed", why, "check that disk (dmesg); work then continues")
 
 
 def unwritable(folder: str) -> tuple[str, str] | None:

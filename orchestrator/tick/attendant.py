@@ -13,7 +13,7 @@ import time
 from orchestrator import idle
 from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
-from orchestrator.project import agent_memory, mark
+from orchestrator.project import mark, unsettled
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
@@ -50,8 +50,11 @@ def is_needed(layout: Layout, now: float) -> bool:
     """Return whether this host has a run, or a schedule that works. `now` is epoch seconds."""
     if not mark.is_initialised(layout):
         return False
-    if any(agent_memory.read(layout, name).run for name in agent_memory.names(layout)):
-        return True
+    try:
+        if unsettled.runs(layout):
+            return True
+    except OSError:
+        return True  # the disk gives no memory: without a heartbeat, this host's runs would be lost
     return mark.schedule(layout) is not None and not problems.is_overdue(layout, now)
 
 

@@ -59,6 +59,7 @@ def problems(layout: Layout, seen: Observation) -> Iterator[Problem]:
     """Yield a problem for each run that stands still, and for each lock that is held for long."""
     for record in seen.records.values():
         yield from _of_run(record)
+    yield from lost(layout, seen.snapshot.runs, seen.records)
     paths = lock_paths(layout)
     # A supervisor keeps the lock of its agent; another process that does stops this agent.
     agents = map(layout.agent_lock, agent_memory.names(layout))
@@ -85,6 +86,30 @@ def _of_run(record: RunRecord) -> Iterator[Problem]:
                 f"continue it: kill -CONT {known.pid}; or end the run: orchestrator stop "
                 f"{record.agent}",
             )
+
+
+def lost(
+    layout: Layout, runs: Iterable[RunView], known: Mapping[str, RunRecord]
+) -> Iterator[Problem]:
+    """Yield a problem for each run of this host without a record; `known` has those with one."""
+    for run in runs:
+        if run.host is None and run.id not in known:
+            yield _lost(layout, run)
+
+
+def _lost(layout: Layout, run: RunView) -> Problem:
+    """Return the problem that the record of a run is gone, or that the disk does not give it."""
+    folder = layout.run(run.agent, run.id)
+    path = os.path.join(folder, run_record.RECORD)
+    if run_record.is_withheld(folder):
+        why, hint = "the disk does not give its record", f"check the disk of {path}"
+    elif run.alive:
+        why = "its record is gone, and its supervisor still works"
+        hint = f"end it: orchestrator stop {run.agent}; its commits stay on its branch"
+    else:
+        why = "its record is gone"
+        hint = "no action needed: the next tick ends its processes; commits stay on its branch"
+    return Problem("run_lost", f"the run {run.id} of {run.agent}: {why} ({path})", hint)
 
 
 def _keeps(path: str, found: locks.Holder) -> bool:

@@ -14,6 +14,7 @@ from orchestrator.project import agent_memory, faults, mark, memories, run_recor
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.memories import Remembered
 from orchestrator.project.run_record import RunRecord
+from orchestrator.project.unsettled import forgotten
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
@@ -134,9 +135,11 @@ def observe_runs(
     states = {name: agent_memory.read(layout, name, surely=surely) for name in names}
     claimed = stores.of_project(layout).list("claimed")
     views, records = [], {}
-    unsettled = {state.run: name for name, state in states.items() if state.run}
+    known = {state.run: name for name, state in states.items() if state.run}
+    # An agent's memory can be lost, with its whole folder, while its client works.
+    unsettled = {run: name for name, run in forgotten(layout, states)} | known
     for task in claimed.tasks:
-        # An agent's memory can be lost; the task also records its agent and run.
+        # The task also records its agent and run.
         run_id, agent = task.run, task.claimed_by
         if not (run_id and agent) or not all(map(files.is_plain_name, (run_id, agent))):
             continue

@@ -11,7 +11,9 @@ from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
+from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import book
+from orchestrator.system import disk
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
@@ -98,6 +100,9 @@ def _of_agents(layout: Layout, seen: Observation) -> Iterator[Problem]:
         hint = "move it aside; until then its agent starts no run"
         yield Problem("permissions", f"{path} is not a regular file", hint)
     for name, state in seen.states.items():
+        if state == AgentState() and (error := disk.withheld(layout.agent_state(name))):
+            message = f"{error.filename}: {error.strerror}: what {name} has done is not known"
+            yield Problem("memory_withheld", message, "check that disk; until then, no tick works")
         if why := state.suspended:
             hint = f"then: orchestrator agent resume {name}"
             yield Problem("agent_suspended", f"{name}: {why}", hint)

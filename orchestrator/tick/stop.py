@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import Task
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory, run_record, unsettled
 from orchestrator.system import files, locks, process
 from orchestrator.system.process import ProcessId
 from orchestrator.tasks import stores
@@ -38,13 +38,17 @@ def agent_at_work(layout: Layout, task: Task) -> str | None:
         raise OrchestratorError(message, hint, code="running")
     if task.state != "claimed" or task.claimed_by is None or task.run is None:
         return None
-    return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None
+    return task.claimed_by if unsettled.run_of(layout, task.claimed_by) == task.run else None
 
 
-def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
-    """Ask these agents' runs to stop, in files that outlast this process; return the runs' ids."""
-    states = {agent: agent_memory.read(layout, agent) for agent in agents}
-    runs = {agent: state.run for agent, state in states.items() if state.run is not None}
+def ask(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[str, str]:
+    """Ask agents' runs to stop, in files that outlast this process; return the ids of the runs.
+
+    `agents` are the agents; None for all. Raises OSError if the disk does not give a memory.
+    """
+    runs = unsettled.runs(layout)
+    if agents is not None:
+        runs = {agent: runs[agent] for agent in agents if agent in runs}
     for agent, run in runs.items():
         run_record.ask_to_stop(layout.run(agent, run), reason)
     return runs
@@ -53,8 +57,12 @@ def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
 def end(layout: Layout, runs: Mapping[str, str]) -> None:
     """Wait until runs (ids by agent) are settled. Raises OrchestratorError after `STOP_WAIT` s."""
     for agent, run in runs.items():
-        record = run_record.read(layout.run(agent, run))
+        folder = layout.run(agent, run)
+        record = run_record.read(folder)
         known = _supervisor(layout, agent, run)
+        if record is None and not run_record.is_withheld(folder):
+            # Its files were deleted: its supervisor finds no request, and the record no client.
+            process.end_run(None, None, run)
         if record is None or known is None:
             continue
         # A waiting supervisor then looks at once. At other stages it looks between its steps.
@@ -90,7 +98,7 @@ def _slow(layout: Layout, left: Mapping[str, str]) -> OrchestratorError:
 def _supervisor(layout: Layout, agent: str, run: str) -> ProcessId | None:
     """Return the living supervisor of a run, as the run or else the agent's memory names it."""
     record = run_record.read(layout.run(agent, run))
-    known = (record and record.supervisor, agent_memory.read(layout, agent).supervisor)
+    known = (record and record.supervisor, agent_memory.read(layout, agent, surely=True).supervisor)
     return next((each for each in known if each and each.is_alive()), None)
 
 
@@ -111,8 +119,11 @@ def _end_hanging(layout: Layout, agent: str, run: str) -> None:
         process.signal_process(known.pid, signal.SIGKILL)
 
 
-def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
-    """Stop these agents' runs now; return the ids of the runs by agent. Raises as `end` does."""
+def end_runs(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[str, str]:
+    """Stop these agents' runs now (None: all agents'); return the ids of the runs by agent.
+
+    Raises as `ask` and `end` do.
+    """
     runs = ask(layout, agents, reason)
     end(layout, runs)
     return runs
@@ -133,7 +144,7 @@ def settled(
         for agent, run in list(left.items()):
             state = agent_memory.read(layout, agent, surely=True)
             record = run_record.read(layout.run(agent, run))
-            if state.run != run:
+            if unsettled.run_of(layout, agent) != run:
                 del left[agent]
                 yield agent
             elif record is not None and observe.is_supervised(layout, agent, state, record):
@@ -152,7 +163,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     An agent's memory is written only under the scheduler's lock, so this waits for an active tick.
     Raises LockHeld.
     """
-    states = {agent: agent_memory.read(layout, agent) for agent in agents}
+    states = {agent: agent_memory.read(layout, agent, surely=True) for agent in agents}
     if not any(state.suspended or state.question for state in states.values()):
         return []
     woken = []

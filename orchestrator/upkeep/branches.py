@@ -10,9 +10,11 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import OPEN_STATES, PullRequest, Task
+from orchestrator.project import run_record
 from orchestrator.pulls import forges
-from orchestrator.tasks import stores
-from orchestrator.tasks.store import of_branch
+from orchestrator.system import files
+from orchestrator.tasks import history, stores
+from orchestrator.tasks.store import Store, of_branch
 from orchestrator.upkeep.item import Item
 
 #: Branches that are removed while the queue's lock is held: a second.
@@ -22,8 +24,8 @@ MOST_BRANCHES = 500
 def of_agents(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
     """Return the local branches that the product made, each with its commit.
 
-    A prefix alone proves nothing: it may be one that people use too. What proves it is a task, a
-    pull request, the memory of a push, or the default prefix, which only the product uses.
+    A prefix alone proves nothing: it may be one that people use too. What proves it is a run of a
+    task, a pull request, the memory of a push, or the default prefix, which only the product uses.
     """
     store = stores.of_project(layout)
     named = {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
@@ -33,8 +35,28 @@ def of_agents(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]
     return {
         name: commit
         for name, commit in local.items()
-        if name in named or name.startswith(prefix) or of_branch(store, name)
+        if name in named or name.startswith(prefix) or _is_of_a_run(layout, store, name)
     }
+
+
+def _is_of_a_run(layout: Layout, store: Store, branch: str) -> bool:
+    """Return whether a run worked on a branch: its record or its task's history says so.
+
+    The claim of a task only gives its branch a name, which a person's branch may have: then no run
+    works on it before the person has left it to the task (`run.start_point`).
+    """
+    task = of_branch(store, branch)
+    if task is None:
+        return False
+    entries = store.read(task).history
+    if any(each.event != "claimed" and each.fields.get("branch") == branch for each in entries):
+        return True
+    folders = (
+        layout.run(agent, run)
+        for agent, run, _ in history.claims(entries)
+        if files.is_plain_name(agent) and files.is_plain_name(run)
+    )
+    return any(found.branch == branch for found in map(run_record.read, folders) if found)
 
 
 def judged(

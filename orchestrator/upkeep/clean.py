@@ -28,7 +28,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.errors import GitError, OrchestratorError
 from orchestrator.model.work import PullRequest
-from orchestrator.project import agent_memory, worktree_setup
+from orchestrator.project import agent_memory, unsettled, worktree_setup
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks
 from orchestrator.upkeep import branches, leftovers
@@ -49,7 +49,7 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
 
 
 def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
-    configured = {agent.name for agent in config.agents}
+    configured, at_work = {agent.name for agent in config.agents}, unsettled.runs(layout)
     for name in agent_memory.names(layout):
         path = layout.worktree(name)
         if not worktree_commands.is_worktree(path):
@@ -60,9 +60,7 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
             step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
             yield Item("worktree", path, False, f"{error.message}; {step}")
             continue
-        if agent_memory.read(layout, name, surely=True).run or locks.is_locked(
-            layout.agent_lock(name)
-        ):
+        if name in at_work or locks.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
         elif (locked := worktree_commands.persons_lock(path)) is not None:
             verdict, why = False, _locked(path, locked)
@@ -89,7 +87,7 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
     path = layout.worktree(name)
     if not worktree_commands.is_worktree(path):
         return None
-    if agent_memory.read(layout, name, surely=True).run or locks.is_locked(layout.agent_lock(name)):
+    if name in unsettled.runs(layout) or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
     if (locked := worktree_commands.persons_lock(path)) is not None:
         return Item("worktree", path, False, _locked(path, locked))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from orchestrator.git import abandoned_locks, stashes
 from orchestrator.layout import Layout
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory, run_record, unsettled
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
@@ -23,19 +23,17 @@ def found(layout: Layout, now: float) -> list[Item]:
     items = []
     # Before the look at the runs: a run that begins after that look has no refs among these.
     held = stashes.held(layout.root)
-    unsettled = {
-        agent_memory.read(layout, name, surely=True).run for name in agent_memory.names(layout)
-    }
+    at_work = unsettled.runs(layout).values()
     for path in folders(layout.cache, "base-"):
         run_id = os.path.basename(path).removeprefix("base-")
-        in_use = run_id in unsettled or _is_at_work(layout, run_id)
+        in_use = run_id in at_work or _is_at_work(layout, run_id)
         why = "its run's checks may be using it" if in_use else "its run has finished"
         items.append(Item("leftover", path, not in_use, why))
     for path in folders(layout.cache, "landing-"):
         in_use = locks.is_locked(landing.lock_path(layout))
         why = "something is being merged" if in_use else "nothing is being merged"
         items.append(Item("leftover", path, not in_use, why))
-    items += _held(layout, held, unsettled)
+    items += _held(layout, held, at_work)
     why = "its writer was killed"
     items += [Item("leftover", path, True, why) for path in _beside(layout, now - ABANDONED)]
     return items
@@ -49,15 +47,13 @@ def git_locks(common: str) -> list[Item]:
     return [Item("lock", path, not in_use, why) for path in there]
 
 
-def _held(
-    layout: Layout, held: dict[str, list[str]], unsettled: Collection[str | None]
-) -> Iterator[Item]:
+def _held(layout: Layout, held: dict[str, list[str]], at_work: Collection[str]) -> Iterator[Item]:
     """Judge the refs that hold a person's stashes during a run."""
     listed = stashes.current(layout.root) if held else {}
     for run_id, commits in held.items():
         drop, why = True, "its run has finished"
         lost = [commit for commit in commits if commit not in listed]
-        if run_id in unsettled or _is_at_work(layout, run_id):
+        if run_id in at_work or _is_at_work(layout, run_id):
             drop, why = False, "its run may take away what it holds"
         elif lost:
             ref = shlex.quote(f"{stashes.HELD}{run_id}/{lost[0]}")

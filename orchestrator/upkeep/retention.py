@@ -21,7 +21,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action
 from orchestrator.model.work import PullRequest
-from orchestrator.project import agent_memory, events, run_record
+from orchestrator.project import agent_memory, events, run_record, unsettled
 from orchestrator.pulls import forges
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
@@ -81,7 +81,7 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
 def _referred_to(layout: Layout) -> set[str | None]:
     """Return the runs that tasks and agents still refer to."""
     states = [agent_memory.read(layout, name, surely=True) for name in agent_memory.names(layout)]
-    kept = {run for state in states for run in (state.run, state.last_run)}
+    kept = {state.last_run for state in states} | {*unsettled.runs(layout).values()}
     store = stores.of_project(layout)
     # Under the lock: a task that a person moves meanwhile must not be missed between two listings.
     with store.change():

@@ -1,0 +1,33 @@
+"""Git's locks of worktrees that a run has (`git worktree lock`): written as git writes them.
+
+Read by commands that start no git, so this module imports next to nothing. Each lock is in git's
+own folder for its worktree (gitrepository-layout(5), `worktrees/<id>/locked`).
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+from orchestrator.git import place
+from orchestrator.system import files
+
+#: How the reason of a lock begins that the product put on a worktree.
+OURS = "orchestrator: "
+_FOR_RUN = re.compile(rf"{OURS}run (\S+) of (\S+)")
+
+
+def reason(run_id: str, agent: str) -> str:
+    """Return the reason of the lock on the worktree of a run."""
+    return f"{OURS}run {run_id} of {agent}"
+
+
+def held(root: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the path of each worktree that is locked for a run, with the run's id and its agent.
+
+    Also those that are gone: git keeps a folder of its own for each.
+    """
+    ours = os.path.join(place.common_folder(root), "worktrees")
+    for name in files.folders(ours):
+        if found := _FOR_RUN.fullmatch(place.words(os.path.join(ours, name, "locked"))):
+            back = place.words(os.path.join(ours, name, "gitdir"))
+            yield os.path.dirname(os.path.join(ours, name, back)), found[1], found[2]

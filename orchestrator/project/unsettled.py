@@ -1,0 +1,45 @@
+"""The runs that no tick has settled yet: as the agents remember them, or as git's locks show.
+
+An agent's folder can be deleted while its client works. The lock of the run's worktree remains: it
+is in git's own folder, and only the tick that settles the run removes it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+
+from orchestrator.git import run_locks
+from orchestrator.layout import Layout
+from orchestrator.project import agent_memory
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.system import files
+
+
+def runs(layout: Layout) -> dict[str, str]:
+    """Return the ids of unsettled runs, by agent.
+
+    Raises OSError if the disk does not give an agent's memory: nobody knows what it has.
+    """
+    names = agent_memory.names(layout)
+    states = {name: agent_memory.read(layout, name, surely=True) for name in names}
+    known = {name: state.run for name, state in states.items() if state.run}
+    return {**dict(forgotten(layout, states)), **known}
+
+
+def run_of(layout: Layout, agent: str) -> str | None:
+    """Return the id of an agent's unsettled run; None without one. Raises as `runs` does."""
+    state = agent_memory.read(layout, agent, surely=True)
+    return state.run or dict(forgotten(layout, {agent: state})).get(agent)
+
+
+def forgotten(layout: Layout, states: Mapping[str, AgentState]) -> Iterator[tuple[str, str]]:
+    """Yield agent and id of each unsettled run whose agent has lost its memory.
+
+    `states` are the memories that are there.
+    """
+    for top, run, agent in run_locks.held(layout.root):
+        if states.get(agent, AgentState()) != AgentState():
+            continue
+        is_plain = all(map(files.is_plain_name, (run, agent)))
+        # A copy of this project has the locks of the project that it was copied from.
+        if is_plain and os.path.realpath(top) == os.path.realpath(layout.worktree(agent)):
+            yield agent, run
