@@ -101,7 +101,9 @@ def test_a_branch_is_forgotten_alone_or_with_all_others(repo: Path) -> None:
         work_branch.remember_others(root, name, head)
     work_branch.forget(root, [BRANCH])
     assert work_branch.known(root, BRANCH) == (set(), None)
-    assert sorted(work_branch.pushed(root)) == [f"{BRANCH}-2", "bots/T2"]
+    assert sorted(repository.refs(root, work_branch.OWN)) == [
+        f"{work_branch.OWN}{name}" for name in (f"{BRANCH}-2", "bots/T2")
+    ]
     work_branch.forget(root)
     assert repository.refs(root, "refs/orchestrator/") == {}
 

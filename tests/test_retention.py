@@ -407,7 +407,9 @@ def test_of_very_many_merged_branches_the_oldest_go_early_if_the_base_has_their_
         work_branch.remember(cleaned.root, f"agent/T{day + 1}-x", git(root, "rev-parse", "main"))
         after_days(cleaned, day)
     assert branches(cleaned) == ["agent/T0-squashed", "agent/T5-x", "agent/T6-x", "main"]
-    assert work_branch.pushed(cleaned.root) == ["agent/T5-x", "agent/T6-x"]
+    assert [*repository.refs(cleaned.root, work_branch.OWN)] == [
+        f"{work_branch.OWN}agent/{name}-x" for name in ("T5", "T6")
+    ]
     after_days(cleaned, 30.1)
     assert "agent/T0-squashed" not in branches(cleaned)
 

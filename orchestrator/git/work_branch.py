@@ -50,11 +50,6 @@ def remember_others(root: str, branch: str, commit: str) -> None:
     repository.update_ref(root, OTHERS + branch, commit)
 
 
-def pushed(root: str) -> list[str]:
-    """Return the branches that the product has pushed."""
-    return [ref.removeprefix(OWN) for ref in repository.refs(root, OWN)]
-
-
 def forget(root: str, branches: Collection[str] | None = None) -> None:
     """Forget branches that are removed; by default all of them."""
     found = repository.refs(root, OWN, OTHERS)

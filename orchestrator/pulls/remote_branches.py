@@ -16,11 +16,14 @@ from orchestrator.model.work import PullRequest
 from orchestrator.pulls import forges, states
 
 
-def drop_merged(layout: Layout, config: Config, *, every: bool = False) -> list[str]:
+def drop_merged(
+    layout: Layout, config: Config, known: list[PullRequest] | None = None, *, every: bool = False
+) -> list[str]:
     """Delete what is left at the remote of merged pull requests; return one line per branch.
 
-    `every`: also of those whose records were put away. A branch goes only while it is at the commit
-    that was merged. Raises OrchestratorError when the remote cannot be reached.
+    `known` are the pull requests as just seen; `every`: also of those whose records were put away.
+    A branch goes only while it is at the commit that was merged. Raises OrchestratorError when the
+    remote cannot be reached.
     """
     remote = remote_pair.find(layout.root, config).push
     if config.retention.remote_branches != "delete" or remote is None:
@@ -29,7 +32,7 @@ def drop_merged(layout: Layout, config: Config, *, every: bool = False) -> list[
     there = {
         ref.removeprefix(place): head for ref, head in repository.refs(layout.root, place).items()
     }
-    prs = states.known(layout, config) or []
+    prs = list((states.known(layout, config) if known is None else known) or ())
     if every:
         # From the branches to the records, because tens of thousands of records can be put away.
         others = there.keys() - {pr.branch for pr in prs}

@@ -17,6 +17,7 @@ from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store, of_branch
 from orchestrator.upkeep.item import Item
 
+_HEADS = "refs/heads/"
 #: Branches that are removed while the queue's lock is held: a second.
 MOST_BRANCHES = 500
 
@@ -27,15 +28,21 @@ def of_agents(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]
     A prefix alone proves nothing: it may be one that people use too. What proves it is a run of a
     task, a pull request, the memory of a push, or the default prefix, which only the product uses.
     """
-    store = stores.of_project(layout)
-    named = {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
-    prefix = Config().branch_prefix
-    found = repository.refs(layout.root, "refs/heads/")
-    local = {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
+    store, prefix, own = stores.of_project(layout), Config().branch_prefix, work_branch.OWN
+    found = repository.refs(layout.root, _HEADS, own)
+    named = {pr.branch for pr in prs}
+    named.update(ref.removeprefix(own) for ref in found if ref.startswith(own))
     return {
         name: commit
-        for name, commit in local.items()
+        for name, commit in _by_branch(found).items()
         if name in named or name.startswith(prefix) or _is_of_a_run(layout, store, name)
+    }
+
+
+def _by_branch(refs: Mapping[str, str]) -> dict[str, str]:
+    """Return the local branches among refs, each with its commit."""
+    return {
+        ref.removeprefix(_HEADS): commit for ref, commit in refs.items() if ref.startswith(_HEADS)
     }
 
 
@@ -80,15 +87,16 @@ def judged(
     @functools.cache
     def merged(base: str) -> set[str]:
         tip = base_branch.branch_commit(root, remote, base)
-        return repository.merged_refs(root, tip, "refs/heads/") if tip else set()
+        return repository.merged_refs(root, tip, _HEADS) if tip else set()
 
     if known is None:
-        known = of_agents(layout, prs)
-    for ref, commit in (repository.refs(root, "refs/heads/") if known else {}).items():
-        branch = ref.removeprefix("refs/heads/")
+        known = now = of_agents(layout, prs)
+    else:
+        now = _by_branch(repository.refs(root, _HEADS))
+    for branch, commit in now.items():
         if commit != known.get(branch) or branch == config.base_branch:
             continue
-        pr = by_branch.get(branch)
+        ref, pr = _HEADS + branch, by_branch.get(branch)
         if pr is None and ref not in merged(config.base_branch or "HEAD"):
             pr = forges.of_branch(layout, config, branch)
         base = pr.base if pr else config.base_branch or "HEAD"
@@ -135,10 +143,10 @@ def drop(layout: Layout, config: Config, prs: list[PullRequest], doomed: list[It
 
 def _drop(layout: Layout, items: list[Item]) -> list[Item]:
     """Remove branches, with what is remembered of them; return those that had not changed."""
-    heads = {f"refs/heads/{item.name}": item.commit for item in items}
+    heads = {_HEADS + item.name: item.commit for item in items}
     try:
         gone = repository.delete_refs(layout.root, heads)
-        work_branch.forget(layout.root, {ref.removeprefix("refs/heads/") for ref in gone})
+        work_branch.forget(layout.root, {ref.removeprefix(_HEADS) for ref in gone})
     except OrchestratorError:
         return []  # the next plan judges again
-    return [item for item in items if f"refs/heads/{item.name}" in gone]
+    return [item for item in items if _HEADS + item.name in gone]

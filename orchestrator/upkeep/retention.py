@@ -179,7 +179,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
         merged, since = _merged(layout, config, prs, known, now)
         items += _due(layout, config, merged, {name: now - at for name, (_, at) in since.items()})
         files.write_json(merged_path, since)
-    for line in remote_branches.drop_merged(layout, config, every=True):
+    for line in remote_branches.drop_merged(layout, config, prs, every=True):
         events.append(layout, now, "clean", reason=line)
     for item in clean.carry_out(layout, config, prs or [], items):
         told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}
@@ -232,9 +232,11 @@ def _due(
     # The later names first among those of one day: the ids of tasks count up.
     young = [item for item in reversed(merged) if ages[item.name] < limit]
     older = sorted(young, key=lambda item: ages[item.name])[MOST_BRANCHES:]
+    if not older:
+        return due
     base = config.base_branch or "HEAD"
     tip = base_branch.branch_commit(layout.root, base_branch.remote_of(layout, config), base)
-    if not older or tip is None:
+    if tip is None:
         return due
     alone = repository.outside(layout.root, {item.commit for item in older}, {tip})
     return [*due, *(item for item in older if item.commit not in alone)]
