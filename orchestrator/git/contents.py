@@ -126,8 +126,13 @@ def _stand_in(root: str, head: str, base: str, landed: Iterable[str]) -> str | N
 
 
 def tree_of(root: str, commit: str) -> str | None:
-    done = run(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
-    return done.out.strip() if done.code == 0 else None
+    return next(iter(_trees(root, commit)), None)
+
+
+def _trees(root: str, *commits: str) -> list[str]:
+    """Return the trees of some commits; [] if this repository lacks one of them."""
+    done = run(root, "rev-parse", *(f"{commit}^{{tree}}" for commit in commits))
+    return done.out.split() if done.code == 0 else []
 
 
 def missing(root: str, commits: Iterable[str]) -> set[str]:
@@ -210,10 +215,10 @@ def _has_landed(root: str, head: str, base: str) -> bool:
     Commits that together change no file are in no base: nothing shows that they were merged.
     """
     start = repository.merge_base(root, head, base)
-    if not start or start == base or tree_of(root, start) == tree_of(root, head):
+    trees = _trees(root, start, head, base) if start and start != base else []
+    if not start or not trees or trees[0] == trees[1]:
         return False
-    tree = merged_tree(root, base, head)
-    if tree is not None and tree == tree_of(root, base):
+    if merged_tree(root, base, head) == trees[2]:
         return True
     whole = _patch_ids(root, "diff", start, head)
     in_base = _log_ids(root, start, base)
