@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from benchmarks import waiting_supervisor
 from orchestrator.git import drivers, settings
 from orchestrator.layout import Layout
 from orchestrator.project import run_record
-from orchestrator.run import conclude, launch, prepare
+from orchestrator.run import conclude, launch, prepare, supervisor
 from orchestrator.run.journal import Journal, Plan
 
 world = harness.world
@@ -91,3 +93,34 @@ def test_each_stage_asks_git_anew_for_its_settings(
     with pytest.raises(InterruptedError):
         begin(Journal(str(tmp_path), NotImplemented))
     assert asked == [stage]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["closed", "its maker is killed"])
+def test_supervisors_wait_at_a_gate_until_its_maker_lets_go(is_killed: bool) -> None:
+    reading, writing = os.pipe()
+    maker = os.fork()
+    if maker == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        gate = supervisor.Gate()
+        for _ in range(2):  # the second one has the first one's descriptors, too
+            if os.fork() == 0:
+                os.write(writing, b"waits ")
+                gate.wait()
+                os.write(writing, b"begins")
+                os._exit(0)
+        signal.sigwait({signal.SIGUSR1})
+        gate.close()
+        signal.pause()
+    os.close(writing)
+    said = b""
+    while len(said) < len(b"waits waits "):
+        said += os.read(reading, 6)
+    assert said == b"waits waits "
+    assert not select.select([reading], [], [], 0.1)[0]
+    os.kill(maker, signal.SIGKILL if is_killed else signal.SIGUSR1)
+    while len(said) < len(b"waits waits beginsbegins"):
+        said += os.read(reading, 6)
+    assert said.endswith(b"beginsbegins")
+    os.kill(maker, signal.SIGKILL)
+    os.waitpid(maker, 0)
+    os.close(reading)

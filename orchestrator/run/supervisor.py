@@ -152,12 +152,29 @@ def _is_same_folder(one: str, other: str) -> bool:
         return False
 
 
-def start(folder: str, tick: Callable[[str], object]) -> int:
+class Gate:
+    """Holds supervisors back until it is closed, or until the process that made it has ended."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+
+    def close(self) -> None:
+        """Let the supervisors begin."""
+        os.close(self._writing)
+        os.close(self._reading)
+
+    def wait(self) -> None:
+        """In a forked process: return when no process keeps the gate closed any more."""
+        os.close(self._writing)
+        os.read(self._reading, 1)
+
+
+def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) -> int:
     """Fork a detached supervisor for the run in `folder`; return its pid.
 
     A fork, because the tick has already loaded what the run needs. At the run's end, `tick` is
     called with the project's folder. The child has a session of its own and no inherited
-    descriptor, so the end of the tick's pipes cannot break it.
+    descriptor, so the end of the tick's pipes cannot break it. It begins when `gate` is open.
     """
     load()
     sys.stdout.flush()
@@ -167,6 +184,8 @@ def start(folder: str, tick: Callable[[str], object]) -> int:
         return pid
     try:
         os.setsid()
+        if gate is not None:
+            gate.wait()
         os.closerange(3, 4096)
         process.redirect(0, os.devnull, os.O_RDONLY)
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)

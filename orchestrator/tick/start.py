@@ -85,11 +85,12 @@ class Starter:
         self.claimed[action._replace(run=run_id)] = begun
         return None
 
-    def start(self, action: Action) -> Action:
-        """Start the supervisor of a claimed run, after all claims."""
+    def start(self, gate: supervisor.Gate | None, action: Action) -> Action:
+        """Start the supervisor of a claimed run, after all claims; it begins when `gate` opens."""
         assert action.agent
         assert action.run
-        pid = supervisor.start(self.layout.run(action.agent, action.run), self.after_run)
+        folder = self.layout.run(action.agent, action.run)
+        pid = supervisor.start(folder, self.after_run, gate)
         self.started[action.agent] = pid, self.claimed[action]
         return action
 

@@ -16,6 +16,7 @@ from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import look, states
+from orchestrator.run import supervisor
 from orchestrator.system import files
 from orchestrator.tasks import stores
 from orchestrator.tick import attendant, held, observe, pull_requests, split, stamp, turn
@@ -24,6 +25,9 @@ from orchestrator.tick.report import Report
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
 
+#: Runs that may begin while their tick still starts others. Beside more, the tick, which holds its
+#: lock, would last as long as their preparation; runs that begin together work in waves.
+MOST_FREE = 50
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
@@ -170,11 +174,14 @@ class Steps:
 
     def _start(self) -> None:
         """Start the supervisors of the claimed runs."""
-        for action in self.starter.claimed:
-            self.report.apply(action, self.starter.start)
-        for agent in self.starter.started:
-            with self.report.noting(f"start {agent}"):
-                self.starter.note(agent)
+        claimed = self.starter.claimed
+        with contextlib.closing(supervisor.Gate()) as gate:
+            held = gate if len(claimed) > MOST_FREE else None
+            for action in claimed:
+                self.report.apply(action, partial(self.starter.start, held))
+            for agent in self.starter.started:
+                with self.report.noting(f"start {agent}"):
+                    self.starter.note(agent)
 
     def _prune(self, settled: Iterable[Action]) -> None:
         """Remove old finished runs of the agents whose runs were settled."""
