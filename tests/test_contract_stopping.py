@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,6 +272,31 @@ def test_failure_37_a_stopped_supervisor_is_named_in_status_and_stop_ends_its_ru
     assert world.task(task)["attempts"] == 0
     wait_until(lambda: not is_alive(running["pid"]), "the end of the supervisor's own tick")
     assert world.status()["problems"] == []
+
+
+@pytest.mark.parametrize("by", ["tick", "stop"])
+def test_a_run_whose_agents_folder_was_deleted_ends_before_the_agent_starts_again(
+    world: World, by: str
+) -> None:
+    world.create(agents=[World.agent("pm-1", "product_manager")])
+    world.script("product_manager", {"steps": [["wait", "never"]]})
+    [first] = world.tick_until(world.running, "the run")
+    [supervised] = world.status()["running"]
+    kill(supervised["pid"], signal.SIGKILL)  # alive, it would end the client itself
+    wait_until(lambda: not is_alive(supervised["pid"]), "the end of the supervisor")
+    shutil.rmtree(world.home_folder / "agents" / "pm-1")
+    assert "run_lost" in [p["code"] for p in world.status()["problems"]]
+    if by == "stop":
+        assert world.json("stop", "pm-1")["stopped"] == {"pm-1": first["run"]}
+        assert not is_alive(first["pid"])
+        assert len(world.starts()) == 1
+        return
+    # The second client, which a tick starts, never meets the first.
+    world.tick_until(lambda: len(world.starts()) > 1, "the next run")
+    assert not is_alive(first["pid"])
+    ended = [run for run in world.json("runs") if run["run"] == first["run"]]
+    assert [run["outcome"] for run in ended] == ["interrupted"]
+    assert "run_lost" not in [p["code"] for p in world.status()["problems"]]
 
 
 #: No command waits half a minute for the queue in a test.

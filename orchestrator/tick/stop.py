@@ -1,6 +1,5 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
-import contextlib
 import itertools
 import signal
 import time
@@ -51,8 +50,7 @@ def ask(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[str, 
     if agents is not None:
         runs = {agent: runs[agent] for agent in agents if agent in runs}
     for agent, run in runs.items():
-        with contextlib.suppress(FileNotFoundError):  # its folder was deleted: see `end`
-            run_record.ask_to_stop(layout.run(agent, run), reason)
+        run_record.ask_to_stop(layout.run(agent, run), reason)
     return runs
 
 
