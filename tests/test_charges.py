@@ -14,6 +14,7 @@ import runs
 from harness import PYTHON, World, shadow, wait_until
 from test_faults import STRICT, problems, requeued
 
+from orchestrator.client import outcomes
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.project import alike, events, faults, run_record
@@ -200,6 +201,8 @@ def failing(tmp_path: Path) -> Callable[..., Outcome]:
 
 
 SAME = "no_result: the client exited 4 without a result; it said: {} broke at 0x{}"
+#: What an agent reports without a word about it: the client did its work.
+TOLD = outcomes.reported({"outcome": "failed", "summary": ""}, None)
 OLD = [("T1", "failed", SAME.format("T1", 17)), ("T2", "failed", SAME.format("T2", 4711))]
 
 
@@ -214,6 +217,7 @@ OLD = [("T1", "failed", SAME.format("T1", 17)), ("T2", "failed", SAME.format("T2
         (OLD, "no_result: another reason", "failed"),
         ([("T1", "failed", "checks_failed: x"), ("T2", "failed", "checks_failed: x")],
          "checks_failed: x", "failed"),
+        ([(task, "failed", TOLD.reason) for task in ("T1", "T2")], TOLD.reason, "failed"),
     ],
 )  # fmt: skip
 def test_only_the_newest_runs_of_three_tasks_that_did_nothing_are_alike(

@@ -65,7 +65,9 @@ def reported(report: Mapping[str, Any], role: Role | None) -> Outcome:
     if verdict == "done" and role is not None and role.delivers == "nothing":
         verdict = "no_change"
     summary = _text(report.get("summary"))
-    reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
+    reason = "client_error: the agent reported failed" if verdict == "failed" else None
+    if reason and summary:
+        reason = f"client_error: the agent gave up: {summary}"
     return Outcome(
         verdict,
         reason=reason,

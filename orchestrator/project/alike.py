@@ -19,6 +19,8 @@ MOST_READ = 256 * 1024
 #: How the reasons begin of a client that ended without doing anything; other words are limits, or
 #: judge the work.
 REASONS = ("client_error", "no_result")
+#: How the reasons begin that an agent gave (`client.outcomes`): then the client did its work.
+_OF_THE_AGENT = "client_error: the agent "
 _BEFORE = "before the client did anything: "
 #: The word of the fault.
 WORD = "clients_fail_alike"
@@ -61,8 +63,10 @@ def _did_nothing(record: RunRecord, outcome: Outcome) -> bool:
     """Whether a client was started and ended without an answer, and nothing ended it."""
     used = outcome.cost_usd or outcome.output_tokens or record.commits or outcome.summary
     ended = record.ended is not None and record.ended.stopped_for is None
-    is_failure = outcome.verdict == "failed" and (outcome.reason or "").startswith(REASONS)
-    return is_failure and ended and not used and record.task is not None
+    reason = outcome.reason or ""
+    is_failure = outcome.verdict == "failed" and reason.startswith(REASONS)
+    is_told = reason.startswith(_OF_THE_AGENT)
+    return is_failure and not is_told and ended and not used and record.task is not None
 
 
 def _alike(past: Iterable[Mapping[str, object]], kind: str) -> set[str]:
