@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from orchestrator import __version__
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import Namespace, command
+from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.config import compare
 from orchestrator.database import access, this_host
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
+from orchestrator.project import mark
 from orchestrator.text.words import span
 from orchestrator.tick import problems
+
+if TYPE_CHECKING:
+    from orchestrator.database.session import Session
 
 Row = json_rows.Row
 #: Settings that differ from those of this host, and are named.
@@ -22,11 +28,13 @@ def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
 
     Ages are by the database's clock. A host without a heartbeat for 60 s is dead: the other hosts
-    take its tasks back. `problems` also names the settings that differ from those of this host.
+    take its tasks back. A host without a schedule has a heartbeat only during its ticks and runs.
+    `problems` also names the settings that differ from those of this host.
 
     examples:
       orchestrator hosts
       orchestrator hosts --json | jq '.[] | select(.alive | not) | .name'
+      orchestrator hosts remove build-2
     """
     layout = context.reading(arguments)
     session = access.of_project(layout)
@@ -38,6 +46,56 @@ def hosts(arguments: Namespace) -> None:
         output.out("\nThe queue is on this machine only; to share it: docs/several-machines.md")
 
 
+@command("hosts list")
+def list_all(arguments: Namespace) -> None:
+    """Show the same as `hosts` without a command."""
+    hosts(arguments)
+
+
+@command("hosts remove", argument("name", metavar="NAME", help="the name of a host that is gone"))
+def remove(arguments: Namespace) -> None:
+    """Remove a host from the list that will not come back; what it did stays in the history.
+
+    examples:
+      orchestrator hosts remove build-2
+    """
+    session = _session(context.changing(arguments))
+    from orchestrator.database import known_hosts
+
+    known_hosts.remove(session, arguments.name)
+    said = f"removed {arguments.name}; if it ticks again, it is in the list again"
+    output.answer(arguments, {"name": arguments.name, "removed": True}, said)
+
+
+@command("hosts adopt")
+def adopt(arguments: Namespace) -> None:
+    """Let this clone work with the queue, although its history begins with other commits.
+
+    A queue belongs to one project, which is known by the first commits of its history. Use this
+    command if that history was rewritten, not for another project: give that a schema of its own.
+
+    examples:
+      orchestrator hosts adopt
+    """
+    layout = context.changing(arguments)
+    session = _session(layout)
+    from orchestrator.database import one_project
+
+    project = this_host.note_project(layout)
+    one_project.adopt(session, project)
+    said = f"the queue in {session.shown} belongs to this project, too"
+    output.answer(arguments, {"store": session.shown, "project": [*project]}, said)
+
+
+def _session(layout: Layout) -> Session:
+    """Return the session with the queue that hosts share. Raises OrchestratorError without one."""
+    session = access.of_project(layout)
+    if session is None:
+        hint = "to share it: docs/several-machines.md"
+        raise OrchestratorError("the queue is on this machine only", hint, code="wrong_state")
+    return session
+
+
 def _alone(layout: Layout) -> Row:
     loaded, seen = context.look(layout)
     return {
@@ -46,6 +104,7 @@ def _alone(layout: Layout) -> Row:
         "last_tick": iso(problems.last_tick(layout)),
         "heartbeat_age_seconds": None,
         "alive": not problems.is_overdue(layout, context.now()),
+        "scheduled": mark.schedule(layout) is not None,
         "running": [
             {"agent": run.agent, "run": run.id, "task": run.task} for run in seen.snapshot.runs
         ],
@@ -55,11 +114,12 @@ def _alone(layout: Layout) -> Row:
 
 
 def _shared(layout: Layout) -> list[Row]:
-    from orchestrator.database import hosts as known
+    from orchestrator.database import hosts as leased
+    from orchestrator.database import known_hosts as known
 
     session = access.of_project(layout)
     assert session is not None
-    leases = known.leases(session)
+    leases = leased.leases(session)
     mine = compare.digests(context.settings(layout))
     return [
         {
@@ -70,6 +130,7 @@ def _shared(layout: Layout) -> list[Row]:
             if host.heartbeat_age is None
             else max(int(host.heartbeat_age), 0),
             "alive": host.alive,
+            "scheduled": host.facts.get("scheduled"),
             "running": [
                 {"agent": each.agent, "run": each.run, "task": each.task}
                 for each in leases
@@ -85,7 +146,9 @@ def _shared(layout: Layout) -> list[Row]:
 
 def _cells(row: Row) -> tuple[object, ...]:
     age, alive = row["heartbeat_age_seconds"], row["alive"]
-    heartbeat = "dead" if not alive else "" if age is None else f"{span(age)} ago"
+    ago = "" if age is None else f"{span(age)} ago"
+    silent = "dead" if row["running"] or row["scheduled"] is not False else "none: no schedule"
+    heartbeat = ago if alive else silent
     running = ", ".join(f"{r['agent']} ({r['task'] or 'no task'})" for r in row["running"])
     version = row["version"] + ("" if row["version"] == __version__ else f" (here {__version__})")
     found = [*row["problems"], *_differs(row["differences"])]

@@ -40,6 +40,7 @@ SIGN_IN = (
 #: How libpq and the server say that they lack the password, or refuse it.
 _SIGN_IN = ("no password supplied", "password authentication failed")
 NOT_SET_UP = "run: orchestrator init"
+NO_QUEUE = "correct `store` in agents.yaml; to create an empty queue there: orchestrator init"
 
 
 class Unreachable(StoreFault):
@@ -152,7 +153,9 @@ def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
             return Pooled(shown)
         case errors.LockNotAvailable():
             return HeldElsewhere(shown, "another process")
-        case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():
+        case errors.UndefinedTable() | errors.InvalidSchemaName():
+            return NotSetUp(f"{shown} has no queue: {reason}", NO_QUEUE)
+        case errors.UndefinedFunction() | errors.UndefinedColumn():
             return NotSetUp(f"{shown} has no queue of this version: {reason}", NOT_SET_UP)
         case errors.InsufficientPrivilege():
             hint = "give the role these rights: docs/several-machines.md"

@@ -20,8 +20,9 @@ from orchestrator.model.fields import NamedTuple
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
 DEAD_AFTER = 60.0
 
-#: Days for which `hosts` shows a host that is dead.
-SHOWN_DAYS = 30
+#: Days after which a host that does not come back is forgotten. Not earlier than its events
+#: (`shared_events`): it would publish them once more.
+FORGOTTEN_DAYS = 70
 
 
 class HostTaken(StoreFault):
@@ -43,21 +44,6 @@ class Lease(NamedTuple):
     task: str | None
     #: Seconds since it began, by the database's clock.
     age: float = 0.0
-
-
-class Host(NamedTuple):
-    """A host as the database knows it. Times are epoch seconds of the database's clock."""
-
-    name: str
-    version: str
-    last_tick: float | None
-    #: Seconds since its last heartbeat; None for a host that is gone.
-    heartbeat_age: float | None
-    facts: Mapping[str, Any]
-
-    @property
-    def alive(self) -> bool:
-        return self.heartbeat_age is not None and self.heartbeat_age <= DEAD_AFTER
 
 
 def worker(session: Session, jobs: Jobs, me: ThisHost) -> int:
@@ -167,8 +153,8 @@ def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> N
     jobs.prune(DEAD_AFTER)
     session.later(
         "DELETE FROM orchestrator_hosts WHERE worker IS NULL"
-        " AND last_tick < now() - %s * interval '1 day'",
-        (SHOWN_DAYS,),
+        " AND coalesce(last_tick, '-infinity') < now() - %s * interval '1 day'",
+        (FORGOTTEN_DAYS,),
     )
 
 
@@ -271,16 +257,6 @@ def _times(memory: Mapping[str, object]) -> dict[str, float]:
 def _moved(memory: Mapping[str, object], seconds: float) -> Mapping[str, object]:
     """Return an agent's memory with its times moved from the database's clock to this host's."""
     return {**memory, **{name: at + seconds for name, at in _times(memory).items()}}
-
-
-def every(session: Session) -> Sequence[Host]:
-    """Return all hosts, by name."""
-    rows = session.rows(
-        "SELECT name, version, extract(epoch FROM last_tick)::float8,"
-        " extract(epoch FROM clock_timestamp() - last_heartbeat)::float8, facts"
-        " FROM orchestrator_hosts LEFT JOIN procrastinate_workers w ON w.id = worker ORDER BY name"
-    )
-    return [Host(*row) for row in rows]
 
 
 def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:

@@ -1,15 +1,18 @@
 """The tables of the shared queue, beside those of Procrastinate, and their version."""
 
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from orchestrator.database.connection import NOT_SET_UP, NotSetUp
+from orchestrator.database import one_project
+from orchestrator.database.connection import NO_QUEUE, NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
+from orchestrator.model.annotations import Any
 from orchestrator.model.errors import OrchestratorError
 
 #: Raised with each change of the tables; a program of another version refuses to work.
-VERSION = 3
+VERSION = 4
 #: Seconds for which a session believes that the queue is open.
 BELIEVED = 5.0
 #: The tables of version 1. `copying`: a queue is being moved here, and is not complete. `moved_to`:
@@ -112,6 +115,11 @@ _TAKEN = """
 CREATE TABLE orchestrator_taken (
     word text PRIMARY KEY, host text NOT NULL, at timestamptz NOT NULL DEFAULT now());
 """
+#: The fact of a host that a person removed from the list, or that an earlier queue had; it ends
+#: with the host's next tick.
+REMOVED = '{"removed": true}'
+#: Whose queue it is (`one_project`).
+_PROJECT = "ALTER TABLE orchestrator_schema ADD COLUMN project text;"
 #: What leads to a version from the one before it.
 _STEPS = {
     1: _TABLES,
@@ -121,9 +129,13 @@ _STEPS = {
         for name, events, table, when, word in _TRIGGERS
     ),
     3: _TAKEN,
+    4: _PROJECT,
 }
 #: In what state the queue is, and which process of the server answers.
-_STATE = "SELECT version, copying, moved_to, pg_backend_pid() FROM orchestrator_schema"
+_STATE = (
+    "SELECT version, copying, moved_to, to_jsonb(known) ->> 'project', pg_backend_pid()"
+    " FROM orchestrator_schema AS known"
+)
 
 
 def is_there(session: Session) -> bool:
@@ -131,11 +143,12 @@ def is_there(session: Session) -> bool:
     return bool(session.rows("SELECT 1 WHERE to_regclass('orchestrator_schema') IS NOT NULL"))
 
 
-def prepare(session: Session) -> None:
+def prepare(session: Session, project: Sequence[str] = ()) -> None:
     """Create the schema and the tables that are missing; bring older tables to this version.
 
-    The tasks of a queue that exists are not changed. Raises NotSetUp if the tables are of a newer
-    version, StoreFault without the rights, and behind a pool that cannot be used.
+    `project` are the first commits of this repository. The tasks of a queue that exists are not
+    changed. Raises NotSetUp if the tables are of a newer version, OtherProject, StoreFault without
+    the rights, and behind a pool that cannot be used.
     """
     session.require_unshared()
     if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
@@ -145,6 +158,7 @@ def prepare(session: Session) -> None:
     with session.lock(), session.transaction():
         if is_there(session):
             _upgrade(session)
+            one_project.note(session, project)
             return
         if not session.rows("SELECT 1 WHERE to_regclass('procrastinate_jobs') IS NOT NULL"):
             Jobs(session).set_up()
@@ -154,6 +168,7 @@ def prepare(session: Session) -> None:
             "INSERT INTO orchestrator_schema (version, engine) VALUES (%s, %s)",
             *(VERSION, version("procrastinate")),
         )
+        one_project.note(session, project)
 
 
 def _upgrade(session: Session) -> None:
@@ -162,25 +177,29 @@ def _upgrade(session: Session) -> None:
     for number, step in _STEPS.items():
         if number > known:
             session.script(step)
-            session.rows("UPDATE orchestrator_schema SET version = %s", number)
     _require_version(session, max(known, VERSION))
+    if known < VERSION:
+        # Last: no table can be altered after a change that its triggers have not seen.
+        session.rows("UPDATE orchestrator_schema SET version = %s", VERSION)
 
 
-def require(session: Session) -> None:
+def require(session: Session, project: Sequence[str] = ()) -> None:
     """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue.
 
-    Raises Pooled if a pool lends the connection by now: other tables, or the tables of no queue,
-    may be found there.
+    `project` are the first commits of this repository. Raises OtherProject if the queue's project
+    has others, and Pooled if a pool lends the connection by now: other tables, or the tables of no
+    queue, may be found there.
     """
     found = session.rows(_STATE)
-    session.require_backend(found[0][3] if found else None)
+    session.require_backend(found[0][-1] if found else None)
+    _judge(session, found, project)
+
+
+def _judge(session: Session, found: Sequence[Any], project: Sequence[str]) -> None:
+    """Raise NotSetUp or OtherProject unless this program can work with a queue in this state."""
     if not found:
-        raise NotSetUp(f"{session.shown} has no queue yet", NOT_SET_UP)
-    _judge(session, *found[0][:3])
-
-
-def _judge(session: Session, version: int, copying: bool, moved_to: str | None) -> None:
-    """Raise NotSetUp unless this program can work with a queue in this state."""
+        raise NotSetUp(f"{session.shown} has no queue yet", NO_QUEUE)
+    version, copying, moved_to, known, _ = found[0]
     _require_version(session, version)
     if copying:
         message = f"a queue is being moved to {session.shown}, and is not complete"
@@ -188,14 +207,14 @@ def _judge(session: Session, version: int, copying: bool, moved_to: str | None) 
     if moved_to:
         message = f"the queue in {session.shown} was moved to {moved_to}"
         raise NotSetUp(message, "pull agents.yaml, or set `store` in it to where the queue is now")
+    one_project.require(session, known, project)
 
 
-def require_open(session: Session) -> None:
-    """Raise NotSetUp if the queue is somewhere else, or not complete. Asks at most once in 5 s."""
+def require_open(session: Session, project: Callable[[], Sequence[str]]) -> None:
+    """Raise as `require` does. Asks at most once in 5 s."""
     now = time.monotonic()
-    if now - session.open_at > BELIEVED and (found := session.rows(_STATE)):
-        session.require_backend(found[0][3])
-        _judge(session, *found[0][:3])
+    if now - session.open_at > BELIEVED:
+        require(session, project())
         session.open_at = now
 
 
@@ -208,17 +227,19 @@ def _require_version(session: Session, known: int) -> None:
         raise NotSetUp(message, own if newer else step)
 
 
-def begin_copy(session: Session) -> None:
-    """Make the schema ready to take a queue that is moved here. Raises OrchestratorError.
+def begin_copy(session: Session, project: Sequence[str] = ()) -> None:
+    """Make the schema ready to take the queue of a project. Raises OrchestratorError.
 
     What an earlier move that was interrupted left here is replaced, and so is a queue that was
     moved away.
     """
-    prepare(session)
+    prepare(session, project)
     with session.lock(), session.transaction():
         require_free(session)
         for table in ("tasks", "pull_requests", "memories"):
             session.rows(f"DELETE FROM orchestrator_{table}")
+        # The hosts of an earlier queue: their rows say which events are published.
+        session.rows("UPDATE orchestrator_hosts SET facts = facts || %s::jsonb", REMOVED)
         # A job that stays would be fetched in place of the job of a task with the same id.
         session.rows("DELETE FROM procrastinate_jobs")
         session.rows("UPDATE orchestrator_schema SET copying = true, moved_to = NULL")

@@ -85,7 +85,8 @@ class Statements:
     def rows(self, query: str, *values: object) -> Sequence[Any]:
         """Return the rows of a query; in the transaction, if there is one.
 
-        Without the tables of the product there is no row. Raises Unreachable.
+        Raises Unreachable, and NotSetUp without the tables of the product: an empty answer would
+        show an empty queue in place of a wrong address.
         """
         for number, (asked, rows) in enumerate(self._answers):
             if asked == (query, values):
@@ -118,7 +119,7 @@ class Statements:
                     cursors = [self.connection.execute(q.encode(), v) for q, v in queries]
                 answers = [cursor.fetchall() for cursor in cursors]
             except (errors.UndefinedTable, errors.InvalidSchemaName):
-                return []  # `rows` finds no row either
+                return []  # `rows` says so
         return [*zip(queries, answers, strict=True)]
 
     def _repeated(self, work: Callable[[], _T]) -> _T:
@@ -133,12 +134,7 @@ class Statements:
 
     def _rows(self, query: str, values: Sequence[object]) -> Sequence[Any]:
         with self.translated():
-            try:
-                cursor = self._answered(query.encode(), values)
-            except (errors.UndefinedTable, errors.InvalidSchemaName):
-                if self._in_transaction:
-                    raise
-                return ()
+            cursor = self._answered(query.encode(), values)
             return cursor.fetchall() if cursor.description else ()
 
     def named_rows(self, query: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:

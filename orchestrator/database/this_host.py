@@ -9,6 +9,8 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
+#: The key of the project's first commits.
+_PROJECT = "project"
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 
 
@@ -38,6 +40,27 @@ def known(layout: Layout) -> ThisHost:
     return found if found.clone else write(layout, found.name)
 
 
+def project(layout: Layout, *, again: bool = False) -> tuple[str, ...]:
+    """Return the first commits of this repository; () if they are not known.
+
+    They are read from what `note_project` wrote: git looks through the whole history for them.
+    """
+    found = (files.read_json(layout.host) or {}).get(_PROJECT)
+    if isinstance(found, list) and all(isinstance(each, str) for each in found) and not again:
+        return tuple(found)
+    from orchestrator.git import repository
+
+    return repository.first_commits(layout.root)
+
+
+def note_project(layout: Layout) -> tuple[str, ...]:
+    """Ask git for the first commits of this repository, write them down, and return them."""
+    found = project(layout, again=True)
+    files.make_folder(os.path.dirname(layout.host))
+    files.write_json(layout.host, {**(files.read_json(layout.host) or {}), _PROJECT: [*found]})
+    return found
+
+
 def write(layout: Layout, name: str) -> ThisHost:
     """Give this clone a name among the hosts. Raises OrchestratorError for an unusable name."""
     if re.fullmatch(NAME, name) is None:
@@ -54,3 +77,5 @@ def remember(layout: Layout, address: str) -> None:
     found = files.read_json(layout.host) or {}
     if found.get("store") != address and addresses.wrong(address) is None:
         files.write_json(layout.host, {**found, "store": address})
+    if _PROJECT not in found:  # an earlier version set this clone up
+        note_project(layout)

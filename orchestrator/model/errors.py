@@ -92,6 +92,7 @@ class StoreFault(SystemFault):
 
 
 _LISTS = {
+    "host": "hosts",
     "task": "task list",
     "agent": "agent list",
     "pull request": "pr list",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from orchestrator.database import access, json_text
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import TYPE_CHECKING
+from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls.book import Book, Seen, from_record
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 def of_project(layout: Layout, forge: str) -> Book:
     """Return a forge's records: in the database of the queue, or as files."""
-    return at(layout, access.of_project(layout), forge)
+    session = access.of_project(layout)
+    book = at(layout, session, forge)
+    if session is not None and isinstance(book, SharedBook):
+        from orchestrator.database import schema, this_host
+
+        project = functools.partial(this_host.project, layout)
+        book.require = functools.partial(schema.require_open, session, project)
+    return book
 
 
 def at(layout: Layout, session: MaybeSession, forge: str) -> Book:
@@ -34,6 +42,13 @@ class SharedBook(Book):
     def __init__(self, folder: str, session: Session, forge: str) -> None:
         super().__init__(folder)
         self._session, self._forge = session, forge
+        #: Raises StoreFault unless the project may work with the queue (`schema.require_open`). Not
+        #: while the queue is moved.
+        self.require: Callable[[], None] = lambda: None
+
+    def _rows(self, query: str, *values: object) -> Sequence[Any]:
+        self.require()
+        return self._session.rows(query, *values)
 
     def is_new(self) -> bool:
         return False
@@ -48,7 +63,7 @@ class SharedBook(Book):
         return self._found(is_away=True)
 
     def _found(self, *, is_away: bool) -> set[int]:
-        rows = self._session.rows(
+        rows = self._rows(
             "SELECT number FROM orchestrator_pull_requests WHERE forge = %s AND is_away = %s",
             *(self._forge, is_away),
         )
@@ -65,7 +80,7 @@ class SharedBook(Book):
 
     def _shown_where(self, condition: str, *values: object) -> Sequence[PullRequest]:
         """Return the pull requests of which something is so, oldest first, by one statement."""
-        rows = self._session.rows(
+        rows = self._rows(
             "SELECT number, record FROM orchestrator_pull_requests"
             f" WHERE forge = %s {condition} ORDER BY number",
             *(self._forge, *values),
@@ -74,6 +89,7 @@ class SharedBook(Book):
         return [pr for pr in found if pr is not None]
 
     def locked(self) -> AbstractContextManager[object]:
+        self.require()
         return self._session.lock()
 
     def path(self, pr_id: str) -> str:
@@ -100,7 +116,7 @@ class SharedBook(Book):
 
     def _seen(self, pr_id: str) -> Seen:
         query = "SELECT record FROM orchestrator_pull_requests WHERE forge = %s AND number = %s"
-        for (record,) in self._session.rows(query, self._forge, int(pr_id)):
+        for (record,) in self._rows(query, self._forge, int(pr_id)):
             return _seen(record)
         return {}, None
 

@@ -17,6 +17,7 @@ from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import faults, mark, memories
 from orchestrator.setup import (
     checks_probe,
+    hosts_probe,
     named_files,
     probes,
     repository_probe,
@@ -46,6 +47,7 @@ def examine(
         _set_up,
         _configuration,
         state_probe.shared_queue,
+        lambda subject: hosts_probe.look(subject.layout, subject.loaded.config),
         state_probe.permissions,
         state_probe.free_space,
         state_probe.tracked,

@@ -19,7 +19,7 @@ from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
 from orchestrator.project import checkout_changed, mark, unsettled
 from orchestrator.pulls import forge
-from orchestrator.setup import probes, skills, user_files, walkers
+from orchestrator.setup import hosts_probe, probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -187,5 +187,9 @@ def _warnings(layout: Layout) -> list[str]:
         remote_pair.find(layout.root, config)
     except SystemFault as fault:
         found.append(f"{fault.code}: {fault.message}; {fault.hint}")
+    for each in hosts_probe.look(layout, config):
+        # The other hosts may join later.
+        if each.code != "unknown_host" or "did you mean" in (each.hint or ""):
+            found.append(f"{each.code}: {each.message}; {each.hint}")
     walked = walkers.look(layout.root)
     return found + [f"{e.message}; {e.hint}" for e in walked if e.level == "warn"]

@@ -29,7 +29,10 @@ class HostsStore(Store):
 
     def _require_open(self) -> None:
         if not self._moves:
-            schema.require_open(self._session)
+            schema.require_open(self._session, self._project)
+
+    def _project(self) -> Sequence[str]:
+        return this_host.project(self._layout)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -67,9 +70,15 @@ class HostsStore(Store):
         this_host.remember(self._layout, self._session.address)
 
     def tell(
-        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+        self,
+        problems: Iterable[str],
+        settings: Mapping[str, str],
+        takes: Iterable[str],
+        *,
+        scheduled: bool | None = None,
     ) -> None:
-        facts = {"problems": [*problems], "settings": settings, "takes": [*takes]}
+        facts: dict[str, object] = {"problems": [*problems], "settings": settings}
+        facts |= {"takes": [*takes], "scheduled": scheduled}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
 
@@ -84,6 +93,7 @@ class HostsStore(Store):
         shared_events.publish(self._session, self._layout, self.host)
 
     def events(self, most: int) -> Iterable[bytes]:
+        self._require_open()
         return shared_events.elsewhere(self._session, self.host, most)
 
     def number(self) -> str:

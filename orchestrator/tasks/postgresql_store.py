@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
+from orchestrator.database.one_project import OtherProject
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, TaskFileError
 from orchestrator.model.snapshot import Problem
@@ -97,6 +98,7 @@ class PostgresqlStore(HostsStore):
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
+        self._require_open()
         query = "SELECT state, count(*) FROM orchestrator_tasks GROUP BY state"
         found = dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
         if not self._moves:
@@ -104,6 +106,7 @@ class PostgresqlStore(HostsStore):
         return found
 
     def newest(self, most: int) -> dict[str, Listing]:
+        self._require_open()
         # Each part is read from the index; `state = ANY` would sort all finished tasks.
         parts = " UNION ALL ".join(f"({_NEWEST} LIMIT %s)" for _ in _ENDED)
         values = (value for state in _ENDED for value in (state, most))
@@ -136,7 +139,6 @@ class PostgresqlStore(HostsStore):
         return self._listing(self._session.rows(query, task_id, [*_ENDED])).tasks
 
     def find(self, task_id: str) -> Task:
-        self._require_open()
         for row in self._with_id(task_id):
             task = self._task(*row)
             return self._with_places([task])[0] if task.state == "claimed" else task
@@ -163,6 +165,7 @@ class PostgresqlStore(HostsStore):
         return next(iter(self._listing(self._with_id(task_id)).tasks), None)
 
     def _with_id(self, task_id: str) -> Sequence[Any]:
+        self._require_open()
         is_id = task_file.is_id(task_id)
         return self._session.rows(f"{_ROW} WHERE id = %s", task_id) if is_id else ()
 
@@ -173,6 +176,7 @@ class PostgresqlStore(HostsStore):
         return dropped.read(self._layout, task)
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
+        self._require_open()
         key = task_file.title_key(title)
         query = f"{_ROW} WHERE md5(title_key) = md5(%s) AND title_key = %s AND state = ANY(%s)"
         found = self._listing(self._session.rows(query, key, key, [*states])).tasks
@@ -189,7 +193,7 @@ class PostgresqlStore(HostsStore):
             yield
 
     def attend(self, runs: Iterable[str]) -> None:
-        schema.require(self._session)
+        schema.require(self._session, self._project())
         self._take_dropped()
         super().attend(runs)
 
@@ -246,7 +250,7 @@ class PostgresqlStore(HostsStore):
     # --- the place where the queue is ---
 
     def prepare(self) -> None:
-        schema.prepare(self._session)
+        schema.prepare(self._session, this_host.note_project(self._layout))
         this_host.known(self._layout)
 
     def tidy(self) -> bool:
@@ -263,8 +267,8 @@ class PostgresqlStore(HostsStore):
 
     def findings(self, now: float) -> Iterator[Problem]:
         try:
-            schema.require(self._session)
-        except NotSetUp as error:
+            schema.require(self._session, self._project())
+        except (NotSetUp, OtherProject) as error:
             yield Problem("permissions", error.message, error.hint)
             return
         for bad in (bad for state in STATES for bad in self.list(state).malformed):

@@ -89,12 +89,17 @@ class Sharing(Protocol):
         return None
 
     def tell(
-        self, problems: Iterable[str], settings: Mapping[str, str], takes: Iterable[str]
+        self,
+        problems: Iterable[str],
+        settings: Mapping[str, str],
+        takes: Iterable[str],
+        *,
+        scheduled: bool | None = None,
     ) -> None:
         """Show the other hosts the codes of this host's problems, and digests of its settings.
 
-        `takes` is which task `ROLE` each agent takes that may start here. A tick calls it at its
-        end.
+        `takes` is which task `ROLE` each agent takes that may start here; `scheduled` is whether a
+        schedule starts ticks here. A tick calls it at its end.
         """
         return None
 

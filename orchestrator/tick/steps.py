@@ -13,7 +13,7 @@ from orchestrator.model.work import PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, events, faults
+from orchestrator.project import agent_memory, events, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import look, states
 from orchestrator.run import supervisor
@@ -189,7 +189,8 @@ class Steps:
 
             codes = dict.fromkeys(problem.code for problem in self.report.problems)
             takes = turn.takes(self.loaded, seen.snapshot, self.store.host)
-            self.store.tell(codes, compare.digests(self.loaded), takes)
+            has_schedule = mark.schedule(self.layout) is not None
+            self.store.tell(codes, compare.digests(self.loaded), takes, scheduled=has_schedule)
             self.store.publish()
             attendant.ensure(self.layout)
 

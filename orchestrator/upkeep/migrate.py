@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 from orchestrator.config import change, edit
-from orchestrator.database import access, address
+from orchestrator.database import access, address, this_host
 from orchestrator.database.address import FILES
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES
@@ -94,7 +94,7 @@ def _places(layout: Layout, to: str) -> tuple[str, str]:
         session = access.at(layout, source)
         from orchestrator.database import schema
 
-        if schema.is_copying(session):
+        if schema.is_there(session) and schema.is_copying(session):
             return source, source  # interrupted after its last check: only the end is missing
     if (source == FILES) == (to == FILES):
         where = "files" if to == FILES else "a database"
@@ -115,9 +115,9 @@ def _require_quiet(layout: Layout, *places: str) -> None:
     for place in places:
         if place != FILES:
             session = access.at(layout, place)
-            from orchestrator.database import hosts
+            from orchestrator.database import hosts, schema
 
-            known = hosts.leases(session)
+            known = hosts.leases(session) if schema.is_there(session) else ()
             found += [f"{lease.agent} on the host {lease.host}" for lease in known]
     if found:
         message = f"runs are at work: {', '.join(dict.fromkeys(found))}"
@@ -141,7 +141,7 @@ def _begun(layout: Layout, target: str) -> Store:
         session = access.at(layout, target)
         from orchestrator.database import schema
 
-        schema.begin_copy(session)
+        schema.begin_copy(session, this_host.note_project(layout))
         return store
     store.prepare()
     if sum(store.counts().values()) and not os.path.exists(layout.moving_here):

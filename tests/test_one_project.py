@@ -1,0 +1,226 @@
+"""A shared queue belongs to one project, and says so; its hosts have names that are right."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from harness import World, wait_until, world  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema  # noqa: F401  (`server` needs it)
+from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
+
+from orchestrator.database import access, schema, session
+from orchestrator.layout import Layout
+from orchestrator.tasks import stores
+from orchestrator.upkeep import migrate
+
+READS = (
+    *(("status",), ("task", "list"), ("task", "show", "x"), ("inbox",), ("runs",), ("costs",)),
+    *(("pr", "list"), ("report",), ("metrics",), ("history",), ("agent", "list"), ("audit",)),
+    *(("hosts",), ("explain", "impl-1"), ("clean", "--dry-run")),
+)
+
+
+def another_project(hosts: Hosts) -> World:  # noqa: F811
+    """Return a second project, with the `store` of the first one copied into its agents.yaml."""
+    other = hosts._more("other")
+    other.create(remote=False, init=False)
+    other.git("commit", "-q", "--amend", "-m", "another first commit")
+    other.home_folder.mkdir()
+    other.configure(store=hosts.address)
+    return other
+
+
+def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> None:  # noqa: F811
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    other = another_project(hosts)
+    refused = other.refused("init", "--schedule", "none", "--start", "--json").json["error"]
+    assert refused["code"] == "other_project"
+    roots = [host.git("rev-list", "--max-parents=0", "HEAD")[:12] for host in (other, one)]
+    assert all(root in refused["message"] for root in roots)
+    assert "orchestrator hosts adopt" in refused["hint"]
+    # Set up before the line was copied.
+    other.configure()
+    other.ok("init", "--schedule", "none", "--start")
+    other.configure(store=hosts.address)
+    assert {p["code"] for p in other.tick()["problems"]} == {"other_project"}
+    assert other.starts() == []
+    assert "other_project" in [p["code"] for p in other.status()["problems"]]
+    assert "other_project" in [x["code"] for x in other.json("doctor")["findings"]]
+    for words in (
+        ("task", "list"),
+        ("task", "add", "Mine"),
+        ("task", "show", task),
+        ("pr", "close", "1"),
+        ("runs",),
+    ):
+        assert other.refused(*words, "--json").json["error"]["code"] == "other_project"
+    assert [row["name"] for row in one.json("hosts")] == []
+    # A person says that it is right after all.
+    assert other.json("hosts", "adopt")["project"]
+    assert [row["id"] for row in other.json("task", "list")] == [task]
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the first project goes on")
+
+
+def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:  # noqa: F811
+    one = hosts.begin(agents=[])
+    task = one.add("Say hello", "implement", "--no-tick")
+    two = hosts.another("two", agents=[])
+    shallow = hosts._more("shallow")
+    one.git("commit", "-q", "--allow-empty", "-m", "second")
+    one.git("push", "-q", "origin", "main")
+    url = f"file://{one.remote}"
+    shallow.git("clone", "-q", "--depth=1", url, str(shallow.root), cwd=shallow.folder)
+    hosts._set_up(shallow, "shallow", {"agents": []})
+    # On a branch with a history of its own, such as that of a web site.
+    two.git("checkout", "-q", "--orphan", "pages")
+    two.git("commit", "-q", "--allow-empty", "-m", "pages")
+    (two.home_folder / "host.json").unlink()
+    two.ok("init", "--host", "two")
+    for host in (one, two, shallow):
+        assert [row["id"] for row in host.json("task", "list")] == [task]
+        assert host.tick()["problems"] == []
+
+
+def test_a_queue_of_an_earlier_version_belongs_to_the_first_host_that_is_set_up(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    one = hosts.begin(agents=[])
+    hosts.sql("UPDATE orchestrator_schema SET project = NULL RETURNING 1")
+    (one.home_folder / "host.json").unlink()
+    one.ok("init", "--host", "one")
+    assert another_project(hosts).refused("init", "--json").json["error"]["code"] == "other_project"
+
+
+@pytest.mark.parametrize("how", ["no schema", "no row", "another schema"])
+def test_no_command_takes_a_database_without_tables_for_an_empty_queue(
+    hosts: Hosts,  # noqa: F811
+    how: str,
+) -> None:
+    one = hosts.begin()
+    one.add("Say hello", "implement", "--no-tick")
+    if how == "no schema":
+        name = session.of(hosts.address).identifier()
+        session.of(hosts.address).connection.execute(f"DROP SCHEMA {name} CASCADE".encode())
+    elif how == "no row":
+        hosts.sql("DELETE FROM orchestrator_schema RETURNING 1")
+    else:
+        one.configure(store=hosts.address.replace("t_", "t_x"))
+    [told] = [p for p in one.status()["problems"] if p["code"] == "store_not_set_up"]
+    assert "correct `store` in agents.yaml" in told["hint"]
+    assert one.status()["queue"]["incoming"] is None
+    for words in READS:
+        done = one.run(*words)
+        said = done.out + done.err
+        shows_nothing = words == ("hosts",) and how == "no row"  # it shows the hosts, not the queue
+        if words[0] == "clean":
+            assert done.code == 1, done
+        elif words != ("audit",) and not shows_nothing:
+            assert "has no queue" in said, (words, done)
+        assert "All is well" not in said
+        assert "ignored" not in done.err
+    refused = one.refused("task", "add", "More", "--json").json["error"]
+    assert refused["code"] == "store_not_set_up"
+
+
+def test_a_queue_moves_to_a_database_without_tables(
+    world: World,  # noqa: F811
+    server: str,
+    tmp_path: Path,
+) -> None:
+    world.create()
+    world.write_config("agents: []\nforge: local\n")
+    task = world.add("Say hello")
+    address = in_schema(server, str(tmp_path))
+    layout = Layout(str(world.root))
+    migrate.migrate(layout, address, dry_run=True)
+    migrate.migrate(layout, address, dry_run=False)
+    assert stores.of_project(layout).find(task).state == "incoming"
+    schema.require(session.of(address), [world.git("rev-list", "--max-parents=0", "HEAD")])
+    assert access.of_project(layout) is not None
+
+
+def hosts_of(world: World) -> dict[str, dict[str, object]]:  # noqa: F811
+    return {row["name"]: row for row in world.json("hosts")}
+
+
+def test_a_host_without_a_schedule_is_not_called_dead(hosts: Hosts) -> None:  # noqa: F811
+    one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
+    for host in (one, two):
+        host.ok("tick")
+    hosts.heartbeat_stops("two")
+    found = hosts_of(one)["two"]
+    assert (found["alive"], found["scheduled"]) == (False, False)
+    said = one.ok("hosts").out
+    assert "no schedule" in said
+    assert "dead" not in said
+    hosts.sql("UPDATE orchestrator_hosts SET facts = facts || '{\"scheduled\": true}' RETURNING 1")
+    assert "dead" in one.ok("hosts").out
+
+
+def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:  # noqa: F811
+    one = hosts.begin(agents=[World.agent("impl-1", host="one")])
+    two = hosts.another("two", agents=[World.agent("impl-1", host="two")])
+    task = two.add("Say hello", "implement", "--no-tick")
+    two.tick_until(lambda: two.task(task)["state"] == "done", "the task is done")
+    wait_until(lambda: not two.status()["running"], "the run is settled")
+    two.ok("tick")
+    runs = one.json("runs")
+    assert [run["host"] for run in runs] == ["two"]
+    assert one.refused("hosts", "remove", "two", "--json").json["error"]["code"] == "running"
+    hosts.silent("one", 0)
+    hosts.heartbeat_stops("two")
+    assert "did you mean 'two'?" in one.refused("hosts", "remove", "twoo").err
+    assert one.json("hosts", "remove", "two") == {"name": "two", "removed": True}
+    assert "two" not in hosts_of(one)
+    assert one.json("runs") == runs, "what it did stays"
+    # It comes back: it is in the list again, and nothing is counted twice.
+    two.add("More", "implement", "--no-tick")  # no idle tick, which may ask nobody
+    two.tick_until(lambda: not two.json("task", "list", "--state", "incoming"), "a whole tick")
+    assert hosts_of(one)["two"]["alive"]
+    assert [run for run in one.json("runs") if run["task"] == task] == runs
+
+
+def test_the_hosts_of_an_earlier_queue_are_not_in_the_list_of_the_next(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
+    for host in (one, two):
+        host.ok("tick")
+    one.ok("queue", "migrate", "--to", "files")
+    hosts.heartbeat_stops("two")
+    one.ok("queue", "migrate", "--to", hosts.address)
+    one.ok("tick")
+    assert list(hosts_of(one)) == ["one"]
+
+
+def test_a_name_that_a_living_host_has_or_that_no_host_has_is_told(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    one = hosts.begin(agents=[World.agent("impl-1", host="build-2")])
+    one.ok("init", "--host", "build-1")
+    one.ok("tick")
+    two = hosts.another("two", agents=[World.agent("impl-1", host="biuld-1")])
+    told = two.ok("init", "--host", "build-1").err
+    assert "host_taken: another clone works as the host 'build-1'" in told
+    assert "init --host NAME" in told
+    assert "host_taken" in [x["code"] for x in two.json("doctor")["findings"]]
+    two.ok("init", "--host", "two")
+    told = two.ok("init").err
+    assert "host_taken" not in told
+    assert "'biuld-1', but no host of that name has run a tick; did you mean 'build-1'?" in told
+    # The next host of a series joins later.
+    assert "unknown_host" not in one.ok("init").err
+    [found] = [x for x in one.json("doctor")["findings"] if x["code"] == "unknown_host"]
+    assert found["hint"] == "on that host: orchestrator init --host build-2"
+
+
+def test_the_commands_of_hosts_need_a_shared_queue(world: World) -> None:  # noqa: F811
+    world.create(agents=[])
+    for words in (("remove", "x"), ("adopt",)):
+        refused = world.refused("hosts", *words, "--json").json["error"]
+        assert refused["code"] == "wrong_state"
+    assert os.path.exists(world.queue)
+    assert len(world.json("hosts", "list")) == 1
