@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
 
 from orchestrator.database import access, schema, session
 from orchestrator.layout import Layout
+from orchestrator.project import events
 from orchestrator.tasks import stores
 from orchestrator.upkeep import migrate
 
@@ -181,6 +183,24 @@ def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
     two.tick_until(lambda: not two.json("task", "list", "--state", "incoming"), "a whole tick")
     assert hosts_of(one)["two"]["alive"]
     assert [run for run in one.json("runs") if run["task"] == task] == runs
+
+
+def test_a_host_that_was_away_for_long_publishes_no_event_twice(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
+    events.append(Layout(str(two.root)), time.time(), "resumed", agents="all")
+    for host in (one, two):
+        host.ok("tick")
+    hosts.sql(
+        "UPDATE orchestrator_hosts SET worker = NULL, last_tick = now() - interval '50 days'"
+        " WHERE name = 'two' RETURNING 1"
+    )
+    one.add("A change", "implement", "--no-tick")  # so that the next tick is a whole one
+    one.ok("tick")
+    assert "two" not in hosts_of(one), "it is shown for 30 days"
+    [(published,)] = hosts.sql("SELECT published FROM orchestrator_hosts WHERE name = 'two'")
+    assert published, "its events are kept for 62 days"
 
 
 def test_the_hosts_of_an_earlier_queue_are_not_in_the_list_of_the_next(
