@@ -183,19 +183,19 @@ def _upgrade(session: Session) -> None:
         session.rows("UPDATE orchestrator_schema SET version = %s", VERSION)
 
 
-def require(session: Session, project: Sequence[str] = ()) -> None:
+def require(session: Session, project: Callable[[], Sequence[str]] = tuple) -> None:
     """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue.
 
-    `project` are the first commits of this repository. Raises OtherProject if the queue's project
-    has others, and Pooled if a pool lends the connection by now: other tables, or the tables of no
-    queue, may be found there.
+    `project` returns the first commits of this repository; it is called only if the queue has some,
+    because git may have to be asked. Raises OtherProject if they are others, and Pooled if a pool
+    lends the connection by now: other tables, or the tables of no queue, may be found there.
     """
     found = session.rows(_STATE)
     session.require_backend(found[0][-1] if found else None)
     _judge(session, found, project)
 
 
-def _judge(session: Session, found: Sequence[Any], project: Sequence[str]) -> None:
+def _judge(session: Session, found: Sequence[Any], project: Callable[[], Sequence[str]]) -> None:
     """Raise NotSetUp or OtherProject unless this program can work with a queue in this state."""
     if not found:
         raise NotSetUp(f"{session.shown} has no queue yet", NO_QUEUE)
@@ -207,14 +207,15 @@ def _judge(session: Session, found: Sequence[Any], project: Sequence[str]) -> No
     if moved_to:
         message = f"the queue in {session.shown} was moved to {moved_to}"
         raise NotSetUp(message, "pull agents.yaml, or set `store` in it to where the queue is now")
-    one_project.require(session, known, project)
+    if known:
+        one_project.require(session, known, project())
 
 
 def require_open(session: Session, project: Callable[[], Sequence[str]]) -> None:
     """Raise as `require` does. Asks at most once in 5 s."""
     now = time.monotonic()
     if now - session.open_at > BELIEVED:
-        require(session, project())
+        require(session, project)
         session.open_at = now
 
 
