@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from harness import World, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import cluster, in_schema  # noqa: F401  (`server` needs it)
 from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
 
-from orchestrator.database import access, schema, session
+from orchestrator.database import access, session
 from orchestrator.layout import Layout
+from orchestrator.project import events
 from orchestrator.tasks import stores
 from orchestrator.upkeep import migrate
 
@@ -138,7 +140,8 @@ def test_a_queue_moves_to_a_database_without_tables(
     migrate.migrate(layout, address, dry_run=True)
     migrate.migrate(layout, address, dry_run=False)
     assert stores.of_project(layout).find(task).state == "incoming"
-    schema.require(session.of(address), [world.git("rev-list", "--max-parents=0", "HEAD")])
+    own = world.git("rev-list", "--max-parents=0", "HEAD")
+    assert session.of(address).rows("SELECT project FROM orchestrator_schema") == [(own,)]
     assert access.of_project(layout) is not None
 
 
@@ -177,9 +180,28 @@ def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
     assert "two" not in hosts_of(one)
     assert one.json("runs") == runs, "what it did stays"
     # It comes back: it is in the list again, and nothing is counted twice.
-    two.ok("tick")
+    two.add("More", "implement", "--no-tick")  # no idle tick, which may ask nobody
+    two.tick_until(lambda: not two.json("task", "list", "--state", "incoming"), "a whole tick")
     assert hosts_of(one)["two"]["alive"]
-    assert one.json("runs") == runs
+    assert [run for run in one.json("runs") if run["task"] == task] == runs
+
+
+def test_a_host_that_was_away_for_long_publishes_no_event_twice(
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
+    events.append(Layout(str(two.root)), time.time(), "resumed", agents="all")
+    for host in (one, two):
+        host.ok("tick")
+    hosts.sql(
+        "UPDATE orchestrator_hosts SET worker = NULL, last_tick = now() - interval '50 days'"
+        " WHERE name = 'two' RETURNING 1"
+    )
+    one.add("A change", "implement", "--no-tick")  # so that the next tick is a whole one
+    one.ok("tick")
+    assert "two" not in hosts_of(one), "it is shown for 30 days"
+    [(published,)] = hosts.sql("SELECT published FROM orchestrator_hosts WHERE name = 'two'")
+    assert published, "its events are kept for 62 days"
 
 
 def test_the_hosts_of_an_earlier_queue_are_not_in_the_list_of_the_next(

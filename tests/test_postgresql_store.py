@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
@@ -22,7 +23,7 @@ from orchestrator.database.connection import NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
-from orchestrator.model.work import PullRequest, Task
+from orchestrator.model.work import STATES, PullRequest, Task
 from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
@@ -42,6 +43,24 @@ class TestPostgresqlStore(StoreContract):
             return opened(layout, server)
 
         monkeypatch.setattr(type(self), "kind", staticmethod(kind), raising=False)
+
+    def test_a_queue_that_is_not_there_is_empty_and_doctor_is_told(self, tmp_path: Path) -> None:
+        """An address can be wrong: then no empty queue is shown, as it is for files."""
+        store = type(self).kind(Layout(str(tmp_path)))
+        for look in (
+            store.counts,
+            lambda: store.list("incoming"),
+            lambda: store.find("T1"),
+            lambda: store.get("T1"),
+            lambda: store.newest(5),
+            lambda: store.has_title("A title", None, STATES),
+            lambda: [*store.browse("done")],
+            lambda: [*store.events(99)],
+            lambda: store.elsewhere(),
+        ):
+            with pytest.raises(NotSetUp, match="has no queue"):
+                look()
+        assert "permissions" in {problem.code for problem in store.findings(time.time())}
 
     def spoil(self, layout: Layout, task: Task) -> None:
         found = self.kind(layout)
@@ -154,7 +173,6 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
     layout = Layout(str(tmp_path))
     os.makedirs(layout.cache)
     store = opened(layout, server)
-    assert store.number() == ""
     store.prepare()
     assert store.pulse(0.0) is None  # the first one registers the host
     found = store.pulse(0.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.database import hosts
+from orchestrator.database import hosts, schema
 from orchestrator.database.session import Session
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, OrchestratorError
@@ -10,9 +10,6 @@ from orchestrator.model.fields import NamedTuple
 
 #: Days for which a host is shown that is gone.
 SHOWN_DAYS = 30
-#: The fact of a host that a person removed, or that an earlier queue had. It ends with the host's
-#: next tick. The row stays: it says which events of the host are published.
-_REMOVED = '{"removed": true}'
 
 
 class Host(NamedTuple):
@@ -48,7 +45,7 @@ def every(session: Session) -> Sequence[Host]:
 def remove(session: Session, name: str) -> None:
     """Show a host no longer that will not come back. Raises NotFound, and OrchestratorError.
 
-    What it published stays: `costs` counts it. If it ticks again, it is there again.
+    Its row stays, with what it published: `costs` counts it. If it ticks again, it is there again.
     """
     with session.transaction():
         found = {host.name: host for host in every(session)}
@@ -65,9 +62,4 @@ def remove(session: Session, name: str) -> None:
         query = "DELETE FROM procrastinate_workers USING orchestrator_hosts"
         session.rows(f"{query} WHERE worker = procrastinate_workers.id AND name = %s", name)
         query = "UPDATE orchestrator_hosts SET facts = facts || %s::jsonb WHERE name = %s"
-        session.rows(query, _REMOVED, name)
-
-
-def remove_earlier(session: Session) -> None:
-    """Show the hosts of an earlier queue no longer; to be called in a transaction."""
-    session.rows("UPDATE orchestrator_hosts SET facts = facts || %s::jsonb", _REMOVED)
+        session.rows(query, schema.REMOVED, name)

@@ -57,4 +57,6 @@ def adopt(session: Session, project: Sequence[str]) -> None:
 
 
 def _known(session: Session) -> str | None:
-    return next((row[0] for row in session.rows("SELECT project FROM orchestrator_schema")), None)
+    # Tables of an earlier version have no such column.
+    query = "SELECT to_jsonb(known) ->> 'project' FROM orchestrator_schema AS known"
+    return next((row[0] for row in session.rows(query)), None)

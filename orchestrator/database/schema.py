@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from orchestrator.database import known_hosts, one_project
+from orchestrator.database import one_project
 from orchestrator.database.connection import NO_QUEUE, NotSetUp
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
@@ -115,6 +115,9 @@ _TAKEN = """
 CREATE TABLE orchestrator_taken (
     word text PRIMARY KEY, host text NOT NULL, at timestamptz NOT NULL DEFAULT now());
 """
+#: The fact of a host that a person removed from the list, or that an earlier queue had; it ends
+#: with the host's next tick.
+REMOVED = '{"removed": true}'
 #: Whose queue it is (`one_project`).
 _PROJECT = "ALTER TABLE orchestrator_schema ADD COLUMN project text;"
 #: What leads to a version from the one before it.
@@ -174,23 +177,25 @@ def _upgrade(session: Session) -> None:
     for number, step in _STEPS.items():
         if number > known:
             session.script(step)
-            session.rows("UPDATE orchestrator_schema SET version = %s", number)
     _require_version(session, max(known, VERSION))
+    if known < VERSION:
+        # Last: no table can be altered after a change that its triggers have not seen.
+        session.rows("UPDATE orchestrator_schema SET version = %s", VERSION)
 
 
-def require(session: Session, project: Sequence[str] = ()) -> None:
+def require(session: Session, project: Callable[[], Sequence[str]] = tuple) -> None:
     """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue.
 
-    `project` are the first commits of this repository. Raises OtherProject if the queue's project
-    has others, and Pooled if a pool lends the connection by now: other tables, or the tables of no
-    queue, may be found there.
+    `project` returns the first commits of this repository; it is called only if the queue has some,
+    because git may have to be asked. Raises OtherProject if they are others, and Pooled if a pool
+    lends the connection by now: other tables, or the tables of no queue, may be found there.
     """
     found = session.rows(_STATE)
     session.require_backend(found[0][-1] if found else None)
     _judge(session, found, project)
 
 
-def _judge(session: Session, found: Sequence[Any], project: Sequence[str]) -> None:
+def _judge(session: Session, found: Sequence[Any], project: Callable[[], Sequence[str]]) -> None:
     """Raise NotSetUp or OtherProject unless this program can work with a queue in this state."""
     if not found:
         raise NotSetUp(f"{session.shown} has no queue yet", NO_QUEUE)
@@ -202,14 +207,15 @@ def _judge(session: Session, found: Sequence[Any], project: Sequence[str]) -> No
     if moved_to:
         message = f"the queue in {session.shown} was moved to {moved_to}"
         raise NotSetUp(message, "pull agents.yaml, or set `store` in it to where the queue is now")
-    one_project.require(session, known, project)
+    if known:
+        one_project.require(session, known, project())
 
 
 def require_open(session: Session, project: Callable[[], Sequence[str]]) -> None:
     """Raise as `require` does. Asks at most once in 5 s."""
     now = time.monotonic()
     if now - session.open_at > BELIEVED:
-        require(session, project())
+        require(session, project)
         session.open_at = now
 
 
@@ -233,7 +239,8 @@ def begin_copy(session: Session, project: Sequence[str] = ()) -> None:
         require_free(session)
         for table in ("tasks", "pull_requests", "memories"):
             session.rows(f"DELETE FROM orchestrator_{table}")
-        known_hosts.remove_earlier(session)
+        # The hosts of an earlier queue: their rows say which events are published.
+        session.rows("UPDATE orchestrator_hosts SET facts = facts || %s::jsonb", REMOVED)
         # A job that stays would be fetched in place of the job of a task with the same id.
         session.rows("DELETE FROM procrastinate_jobs")
         session.rows("UPDATE orchestrator_schema SET copying = true, moved_to = NULL")

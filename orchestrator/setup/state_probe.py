@@ -60,7 +60,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
     from orchestrator.database import schema
 
     session.require_unshared()
-    schema.require(session, this_host.project(subject.layout))
+    schema.require(session, lambda: this_host.project(subject.layout))
     name = this_host.read(subject.layout).name
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
 

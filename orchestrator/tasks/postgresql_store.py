@@ -193,7 +193,7 @@ class PostgresqlStore(HostsStore):
             yield
 
     def attend(self, runs: Iterable[str]) -> None:
-        schema.require(self._session, self._project())
+        schema.require(self._session, self._project)
         self._take_dropped()
         super().attend(runs)
 
@@ -267,7 +267,7 @@ class PostgresqlStore(HostsStore):
 
     def findings(self, now: float) -> Iterator[Problem]:
         try:
-            schema.require(self._session, self._project())
+            schema.require(self._session, self._project)
         except (NotSetUp, OtherProject) as error:
             yield Problem("permissions", error.message, error.hint)
             return

@@ -55,7 +55,8 @@ def _is_of_a_run(layout: Layout, store: Store, branch: str) -> bool:
     task = of_branch(store, branch)
     if task is None:
         return False
-    entries = store.read(task).history
+    known = stores.with_history(store, task.id)
+    entries = known[1] if known else ()
     if any(each.event != "claimed" and each.fields.get("branch") == branch for each in entries):
         return True
     folders = (
