@@ -546,6 +546,32 @@ def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
     assert all(requeued(world, task) == [] for task in tasks)
 
 
+#: The brake, with the name of the agent whose run it ends.
+BRAKES = (["agent", "pause", "--all", "--stop"], ["stop", "impl-1"])
+
+
+@pytest.mark.parametrize("words", BRAKES, ids=" ".join)
+@pytest.mark.parametrize("how", FULL)
+@pytest.mark.root  # mounts a disk
+def test_the_brake_ends_clients_on_a_disk_that_takes_nothing(
+    world: World, disk: Disk, how: str, words: list[str]
+) -> None:
+    """A client that fills the disk must not keep people from ending it."""
+    world.create()
+    world.script("default", {"steps": [["wait", "never"]]})
+    task = world.add("Fills the disk")
+    world.tick_until(lambda: world.running(task), "the client")
+    FULL[how](disk)
+    said = world.refused(*words).err
+    assert world.running() == []
+    assert "nothing is paused" in said
+    assert "df" in said
+    disk.free()
+    world.ok(*words)
+    world.tick_until_in("incoming", task)
+    assert world.task(task)["attempts"] == 0
+
+
 @pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
 @pytest.mark.root  # mounts a disk
 def test_a_disk_that_fills_while_clients_work_costs_no_attempt(

@@ -24,6 +24,7 @@ from orchestrator.pulls.movers import Facts, next_move
 from orchestrator.system import files
 from orchestrator.tasks import parts
 from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.store import Listing
 from orchestrator.tick import inbox, notify
 
 Cli = Callable[..., Any]
@@ -414,3 +415,27 @@ def test_a_kill_while_news_are_recorded_tells_nothing_twice(
         notify.tell(project, wanted)
     assert sorted(told) == sorted(set(told))
     assert len(told) == (2 if at == 0 else at - 1), "a kill in between loses news"
+
+
+@pytest.mark.parametrize("since", ["delivered", "reviewed"])
+def test_what_happened_between_the_look_and_the_reading_of_a_task_asks_nobody_too_early(
+    project: Layout, cli: Cli, since: str
+) -> None:
+    """A command that only reads waits for no tick that settles runs meanwhile."""
+    config = AGENTS_YAML.replace("agents:\n", f"agents:\n{REVIEWER}")
+    Path(project.config).write_text(config)
+    pr, task_id = deliver(project, cli, verdict="approved" if since == "reviewed" else None)
+    loaded, seen = context.look(project)
+    if since == "reviewed":
+        look = [known(project, pr.id)._replace(verdict=None, reviewed=None)]
+    else:
+        store = FileStore(project)
+        look = [known(project, pr.id)]
+        before = store.find(task_id)._replace(state="claimed")
+        seen = seen._replace(claimed=Listing((before,)))
+        text = f"# [REVIEW-R1] Review\n\nROLE: review\nREVIEWS: {task_id}\nPR: {pr.id}\n"
+        files.write_atomic(os.path.join(project.state("incoming"), "REVIEW-R1.md"), text.encode())
+    found = inbox.survey(project, loaded, seen, look)
+    assert "no agent reviews it" not in found.moves[pr.id].text
+    assert [item.text for item in found.items if "no agent reviews it" in item.text] == []
+    assert found.moves[pr.id].by == ("person" if since == "reviewed" else "reviewer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Callable
@@ -103,6 +104,23 @@ def test_what_was_written_is_kept_if_it_is_refused(
     assert kept(done.err).read_text()
     assert f" {project.state('incoming')}" in done.err, "the hint is valid in each folder"
     assert FileStore(project).list("incoming").tasks == ()
+
+
+def test_what_was_written_is_kept_if_it_cannot_be_stored(
+    cli: Cli, project: Layout, writes: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = cli("task", "add", "X").out.strip()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "the queue")
+
+    monkeypatch.setattr(FileStore, "rewrite", full)
+    writes("$aMore words.")
+    done = cli("task", "edit", task)
+    assert done.code == 1
+    assert "the queue: No space left on device" in done.err
+    assert "free space" in done.err
+    assert "More words." in kept(done.err).read_text()
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,14 @@ def pause(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")
-    if arguments.all:
-        said = [_pause_everything(layout)]
-    else:
-        change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
-        said = [f"paused: {', '.join(names)}"]
+    try:
+        said = [_pause(layout, names)]
+    except OSError as error:
+        if not arguments.stop:
+            raise
+        from orchestrator.tick import stop
+
+        raise stop.end_unpaused(layout, names or None, error) from error
     stopped: dict[str, str] = {}
     if arguments.stop:
         from orchestrator.tick import stop
@@ -68,6 +71,14 @@ def _set_each(text: str, names: list[str], value: bool) -> str:
     for name in names:
         text = edit.set_agent(text, name, {"paused": value})
     return text
+
+
+def _pause(layout: Layout, names: list[str]) -> str:
+    """Pause the named agents, or without names the project; return what that achieves."""
+    if not names:
+        return _pause_everything(layout)
+    change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
+    return f"paused: {', '.join(names)}"
 
 
 def _pause_everything(layout: Layout) -> str:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from orchestrator.cli import body_text
+from orchestrator.cli import body_text, output
 from orchestrator.model.errors import OrchestratorError
 
 
@@ -33,12 +33,15 @@ def edited(text: str, name: str, again: str) -> Iterator[str]:
             message = f"nothing was changed: the editor `{command}` removed the file"
             raise OrchestratorError(message, code="editor_failed")
         yield body_text.read(path)
-    except OrchestratorError as error:
+    except (OrchestratorError, OSError) as error:
         if _is_unchanged(path, text) or not os.path.exists(path):
             shutil.rmtree(os.path.dirname(path), ignore_errors=True)
             raise
         where = f"your text is kept in {path}; {again.format(path=shlex.quote(path))}"
-        error.hint = f"{error.hint}; {where}" if error.hint else where
+        if isinstance(error, OSError):  # a full disk, for example: it has no hint yet
+            output.err(where)
+        else:
+            error.hint = f"{error.hint}; {where}" if error.hint else where
         raise
     shutil.rmtree(os.path.dirname(path), ignore_errors=True)
 

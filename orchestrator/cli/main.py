@@ -108,6 +108,8 @@ def refusal(error: Exception) -> OrchestratorError | None:
             hint = "check its owner, its permissions and the free space of its disk"
             if error.errno == errno.EFBIG:
                 hint = "raise the limit of the size of a file (ulimit -f), or use another disk"
+            elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+                hint = "free space on its disk (see: df, df -i), then repeat the command"
         case _:
             return None
     return OrchestratorError(message, hint, code=code)

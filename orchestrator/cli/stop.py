@@ -8,7 +8,7 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.config import change
 from orchestrator.project import agent_memory
 from orchestrator.tasks import stores
-from orchestrator.tick.stop import end_runs
+from orchestrator.tick.stop import end_runs, end_unpaused
 
 
 @command(
@@ -33,8 +33,11 @@ def stop(arguments: Namespace) -> None:
         context.agent_named(config, names[0])
     # Paused first: the tick that settles the ended run must not start the agent again.
     paused = [agent.name for agent in config.agents if arguments.all or agent.name in names]
-    for name in paused:
-        change.pause(layout, name)
+    try:
+        for name in paused:
+            change.pause(layout, name)
+    except OSError as error:
+        raise end_unpaused(layout, given or None, error) from error
     stopped = end_runs(layout, given or None, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}

@@ -15,7 +15,7 @@ from orchestrator.git import abandoned_locks, irregular, place, repairs, start
 from orchestrator.guard import client_environment
 from orchestrator.model.annotations import TypeVar
 from orchestrator.model.errors import GitError, GitKilled, SystemFault
-from orchestrator.system import commands, files
+from orchestrator.system import commands, disk, files
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
@@ -206,7 +206,7 @@ def ask(
         raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {killer}")
     if done.code != 0:
         said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
-        raise GitError(said, repairs.hint(done.err))
+        raise GitError(said, repairs.hint(done.err) or disk.hint(done.err))
     return done.out.rstrip("\n")
 
 

@@ -6,7 +6,6 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 
@@ -237,9 +236,17 @@ def stop_reason(folder: str) -> str | None:
 
 
 def ask_to_stop(folder: str, reason: str) -> None:
-    """Leave a request in the run's folder to end the run.
+    """Leave a request in the run's folder to end the run. Raises OSError.
 
     If the folder was deleted, the supervisor ends the client for that reason (`run/watch.py`).
     """
-    with contextlib.suppress(FileNotFoundError):
-        files.write_atomic(os.path.join(folder, STOP), reason.encode())
+    path = os.path.join(folder, STOP)
+    try:
+        files.write_atomic(path, reason.encode())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in disk.ERRORS:
+            raise
+        # A full disk may still take an empty file.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

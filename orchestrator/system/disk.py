@@ -27,6 +27,13 @@ SAID = (
 _WITHHELD = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
+def hint(complaint: str) -> str | None:
+    """Return the next step if a program's output says that a disk took nothing; None otherwise."""
+    import re
+
+    return "make room on the disk (see: df, df -i, mount)" if re.search(SAID, complaint) else None
+
+
 class Shortage(NamedTuple):
     """Why nothing can be written: a stable word, a sentence, and what to do."""
 

@@ -14,7 +14,7 @@ from orchestrator.pulls import cuts, landing_queue, movers, review, rework, verd
 from orchestrator.pulls.movers import Facts, Move
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.store import Listing, Store
 from orchestrator.tick.observe import Observation
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class _Project(NamedTuple):
     asked: Collection[str]
     lands: bool
     refused: Mapping[str, landing_queue.Refused]
+    #: The tasks that waited or were claimed at the look.
+    unfinished: Collection[str]
 
 
 def find(
@@ -65,21 +67,27 @@ def find(
         return []
     config, store = loaded.config, stores.of_project(layout)
     listed = (seen.incoming, seen.claimed, store.list("blocked"), store.list("failed"))
-    reviews: dict[str, list[Task]] = {}
-    for task in sorted((t for each in listed for t in each.tasks if t.reviews), key=task_order):
-        reviews.setdefault(task.pr or "", []).append(task)
     lands = config.review.auto_merge and base_branch.remote_of(layout, config) is not None
     project = _Project(
         loaded,
         store,
         prs,
-        reviews,
+        _reviews(listed),
         stuck(planned or plan(seen.snapshot, config, seen.now)),
         asked,
         lands,
         landing_queue.remembered(layout).refused if lands else {},
+        {task.id for each in (seen.incoming, seen.claimed) for task in each.tasks},
     )
     return [_moved(project, pr) for pr in prs if pr.state == "open"]
+
+
+def _reviews(listed: Iterable[Listing]) -> Mapping[str, list[Task]]:
+    """Return the review tasks in these listings, by the id of their pull request."""
+    found: dict[str, list[Task]] = {}
+    for task in sorted((t for each in listed for t in each.tasks if t.reviews), key=task_order):
+        found.setdefault(task.pr or "", []).append(task)
+    return found
 
 
 def _moved(project: _Project, pr: PullRequest) -> Moved:
@@ -87,15 +95,21 @@ def _moved(project: _Project, pr: PullRequest) -> Moved:
     if found is None:
         return Moved(pr, movers.next_move(Facts(pr, None)), None, None)
     task, history = found
+    reviews = project.reviews
+    if task.state == "done" and task.id in project.unfinished:
+        # It was delivered after the look, and its review was added before that.
+        reviews = _reviews(map(project.store.list, ("incoming", "claimed")))
     config, refused = project.loaded.config, project.refused.get(pr.id)
     given = sorted((*verdicts.given(history), *pr.reviews), key=lambda each: each.at or "")
     by_agents = [g for g in given if g.kind == "agent" and g.commit == pr.head]
+    if pr.verdict is None and by_agents:
+        pr = pr._replace(verdict=by_agents[-1].verdict)  # given after the look
     approves = by_agents and by_agents[-1].verdict == verdicts.APPROVED
     below = cuts.below(project.store, task, project.prs)
     facts = Facts(
         pr,
         task,
-        reviews=tuple(_of_head(project.reviews.get(pr.id, ()), pr)),
+        reviews=tuple(_of_head(reviews.get(pr.id, ()), pr)),
         will_review=review.is_missing(project.store, project.loaded, task, pr, history),
         objections=tuple(verdicts.objections(given)),
         answered=rework.is_answered(pr, history),

@@ -9,7 +9,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import Task
 from orchestrator.project import agent_memory, run_record, unsettled
-from orchestrator.system import files, locks, process
+from orchestrator.system import disk, files, locks, process
 from orchestrator.system.process import ProcessId
 from orchestrator.tasks import stores
 from orchestrator.tick import lock, observe
@@ -50,7 +50,15 @@ def ask(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[str, 
     if agents is not None:
         runs = {agent: runs[agent] for agent in agents if agent in runs}
     for agent, run in runs.items():
-        run_record.ask_to_stop(layout.run(agent, run), reason)
+        folder = layout.run(agent, run)
+        try:
+            run_record.ask_to_stop(folder, reason)
+        except OSError as error:
+            record = run_record.read(folder)
+            if error.errno not in disk.ERRORS or record is None or record.client is None:
+                raise
+            # A client can fill the disk: it ends without the request, and its run is interrupted.
+            process.end_run(record.client.pid, record.client.identity, run)
     return runs
 
 
@@ -76,7 +84,7 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
             del left[agent]
         if not left:
             return
-        if time.monotonic() - began > STOP_WAIT:
+        if time.monotonic() - began > STOP_WAIT or _only_space_lacks(layout, left):
             break
         for agent, run in left.items():
             _end_hanging(layout, agent, run)
@@ -86,6 +94,10 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
 def _slow(layout: Layout, left: Mapping[str, str]) -> OrchestratorError:
     """Return the error for runs that did not end; it names a foreign holder of an agent's lock."""
     who = f"not stopped yet: {', '.join(sorted(left))}"
+    if (short := disk.shortage(layout.home)) and _only_space_lacks(layout, left):
+        message = f"ended: the clients of {', '.join(sorted(left))}, but {short.why}"
+        hint = "free space (see: df); then their tasks return to the queue with the next tick"
+        return OrchestratorError(message, hint, code="stop_slow")
     for agent, run in left.items():
         known = _supervisor(layout, agent, run)
         for path, holder in locks.held([layout.agent_lock(agent)]):
@@ -93,6 +105,14 @@ def _slow(layout: Layout, left: Mapping[str, str]) -> OrchestratorError:
                 message = f"{who}: {path} is held by {holder.named()}"
                 return OrchestratorError(message, holder.hint(), code="stop_slow")
     return OrchestratorError(who, "see: orchestrator status", code="stop_slow")
+
+
+def _only_space_lacks(layout: Layout, left: Mapping[str, str]) -> bool:
+    """Return whether no client of these runs lives, and the disk cannot take what follows."""
+    if disk.shortage(layout.home) is None:
+        return False
+    records = (run_record.read(layout.run(agent, run)) for agent, run in left.items())
+    return not any(each and each.client and each.client.process.is_alive() for each in records)
 
 
 def _supervisor(layout: Layout, agent: str, run: str) -> ProcessId | None:
@@ -127,6 +147,23 @@ def end_runs(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[
     runs = ask(layout, agents, reason)
     end(layout, runs)
     return runs
+
+
+def end_unpaused(
+    layout: Layout, agents: Iterable[str] | None, error: OSError
+) -> OrchestratorError:
+    """Stop agents' runs (None: all) although agents.yaml cannot be written; return the error."""
+    try:
+        ended = end_runs(layout, agents, "stopped")
+        said = f"runs of {', '.join(ended)} were ended" if ended else "no run was active"
+    except OrchestratorError as slow:
+        said = slow.message
+    message = f"nothing is paused ({error.filename}: {error.strerror}); {said}"
+    hint = (
+        "correct this (space: df; owner and permissions: ls -l), then repeat the command: until "
+        "then, each tick may start runs again"
+    )
+    return OrchestratorError(message, hint, code="unpaused")
 
 
 def settled(
