@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 import runs
 
-from orchestrator.cli import run_stream
 from orchestrator.client.claude.transcript import translate
 from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
 from orchestrator.model.work import Entry
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, run_record
 from orchestrator.system import process
 from orchestrator.tasks import history, task_file
 from orchestrator.text.quoting import SHORT, one_line
@@ -477,11 +476,11 @@ def test_the_end_of_a_large_transcript_is_shown_without_reading_all_of_it(
             read.append(len(buffer))
             return super().readinto(buffer)
 
-    def counted(run: Any, name: str) -> io.BufferedReader | None:
-        path = os.path.join(run.folder, name)
+    def counted(folder: str, name: str) -> io.BufferedReader | None:
+        path = os.path.join(folder, name)
         return io.BufferedReader(Counted(path)) if os.path.exists(path) else None
 
-    monkeypatch.setattr(run_stream, "open_file", counted)
+    monkeypatch.setattr(run_record, "open_file", counted)
     assert shown(cli("logs", FIRST, "--lines", "20").out) == list(range(30, 50))
     assert 0 < sum(read) < 1 << 20
 

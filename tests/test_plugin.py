@@ -510,7 +510,7 @@ def test_tuning_reads_the_history_and_sets_what_was_decided(machine: Machine, fo
     done = machine.session(
         folder, "/orchestrator:tune-backpressure", ["orchestrator _history --days 30", limits]
     )
-    assert "tasks: 1 entered" in done.skill
+    assert '"tasks_in": 1,' in done.skill
     assert "max_open_prs" in done.skill.partition("## Steps")[0]
     assert "undo: orchestrator limits set max_claimed=5 max_open_prs=10" in done.outputs[1]
     assert settings(folder)["queue_limits"]["max_claimed"] == 3
@@ -519,7 +519,7 @@ def test_tuning_reads_the_history_and_sets_what_was_decided(machine: Machine, fo
         "orchestrator agent set pm-agent schedule='0 3 * * *' interval_seconds=null",
     ]
     done = machine.session(folder, "/orchestrator:tune-intervals tester", turns)
-    assert "IDLE WAIT" in done.skill
+    assert '"median_idle_wait_seconds": ' in done.skill
     assert "interval_seconds 0 -> 240" in done.outputs[0]
     assert agents(folder)["test-agent"]["interval_seconds"] == 240
     assert agents(folder)["pm-agent"]["schedule"] == "0 3 * * *"

@@ -41,12 +41,13 @@ def ends(
     for run in runs:
         if run.told.event == "finish" and run.told.verdict == "done" and run.told.pr:
             each, event = run.told, finished.get(run.told.run, {})
+            title = event.get("title")
             delivered[str(each.task)] = {
                 "task": each.task,
                 "pr": each.pr,
                 "base": each.base,
                 "head": each.head,
-                "title": _text(event.get("title")),
+                "title": title if isinstance(title, str) else None,
                 "commits": _commits(event.get("commits")),
                 "checks": list(each.checks),
                 **({"host": each.host} if each.host else {}),
@@ -65,10 +66,6 @@ def ends(
         elif word in ("not_merged", "retried", "finish"):
             (merged if word == "not_merged" else failed).pop(task, None)
     return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))
-
-
-def _text(told: object) -> str | None:
-    return told if isinstance(told, str) else None
 
 
 def _commits(told: object) -> list[tuple[str, str]] | None:

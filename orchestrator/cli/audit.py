@@ -8,7 +8,7 @@ from orchestrator.account import audit as account
 from orchestrator.account.audit import Finding
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, command
-from orchestrator.text.words import count
+from orchestrator.text.words import count, some
 
 #: Files of one finding that are named.
 MOST_FILES = 5
@@ -48,9 +48,8 @@ def audit(arguments: Namespace) -> None:
 
 
 def _lines(finding: Finding) -> tuple[str, ...]:
-    names = ", ".join(finding.files[:MOST_FILES])
-    more = f" and {len(finding.files) - MOST_FILES} more" if len(finding.files) > MOST_FILES else ""
-    files = f" in {count(len(finding.files), 'file')}: {names}{more}" if finding.files else ""
+    names = some(finding.files, MOST_FILES)
+    files = f" in {count(len(finding.files), 'file')}: {names}" if finding.files else ""
     what = {
         "uncommitted": f"uncommitted changes{files}",
         "stray_commit": f"commit {(finding.commit or '')[:12]} is on no branch",

@@ -12,7 +12,7 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.project import mark
-from orchestrator.text.words import span
+from orchestrator.text.words import some, span
 from orchestrator.tick import problems
 
 if TYPE_CHECKING:
@@ -151,12 +151,7 @@ def _cells(row: Row) -> tuple[object, ...]:
     heartbeat = ago if alive else silent
     running = ", ".join(f"{r['agent']} ({r['task'] or 'no task'})" for r in row["running"])
     version = row["version"] + ("" if row["version"] == __version__ else f" (here {__version__})")
-    found = [*row["problems"], *_differs(row["differences"])]
+    found = list(row["problems"])
+    if row["differences"]:
+        found.append(f"differs from here in {some(row['differences'], MOST_NAMED)}")
     return (row["name"], version, row["last_tick"], heartbeat, running, ", ".join(found))
-
-
-def _differs(names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return [f"differs from here in {', '.join(names[:MOST_NAMED])}{more}"]

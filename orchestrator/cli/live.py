@@ -22,7 +22,6 @@ from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Line, Mood, Part
 from orchestrator.cli.terminal import Terminal
 from orchestrator.layout import Layout
-from orchestrator.model.annotations import Any
 from orchestrator.system import process
 
 #: Seconds between two looks at what commands and the thread have new.
@@ -232,6 +231,9 @@ def _fitted(line: Line, width: int) -> list[str]:
     return screen.wrapped(output.harmless(line.text.expandtabs(4)), width)
 
 
+_console = functools.cache(output.console)
+
+
 @functools.lru_cache(maxsize=1024)
 def _painted(line: Line) -> str:
     """Return a line with the terminal's codes for its colour."""
@@ -242,8 +244,3 @@ def _painted(line: Line) -> str:
         text = Text(line.text, status.STYLES[line.mood])
         console.print(text, end="", soft_wrap=True)
     return str(capture.get())
-
-
-@functools.cache
-def _console() -> Any:
-    return output.console()

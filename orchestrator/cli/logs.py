@@ -17,9 +17,8 @@ from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
 
-#: Bytes and lines of a log's end that are shown.
-TAIL_BYTES, TAIL_LINES = 16_384, 40
-CHECKS_LOG = "checks.log"
+#: Lines of a log's end that are shown.
+TAIL_LINES = 40
 LINES = "begin with the last N entries; each is a text, a tool call or a result"
 
 
@@ -50,7 +49,7 @@ def logs(arguments: Namespace) -> None:
     def entries(line: bytes) -> int:
         return 1 if arguments.raw else len(_translated(client, line))
 
-    with run_stream.opened(run) as stream:
+    with run_record.opened_stream(run.folder) as stream:
         skipped = run_stream.seek_end(stream, arguments.lines, entries) if arguments.lines else 0
         raw = map(_withheld, run_stream.followed(run, stream) if arguments.follow else stream)
         if arguments.raw:
@@ -92,7 +91,7 @@ def _show(run: Run, events: Iterable[Line]) -> None:
 
 
 def _show_end(run: Run, name: str) -> None:
-    if lines := _tail(run, name):
+    if lines := run_record.tail(run.folder, name).splitlines()[-TAIL_LINES:]:
         output.out(f"--- the end of {name}")
         for line in lines:
             output.out(f"  {line}")
@@ -112,21 +111,9 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     ):
         return []
     failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
-    checks = [CHECKS_LOG] if failed_checks or record.status == "concluding" else []
+    checks = [run_record.CHECKS_LOG] if failed_checks or record.status == "concluding" else []
     stderr = [run_record.STDERR] if outcome and not failed_checks else []
     return [*checks, *stderr, run_record.SUPERVISOR_LOG]
-
-
-def _tail(run: Run, name: str) -> list[str]:
-    """Return the last lines of a file of a run; an empty list if it is missing."""
-    file = run_stream.open_file(run, name)
-    if file is None:
-        return []
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(size - TAIL_BYTES, 0))
-        text = file.read(TAIL_BYTES).decode(errors="replace")
-        return secret_shapes.withheld(text).splitlines()[-TAIL_LINES:]
 
 
 def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:

@@ -24,6 +24,7 @@ from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import forges, states, verdicts
 from orchestrator.system import locks
 from orchestrator.tasks import stores
+from orchestrator.text.words import some
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = locks.LONGEST_WAIT
@@ -180,9 +181,7 @@ def _not_switched(root: str, pr: PullRequest, said: str) -> OrchestratorError:
     names = [line.strip() for line in call.lines(said) if line.startswith("\t")]
     why, first = call.reason(said), "finish or abort that first"
     if names:
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        listed = ", ".join(names[:MOST_NAMED]) + more
-        why = f"your own contents of these files would be lost: {listed}"
+        why = f"your own contents of these files would be lost: {some(names, MOST_NAMED)}"
         first = "commit, stash or move these files"
     hint = f"{first}; or see the changes without a checkout: orchestrator pr diff {pr.id}"
     return OrchestratorError(f"git cannot switch {root}: {why}", hint, code="checkout_not_clean")

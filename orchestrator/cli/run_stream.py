@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import time
 from collections.abc import Callable, Iterator
 
 from orchestrator.cli.find_run import Run
-from orchestrator.model.annotations import IO, cast
+from orchestrator.model.annotations import IO
 from orchestrator.project import run_record
-from orchestrator.system import files
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
 #: Bytes that are read at once when the end of a file is looked at.
 BLOCK = 65_536
-
-
-@contextlib.contextmanager
-def opened(run: Run) -> Iterator[IO[bytes]]:
-    """Open a run's stream; an empty stream if the run has no output yet."""
-    # In this order: a stream is whole in its packed form before the plain file is removed.
-    plain = open_file(run, run_record.STREAM)
-    packed = None if plain else open_file(run, run_record.PACKED_STREAM)
-    with plain or packed or open(os.devnull, "rb") as stream:
-        if packed is None:
-            yield stream
-        else:
-            import gzip
-
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield cast("IO[bytes]", unpacked)
-
-
-def open_file(run: Run, name: str) -> IO[bytes] | None:
-    """Open a file of a run, but nothing that an agent may have put in its place."""
-    try:
-        return files.open_regular(os.path.join(run.folder, name))
-    except OSError:
-        return None
 
 
 def seek_end(stream: IO[bytes], most: int, size: Callable[[bytes], int]) -> int:
@@ -86,7 +60,7 @@ def followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
         # Asked before reading, so that everything written until the end is read after it.
         over = _is_over(run)
         if stream.name == os.devnull:
-            stream = open_file(run, run_record.STREAM) or stream
+            stream = run_record.open_file(run.folder, run_record.STREAM) or stream
         for piece in stream:
             rest += piece
             if rest.endswith(b"\n"):

@@ -94,19 +94,14 @@ def _shortened(
     parts: Sequence[Part], width: int | None, height: int, focus: tuple[str, str] | None
 ) -> tuple[list[Line], list[int]]:
     """Return the lines of parts that do not fit, and how many entries of each are shown."""
-    shown = _least(parts, width, height, focus)
-    lines = _lines(parts, shown, width, is_tight=True)
-    growing = list(range(len(parts)))
-    while growing:
-        for index in list(growing):
+    shown, before = _least(parts, width, height, focus), None
+    while shown != before:
+        before = shown
+        for index, part in enumerate(parts):
             more = [n + (place == index) for place, n in enumerate(shown)]
-            if shown[index] < len(parts[index].entries):
-                tried = _lines(parts, more, width, is_tight=True)
-                if len(tried) <= height:
-                    shown, lines = more, tried
-                    continue
-            growing.remove(index)
-    return lines, shown
+            fits = len(_lines(parts, more, width, is_tight=True)) <= height
+            shown = more if fits and shown[index] < len(part.entries) else shown
+    return _lines(parts, shown, width, is_tight=True), shown
 
 
 def _least(

@@ -15,7 +15,7 @@ from orchestrator.plan.planner import refusal
 from orchestrator.plan.stuck import stuck
 from orchestrator.tasks import parts, stores
 from orchestrator.text.quoting import one_line
-from orchestrator.text.words import span
+from orchestrator.text.words import some, span
 
 #: Characters of an error, a question or a title that are shown.
 CELL = 160
@@ -161,8 +161,7 @@ def _cannot_start_lines(rows: list[Row], _: Looked) -> Iterator[Entry]:
         if row["reason"] != "system_paused":
             reasons.setdefault((row["message"], row["hint"]), []).append(row["task"])
     for (why, hint), tasks in reasons.items():
-        named = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
-        yield Entry(f"  {named}: {why}", hint or "", "bad", ("task", tasks[0]))
+        yield Entry(f"  {some(tasks, 3)}: {why}", hint or "", "bad", ("task", tasks[0]))
 
 
 SHOWN = (

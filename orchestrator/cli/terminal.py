@@ -15,7 +15,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 
 from orchestrator.model.annotations import Any
 
@@ -57,12 +57,7 @@ class Terminal:
         self._take()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._give_back()
 
     def _take(self) -> None:

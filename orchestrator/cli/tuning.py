@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import median
 
 from orchestrator.cli import context, output
@@ -12,7 +12,6 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.times import parse_time
 from orchestrator.project import events
-from orchestrator.text import words
 
 #: Bytes of the newest events that are read.
 MOST_READ = 32 << 20
@@ -28,63 +27,18 @@ Row = dict[str, Any]
 
 @command("_history", argument("--days", type=float, default=7.0))
 def history(arguments: Namespace) -> None:
-    """Print the last days of this project in numbers."""
+    """Print the last days of this project in numbers, as JSON."""
     layout = context.reading(arguments)
-    loaded, seen = context.look(layout)
-    now = context.now()
+    config, now = context.settings(layout).config, context.now()
     told = map(dict, events.read(layout, MOST_READ))
-    found = numbers(told, loaded.config, now - arguments.days * DAY, now)
-    if arguments.json:
-        output.show_json(found)
-        return
-    limits, waiting = loaded.config.queue_limits, len(seen.incoming.tasks)
-    entered, days = found["tasks_in"], found["days"]
-    per_day = f"{entered / days:.1f} per day" if days >= 1 else "less than a day of history"
-    open_prs = "not known" if seen.snapshot.open_prs is None else seen.snapshot.open_prs
-    output.out(f"""\
-the last {days:.1f} days, {words.count(found["events"], "event")}
-tasks: {entered} entered ({per_day}), {waiting} waiting now; \
-{waiting + len(seen.claimed.tasks)} tasks waiting or claimed; \
-the limit max_incoming is {limits.max_incoming}
-runs ended: {_counts(found["ends"])}
-wait until first start: median {_span(found["median_wait_seconds"])}, \
-longest {_span(found["longest_wait_seconds"])}
-tasks in progress at the same time: average {found["claimed_average"]:.2f}, \
-maximum {found["claimed_most"]}; at the limit max_claimed ({limits.max_claimed}) \
-for {found["claimed_full"]:.0%} of the time
-open pull requests now: {open_prs} of {limits.max_open_prs} (max_open_prs)
-""")
-    rows = [[show(agent[key]) for key, _, show in _COLUMNS] for agent in found["agents"]]
-    output.table([heading for _, heading, _ in _COLUMNS], rows)
-
-
-def _counts(found: dict[str, int]) -> str:
-    return ", ".join(f"{number} {word}" for word, number in found.items()) or "none"
-
-
-def _span(seconds: float | None) -> str:
-    return "-" if seconds is None else words.span(seconds)
-
-
-#: The table of agents: key, heading, and how the value is shown.
-_COLUMNS: list[tuple[str, str, Callable[[Any], str]]] = [
-    ("name", "agent", str),
-    ("every", "every", str),
-    ("runs", "runs", str),
-    ("median_run_seconds", "median run", _span),
-    ("busy", "busy", "{:.0%}".format),
-    ("median_idle_wait_seconds", "idle wait", _span),
-    ("tasks_added", "added", str),
-    ("cost_usd", "usd", "{:.2f}".format),
-    ("outcomes", "ends", _counts),
-]
+    output.show_json(numbers(told, config, now - arguments.days * DAY, now))
 
 
 def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Row:
     """Return what the events between `since` and `now` (epoch seconds) add up to.
 
-    Times are in seconds, money in US dollars. A task's wait lasts from entering the queue to its
-    first start; its idle wait is the part in which its agent was free.
+    Times are in seconds, money in US dollars, shares from 0 to 1. A task's wait lasts from entering
+    the queue to its first start; its idle wait is the part in which its agent was free.
     """
     timed = ((parse_time(str(event.get("at"))), event) for event in told)
     known = [(at, event) for at, event in timed if at is not None and since <= at <= now]

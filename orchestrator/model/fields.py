@@ -1,9 +1,8 @@
-"""`NamedTuple` as in `typing`, for programs that are short: a class costs little until it is used.
+"""`NamedTuple` as in `typing`, for programs that are short: a class costs little.
 
 `typing.NamedTuple` compiles a constructor for each class, and checks the type of each field. That
-was a tenth of the time of `status`, which loads 90 of these classes and makes instances of 30, most
-of them only a few. Here the constructor, which is that of `collections.namedtuple`, is compiled
-when a class has many instances. Type checkers see `typing.NamedTuple`.
+was a tenth of the time of `status`, which loads 90 of these classes and makes a few instances of
+30 of them. Type checkers see `typing.NamedTuple`.
 """
 
 from collections import namedtuple
@@ -13,9 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:
-    #: Instances of a class that are made without a constructor of its own. That takes them about as
-    #: long as it takes to compile the constructor.
-    FEW = 40
     #: The descriptor that `collections.namedtuple` reads a field with.
     _Field = type(namedtuple("_One", "field").field)
 
@@ -33,9 +29,6 @@ else:
             kind._field_defaults = {each: body[each] for each in fields if each in body}
             if (*kind._field_defaults,) != fields[len(fields) - len(kind._field_defaults) :]:
                 raise TypeError(f"{name}: a field without a default follows one with it")
-            # One entry per instance, up to FEW. A number would be set on the class each time, and
-            # Python forgets what it has found in a class when an attribute of it is set.
-            kind._made = []
             for place, each in enumerate(fields):
                 setattr(kind, each, _field(place))
             return kind
@@ -44,13 +37,12 @@ else:
         """The base of a class whose annotations are its fields, in their order."""
 
         def __new__(cls, *values, **named):
-            given, rest = {**cls._field_defaults, **named}, cls._fields[len(values) :]
-            fits = len(values) <= len(cls._fields) and named.keys() <= {*rest} <= given.keys()
-            if not fits or len(cls._made) == FEW:  # a constructor says what does not fit
-                cls.__new__ = _constructor(cls)
-                return cls(*values, **named)
-            cls._made.append(None)
-            return tuple.__new__(cls, (*values, *(given[each] for each in rest)))
+            if named or len(values) != len(cls._fields):
+                given, rest = {**cls._field_defaults, **named}, cls._fields[len(values) :]
+                if len(values) > len(cls._fields) or not named.keys() <= {*rest} <= given.keys():
+                    raise TypeError(f"{cls.__name__} has the fields {', '.join(cls._fields)}")
+                values = (*values, *map(given.__getitem__, rest))
+            return tuple.__new__(cls, values)
 
         @classmethod
         def _make(cls, values):
@@ -73,11 +65,3 @@ else:
 
         def __getnewargs__(self):
             return tuple(self)
-
-    def _constructor(kind):
-        """Compile the constructor of a class. The text holds names of fields only."""
-        names = "".join(f"{each}, " for each in kind._fields)
-        new = eval(f"lambda _cls, {names}: _new(_cls, ({names}))", {"_new": tuple.__new__})
-        new.__name__ = new.__qualname__ = "__new__"
-        new.__defaults__ = (*kind._field_defaults.values(),)
-        return new

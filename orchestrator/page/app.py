@@ -68,8 +68,12 @@ class Page:
         view, subject = views.VIEWS.get(request.path_params["noun"]), request.path_params["id"]
         if view is None:
             return self._nowhere()
-        known = (self._templates, self._commands, self._layout)
-        return await self._made(lambda: views.html(*known, view, subject, **self._shared))
+
+        def make() -> str:
+            found = view.load(self._commands, self._layout, subject)
+            return self._rendered(f"view_{view.name}.html", **found)
+
+        return await self._made(make)
 
     async def diff(self, request: Request) -> Response:
         noun, subject = request.path_params["noun"], request.path_params["id"]
@@ -123,8 +127,10 @@ class Page:
         return self._html("error.html", 404, error=OrchestratorError("there is no such page"))
 
     def _html(self, template: str, status: int = 200, **found: object) -> Response:
-        shown = self._templates.get_template(template).render(self._shared | found)
-        return HTMLResponse(shown, status)
+        return HTMLResponse(self._rendered(template, **found), status)
+
+    def _rendered(self, template: str, **found: object) -> str:
+        return self._templates.get_template(template).render(self._shared | found)
 
 
 def _number(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from orchestrator.git import call
-from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config, ports
@@ -17,9 +16,11 @@ from orchestrator.system import files
 from orchestrator.tasks import stores
 
 Row = dict[str, Any]
-#: A run's logs beside its transcript, and the bytes of each that are shown.
-LOGS = (run_record.SETUP_LOG, "checks.log", run_record.STDERR, run_record.SUPERVISOR_LOG)
-LOG_BYTES = 16_384
+#: A run's logs beside its transcript.
+LOGS = (
+    *(run_record.SETUP_LOG, run_record.CHECKS_LOG),
+    *(run_record.STDERR, run_record.SUPERVISOR_LOG),
+)
 #: Bytes of the newest events that are read for a run that another host has.
 MOST_READ = 32 << 20
 
@@ -95,18 +96,8 @@ def facts(layout: Layout, config: Config, run_id: str) -> Row:
 
 def logs(path: str) -> dict[str, str]:
     """Return the ends of a run's other logs by name, without secrets; no empty one."""
-    found = {}
-    for name in LOGS:
-        try:
-            file = files.open_regular(os.path.join(path, name))
-        except OSError:
-            continue  # most runs have only some of them
-        with file:
-            file.seek(max(os.fstat(file.fileno()).st_size - LOG_BYTES, 0))
-            text = file.read(LOG_BYTES).decode(errors="replace")
-        if text.strip():
-            found[name] = secret_shapes.withheld(text)
-    return found
+    found = ((name, run_record.tail(path, name)) for name in LOGS)
+    return {name: text for name, text in found if text.strip()}
 
 
 def diff(layout: Layout, run_id: str) -> str:

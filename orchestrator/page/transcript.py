@@ -5,15 +5,12 @@ Nothing reads a whole stream, except a packed one, which can be read only from i
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import os
-from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Line
 from orchestrator.guard import secret_shapes
-from orchestrator.model.annotations import IO, cast
+from orchestrator.model.annotations import IO
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import run_record
 from orchestrator.system import files
@@ -38,7 +35,8 @@ class Part(NamedTuple):
 
 def last(folder: str) -> Part:
     """Return the end of a run's transcript: about a screen full, also behind a huge result."""
-    with _opened(folder) as (stream, size):
+    with run_record.opened_stream(folder) as stream:
+        size = stream.seek(0, os.SEEK_END)
         part = _part(folder, stream, max(size - PAGE_BYTES, 0), size, size)
         for _ in range(MOST_PAGES - 1):
             if len(part.lines) >= SCREEN or part.begin == 0:
@@ -51,14 +49,16 @@ def last(folder: str) -> Part:
 
 def after(folder: str, offset: int) -> Part:
     """Return what follows an offset, at most one page."""
-    with _opened(folder) as (stream, size):
+    with run_record.opened_stream(folder) as stream:
+        size = stream.seek(0, os.SEEK_END)
         begin = min(max(offset, 0), size)
         return _part(folder, stream, begin, min(begin + PAGE_BYTES, size), size)
 
 
 def before(folder: str, offset: int) -> Part:
     """Return the page that ends at an offset."""
-    with _opened(folder) as (stream, size):
+    with run_record.opened_stream(folder) as stream:
+        size = stream.seek(0, os.SEEK_END)
         end = min(max(offset, 0), size)
         return _part(folder, stream, max(end - PAGE_BYTES, 0), end, size)
 
@@ -89,23 +89,3 @@ def _part(folder: str, stream: IO[bytes], begin: int, end: int, size: int) -> Pa
 def _clipped(text: str) -> str:
     more = len(text) - MOST_CHARACTERS
     return f"{text[:MOST_CHARACTERS]}\n[{more:,} more characters]" if more > 0 else text
-
-
-@contextlib.contextmanager
-def _opened(folder: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a run's stream; yield it with its size in bytes. A missing stream is empty."""
-    for name in (run_record.STREAM, run_record.PACKED_STREAM):
-        try:
-            stream = files.open_regular(os.path.join(folder, name))
-        except OSError:
-            continue
-        with stream:
-            if name == run_record.STREAM:
-                yield stream, os.fstat(stream.fileno()).st_size
-                return
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                size = unpacked.seek(0, os.SEEK_END)
-                yield cast("IO[bytes]", unpacked), size
-                return
-    with open(os.devnull, "rb") as nothing:
-        yield nothing, 0

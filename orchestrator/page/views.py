@@ -112,19 +112,6 @@ VIEWS = {
 }
 
 
-def html(
-    templates: Environment,
-    commands: Commands,
-    layout: Layout,
-    view: View,
-    subject: str,
-    **shared: object,
-) -> str:
-    """Return the contents of a page as HTML. Raises OrchestratorError."""
-    found = {**shared, **view.load(commands, layout, subject)}
-    return templates.get_template(f"view_{view.name}.html").render(found)
-
-
 def diff_html(
     templates: Environment, commands: Commands, layout: Layout, noun: str, subject: str
 ) -> str:

@@ -141,17 +141,9 @@ def _events(several: list[bytes]) -> Iterable[object]:
 def _event(line: bytes) -> object:
     """Read a line; None if it cannot be read."""
     try:
-        return _decoded(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
         return None
-
-
-def _decoded(line: bytes) -> object:
-    """Read a line. Raises ValueError and RecursionError."""
-    try:
-        return _decode(line.decode())
-    except ValueError:
-        return json.loads(line)  # it takes more encodings, and longer
 
 
 def opened(path: str) -> IO[bytes]:

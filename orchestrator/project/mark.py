@@ -117,22 +117,22 @@ def record_schedule(layout: Layout, entry: "Entry | None", *, renewed: bool = Fa
 
     `renewed`: it was installed just now, so its first tick is still to come (`set_up`).
     """
-    known = read(layout)
-    mark = {name: value for name, value in known.items() if name != "schedule"}
-    if entry:
-        mark["schedule"] = {"kind": entry.kind, "path": entry.path, "launcher": entry.launcher}
-    if renewed or mark != known:
-        files.write_json(mark_path(layout), mark)
+    value = entry and {"kind": entry.kind, "path": entry.path, "launcher": entry.launcher}
+    if renewed or value != read(layout).get("schedule"):
+        _record(layout, "schedule", value)
 
 
 def record_link(layout: Layout, there: bool) -> None:
     """Record whether a person asked, in this clone, for the program on their PATH."""
-    known = read(layout)
-    mark = {name: value for name, value in known.items() if name != "link"}
-    if there:
-        mark["link"] = True
-    if known and mark != known:
-        files.write_json(mark_path(layout), mark)
+    if is_initialised(layout) and there != bool(read(layout).get("link")):
+        _record(layout, "link", there or None)
+
+
+def _record(layout: Layout, name: str, value: object) -> None:
+    """Write a value of the mark; None removes it."""
+    mark = {**read(layout), name: value}
+    kept = {key: each for key, each in mark.items() if key != name or each is not None}
+    files.write_json(mark_path(layout), kept)
 
 
 def first_tick(layout: Layout) -> str:

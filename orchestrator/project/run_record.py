@@ -7,9 +7,9 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from orchestrator.model.annotations import Literal, get_args
+from orchestrator.model.annotations import IO, Literal, cast, get_args
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
@@ -26,8 +26,10 @@ STREAM = "stream.jsonl"
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
-#: The output of the worktree's set-up.
-SETUP_LOG = "setup.log"
+#: The output of the worktree's set-up, and of the checks before the delivery.
+SETUP_LOG, CHECKS_LOG = "setup.log", "checks.log"
+#: Bytes of a log's end that are shown.
+TAIL_BYTES = 16_384
 #: How the client is started: `run/journal.py`.
 LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
@@ -217,6 +219,42 @@ def write(folder: str, record: RunRecord) -> None:
         raise NotAllowed(f"{folder}: {before} to {record.status}")
     known = {name: value for name, value in record._asdict().items() if name != "unknown"}
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
+
+
+@contextlib.contextmanager
+def opened_stream(folder: str) -> Iterator[IO[bytes]]:
+    """Open a run's stream; an empty stream if the run has no output yet."""
+    # In this order: a stream is whole in its packed form before the plain file is removed.
+    plain = open_file(folder, STREAM)
+    packed = None if plain else open_file(folder, PACKED_STREAM)
+    with plain or packed or open(os.devnull, "rb") as stream:
+        if packed is None:
+            yield stream
+        else:
+            import gzip
+
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+
+
+def open_file(folder: str, name: str) -> IO[bytes] | None:
+    """Open a file of a run, but nothing that an agent may have put in its place."""
+    try:
+        return files.open_regular(os.path.join(folder, name))
+    except OSError:
+        return None
+
+
+def tail(folder: str, name: str) -> str:
+    """Return the end of one of a run's logs, without secrets; "" for a missing log."""
+    from orchestrator.guard import secret_shapes
+
+    file = open_file(folder, name)
+    if file is None:
+        return ""
+    with file:
+        file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+        return secret_shapes.withheld(file.read(TAIL_BYTES).decode(errors="replace"))
 
 
 #: The reason of a run that a person ended.

@@ -9,7 +9,7 @@ import configparser
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
@@ -61,19 +61,23 @@ def of(paths: Iterable[str], texts: Mapping[str, str]) -> Facts:
     paths = set(paths)
     sources = {part: path for path in sorted(paths) for part in _parts(path)}
     words: dict[str, str] = {}
+
+    def read(name: str) -> dict[str, Any]:
+        return _parsed(name, texts.get(name, ""))[0]
+
     development = next((name for name in DEVELOPMENT if name in paths), None)
     if development:
         sources["requirements dev"] = words["requirements"] = development
-    _of_package(_json(texts.get("package.json", "")), paths, sources)
-    scripts = _json(texts.get("composer.json", "")).get("scripts")
+    _of_package(read("package.json"), paths, sources)
+    scripts = read("composer.json").get("scripts")
     if isinstance(scripts, dict) and "test" in scripts:
         sources["composer test"] = "composer.json"
-    tasks = _json(texts.get("deno.json", "")).get("tasks")
+    tasks = read("deno.json").get("tasks")
     if isinstance(tasks, dict) and "test" in tasks:
         sources["task test"] = "deno.json"
-    if "workspace" in _toml(texts.get("Cargo.toml", "")):
+    if "workspace" in read("Cargo.toml"):
         sources["cargo workspace"] = "Cargo.toml"
-    _of_pyproject(_toml(texts.get("pyproject.toml", "")), sources, words)
+    _of_pyproject(read("pyproject.toml"), sources, words)
     _of_sections(texts, sources, words)
     for name, pattern, kind in _LINES:
         for found in re.findall(pattern, texts.get(name, ""), re.MULTILINE):
@@ -150,46 +154,25 @@ def _are_unittests(texts: Iterable[str | None]) -> bool:
     return any(map(of_unittest.search, found)) and not any(map(others.search, found))
 
 
+#: Files whose tools fail on one that is not what its name says. Deno takes comments in JSON.
+_STRICT = ("package.json", "composer.json", "Cargo.toml", "pyproject.toml")
+
+
 def unreadable(texts: Mapping[str, str]) -> dict[str, str]:
     """Return the files that the tools of their ecosystem cannot read, and the reasons."""
-    found = {name: _fault(name, text) for name, text in texts.items() if name in _STRICT}
+    found = {name: _parsed(name, texts[name])[1] for name in _STRICT if name in texts}
     return {name: why for name, why in found.items() if why}
 
 
-#: Files whose tools fail on one that is not what its name says. Deno takes comments in JSON.
-_STRICT: Mapping[str, Callable[[str], object]] = {
-    "package.json": json.loads,
-    "composer.json": json.loads,
-    "Cargo.toml": tomllib.loads,
-    "pyproject.toml": tomllib.loads,
-}
-
-
-def _fault(name: str, text: str) -> str | None:
+def _parsed(name: str, text: str) -> tuple[dict[str, Any], str]:
+    """Return what a file of JSON or TOML holds, and why it cannot be read: "" if it can."""
     try:
-        found: object = _STRICT[name](text.removeprefix(_BOM) if name.endswith(".json") else text)
+        # npm and composer accept a byte order mark.
+        is_json = name.endswith(".json")
+        found = json.loads(text.removeprefix("\ufeff")) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        return str(error)
-    return None if isinstance(found, dict) else "its content is not an object"
-
-
-#: npm and composer accept it at the beginning of a file.
-_BOM = "\ufeff"
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text.removeprefix(_BOM))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return {}
+        return {}, str(error)
+    return (found, "") if isinstance(found, dict) else ({}, "its content is not an object")
 
 
 def _of_package(package: Mapping[str, Any], paths: set[str], sources: dict[str, str]) -> None:

@@ -6,10 +6,10 @@ Nothing here runs a proposed command, or writes it without the person's yes.
 from __future__ import annotations
 
 import os
-import posixpath
 import shlex
 import shutil
 from collections.abc import Callable, Iterable
+from posixpath import join, split
 
 from orchestrator.config import change, edit
 from orchestrator.git import call
@@ -89,9 +89,9 @@ def propose(paths: Iterable[str], read: Callable[[str], str | None]) -> Proposal
     return Proposal(
         tuple(_there(p.folder, p.found.check) for p in used if p.found.check),
         " && ".join(commands) or None,
-        tuple(_inside(p.folder, n) for p in used if p.found.setup for n in p.found.when_changed),
+        tuple(join(p.folder, n) for p in used if p.found.setup for n in p.found.when_changed),
         tuple(places),
-        tuple(dict.fromkeys(_inside(p.folder, n) for p in used for n in p.found.creates)),
+        tuple(dict.fromkeys(join(p.folder, n) for p in used for n in p.found.creates)),
         tuple(broken),
     )
 
@@ -116,7 +116,7 @@ def _folders(tracked: Iterable[str]) -> list[str]:
     """Return the folders with a file that marks an ecosystem, upper folders first."""
     found = {""}
     for path in tracked:
-        folder, name = posixpath.split(path)
+        folder, name = split(path)
         parts = folder.split("/") if folder else []
         is_own = not any(p in _NOT_OWN or p.startswith(".") for p in parts)
         if name in _MARKS and len(parts) <= DEEPEST and is_own:
@@ -127,10 +127,6 @@ def _folders(tracked: Iterable[str]) -> list[str]:
 
 def _there(folder: str, command: str) -> str:
     return f"cd {shlex.quote(folder)} && {command}" if folder else command
-
-
-def _inside(folder: str, name: str) -> str:
-    return posixpath.join(folder, name)
 
 
 # --- the project -------------------------------------------------------------------------------
