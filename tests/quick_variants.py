@@ -312,7 +312,7 @@ HELD_BY: dict[str, str] = {
         "test_what_the_machine_lacks_is_no_failure_of_the_work"
     ),
     "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
-        "test_a_programs_words_for_a_disk_that_cannot_be_written_are_known"
+        "test_what_the_machine_lacks_is_no_failure_of_the_work"
     ),
     "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only": (
         "test_after_a_fault_each_plan_tries_again_with_one_run"
