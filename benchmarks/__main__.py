@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -73,6 +74,8 @@ def main() -> int:
     unknown = set(arguments.measure) - MEASURES.keys()
     if unknown:
         parser.error(f"no measure named {', '.join(sorted(unknown))}")
+    if arguments.folder and not os.path.isdir(arguments.folder):
+        parser.error(f"there is no folder {arguments.folder}")
     limit, share, rounds = SMOKE if arguments.smoke else QUICK if arguments.quick else WHOLE
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _give_up)

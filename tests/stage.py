@@ -105,6 +105,8 @@ class Stage:
         #: How many of the next supervisors die as soon as they are started.
         self.stillborn = 0
         self.spawned: list[tuple[str, bool]] = []
+        #: The newest commit of each pull request.
+        self.heads: dict[str, str] = {}
         #: Called for each tick; the machine puts its own in, which compares.
         self.tick: Callable[..., Report] = self.plain_tick
         #: Called while a command waits for a run to end.
@@ -236,7 +238,9 @@ class Stage:
         self.git("update-ref", f"refs/heads/{branch}", head)
         wanted = PullRequest("", task, branch, "main", head, task, "open")
         where = Local(self.layout, SimpleNamespace(remote="origin"))
-        return where.open(wanted, "").id
+        pr = where.open(wanted, "").id
+        self.heads[pr] = head
+        return pr
 
     def merge(self, branch: str) -> None:
         message = ("-p", "refs/heads/main", "-p", f"refs/heads/{branch}", "-m", "merge")

@@ -345,8 +345,11 @@ class Story(Compared, RuleBasedStateMachine):
             outcome = {"verdict": word, "reason": f"{word}: told so", "cost_usd": cost}
             if word == "usage_limit":
                 outcome["until"] = self.stage.now + until
-            if word == "done" and self.reference.claims(run):
-                outcome["pr"] = self.deliver(run.task or "")
+            task = self.reference.claims(run)
+            if word == "done" and task:
+                outcome["pr"] = self.deliver(task.id)
+            if run.role == "reviewer" and task:
+                outcome["head"] = self.stage.heads.get(task.pr or "")
         self.finish(run, outcome, letting_go=letting_go)
 
     def finish(self, run: Run, outcome: dict[str, Any] | None, *, letting_go: bool = True) -> None:
@@ -526,6 +529,18 @@ def test_a_delivered_task_whose_priority_nobody_can_read_gets_its_review(
         teller.tick()
         assert teller.reference.tasks["task-1"].state == "done"
         assert [run.agent for run in teller.at_work()] == ["rev-1"]
+
+
+def test_without_a_remote_the_tick_after_a_run_sees_that_a_branch_is_gone(
+    story: Callable[[], Story],
+) -> None:
+    """Only the question to a remote is spared within `look.LOOK_EVERY` seconds."""
+    with told(story, "impl-1") as teller:
+        teller.end(teller.at_work()[0], "done", None, 60)
+        teller.tick(after_run=True)
+        teller.end_pull_request(0, merge=False)
+        teller.tick(after_run=True)
+        assert teller.reference.tasks["task-1"].state == "failed"
 
 
 @pytest.mark.parametrize("verdict", ["failed", "done"])

@@ -593,6 +593,23 @@ def test_a_repository_made_inside_the_worktree_is_not_lost(agent: Agent, commits
     assert kept_text(agent.repo, "precious")
 
 
+def test_git_finds_a_worktree_that_an_agent_made_inside_where_it_was_set_aside(
+    agent: Agent,
+) -> None:
+    """Git deletes what it knows of a worktree that is gone, with the only name of its commits."""
+    sh(agent.path, "worktree", "add", "--quiet", "--detach", "inner")
+    tip = commit(agent.path / "inner")
+    (agent.path / "inner" / "new.txt").write_text("precious")
+    agent.end()
+    agent.begin()
+    sh(agent.repo, "worktree", "prune", "--expire=now")
+    [inner] = agent.path.parent.glob("worktree.set-aside-*/inner")
+    assert sh(inner, "status", "--porcelain").strip() == "?? new.txt"
+    sh(agent.repo, "-c", "gc.reflogExpire=now", "gc", "--quiet", "--prune=now")
+    assert sh(inner, "rev-parse", "HEAD").strip() == tip
+    assert sh(inner, "fsck").strip() == ""
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage"])
 def test_an_index_that_a_crash_spoilt_does_not_stop_the_next_run(
     agent: Agent, content: bytes

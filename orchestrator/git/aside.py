@@ -46,6 +46,23 @@ def move(root: str, path: str, why: str = "") -> None:
         os.rename(folder, inside)
         if why and inside == os.path.join(aside, ".git-folder"):
             files.write_atomic(os.path.join(aside, _WHY), why.encode(), 0o644)
+    _follow(root, path, aside)
+
+
+def _follow(root: str, path: str, aside: str) -> None:
+    """Tell git where the worktrees are now that an agent made inside the one that was moved.
+
+    Git would take them for gone, and delete their indexes and what names their commits. The file is
+    written as git writes it (gitrepository-layout(5), `worktrees/<id>/gitdir`).
+    """
+    parent = os.path.realpath(os.path.dirname(path))
+    before, after = (os.path.join(parent, os.path.basename(name)) for name in (path, aside))
+    for folder in place.of_worktrees(root):
+        at = place.words(os.path.join(folder, "gitdir"))
+        now = after + at.removeprefix(before)
+        is_inside = at.startswith(f"{before}{os.sep}") and os.path.isfile(now)
+        if is_inside and not os.path.islink(folder):
+            files.write_atomic(os.path.join(folder, "gitdir"), f"{now}\n".encode(), 0o644)
 
 
 def replace_after(error: GitError, path: str) -> None:

@@ -84,16 +84,23 @@ def _is_same(one: str, other: str) -> bool:
         return False
 
 
+def of_worktrees(root: str) -> list[str]:
+    """Return the git folders that the project has for worktrees, also for those that are gone."""
+    ours = os.path.join(common_folder(root), "worktrees")
+    names = sorted(os.listdir(ours)) if os.path.isdir(ours) else []
+    return [os.path.join(ours, name) for name in names]
+
+
 def registered(root: str, top: str) -> str | None:
     """Return the git folder that the project has for a worktree, whatever its `.git` file is.
 
     If no git folder names the worktree any more, it is the folder that the `.git` file names.
     """
-    ours = os.path.join(common_folder(root), "worktrees")
-    for name in sorted(os.listdir(ours)) if os.path.isdir(ours) else []:
-        back = words(os.path.join(ours, name, "gitdir"))
+    for folder in of_worktrees(root):
+        back = words(os.path.join(folder, "gitdir"))
         if back and os.path.realpath(os.path.dirname(back)) == os.path.realpath(top):
-            return os.path.join(ours, name)
+            return folder
+    ours = os.path.join(common_folder(root), "worktrees")
     named = linked_folder(top) or ""
     inside = os.path.realpath(os.path.dirname(named)) == os.path.realpath(ours)
     lost = inside and os.path.isdir(named) and not os.path.islink(named)

@@ -97,11 +97,12 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
             remote_pair.find(layout.root, config)
         return Look()
     is_due = _start_look(layout)
-    if not (is_due or where.is_elsewhere or not after_run):
+    pair = remote_pair.find(layout.root, config)
+    has_remote = pair.base or pair.push  # without one, git knows all at once
+    if has_remote and after_run and not (is_due or where.is_elsewhere):
         return Look()
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
     problems: list[Problem] = []
-    pair = remote_pair.find(layout.root, config)
     there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
     gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)

@@ -21,6 +21,7 @@ from harness import PYTHON, World
 
 from chaos import deeds, invariants, scripts
 from chaos.deeds import Setting
+from orchestrator.git import stashes
 
 #: Size of the project's disk: room for a storm, and small enough to fill at once.
 DISK = ("64m", 40_000)
@@ -257,19 +258,29 @@ class Project:
 
     # --- the person's checkout ---
 
-    def of_the_human(self) -> dict[str, str]:
-        """Return everything that is the person's, but for what commands edit."""
+    def of_the_human(self, *, at_rest: bool = False) -> dict[str, str]:
+        """Return everything that is the person's, but for what commands edit.
+
+        All worktrees share one list of stashes: until its run has ended, an entry that an agent
+        made on its branch is in the list. Only `at_rest` must none be left there.
+        """
         from test_contract_human import of_the_human
 
         found = of_the_human(self.world)
         del found["agents.yaml"]
-        # A clean-up of the repository by an agent packs the ref; its commit is compared.
-        del found[".git/refs/stash"]
+        # A clean-up of the repository by an agent packs the ref.
+        del found[".git/refs/stash"], found["ref stash"]
+        listed = stashes.current(str(self.world.root)).items()
+        found["the stashes"] = " ".join(
+            commit
+            for commit, message in listed
+            if at_rest or not message.startswith(("WIP on agent/", "On agent/"))
+        )
         return found
 
-    def assert_checkout_is_untouched(self) -> None:
+    def assert_checkout_is_untouched(self, *, at_rest: bool = False) -> None:
         """Raise Broken if something of the person's changed that no deed has changed."""
-        now = self.of_the_human()
+        now = self.of_the_human(at_rest=at_rest)
         changed = [name for name in {*now, *self.human} if now.get(name) != self.human.get(name)]
         if changed:
             raise Broken(f"of the person's own was changed: {', '.join(sorted(changed))}")

@@ -121,7 +121,8 @@ def leftovers(world: World) -> list[str]:
     folders = {line.split(" ", 1)[1] for line in listed if line.startswith("worktree ")}
     own = {str(path / "worktree") for path in (home / "agents").iterdir()}
     known = {str(world.root), str(home / "cache" / "landing"), *own}
-    return found + [f"worktree {path}" for path in sorted(folders - known)]
+    inside = {path for path in folders if "/worktree.set-aside-" in path}  # of an agent's own
+    return found + [f"worktree {path}" for path in sorted(folders - known - inside)]
 
 
 def _set_asides(world: World) -> list[Path]:

@@ -90,7 +90,7 @@ def come_to_rest(project: Project, people: People) -> None:
         calm = 0 if acted or asked or claimed else calm + 1
         if calm == CALM:
             project.figures["ticks to rest"] += number + 1
-            project.assert_checkout_is_untouched()
+            project.assert_checkout_is_untouched(at_rest=True)
             return
     raise Broken(f"no rest within {TICKS} ticks: {project.moment().places}, {problems}")
 
