@@ -17,7 +17,8 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import STATES, PullRequest
-from orchestrator.plan.planner import Plan, refusal
+from orchestrator.plan.planner import Plan
+from orchestrator.plan.rows import refusal
 from orchestrator.project import agent_memory
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local, span

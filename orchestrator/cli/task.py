@@ -205,7 +205,7 @@ def _next(layout: Layout, task: Task) -> list[str]:
     from orchestrator.pulls.movers import of_task
     from orchestrator.tick import inbox
 
-    loaded, seen = context.look(layout)
+    loaded, seen = context.look(layout, surely=True)
     moves = inbox.survey(layout, loaded, seen).moves
     if task.state not in ("blocked", "failed") and not of_task(moves, task):
         return []

@@ -6,6 +6,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.fields import NamedTuple
+from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.rule import Verdict
@@ -66,7 +67,8 @@ def find(
     config, store = loaded.config, stores.of_project(layout)
     listed = (seen.incoming, seen.claimed, store.list("blocked"), store.list("failed"))
     reviews: dict[str, list[Task]] = {}
-    for task in sorted((t for each in listed for t in each.tasks if t.reviews), key=task_order):
+    waits = (task for each in listed for task in touched(each.tasks) if task.reviews)
+    for task in sorted(waits, key=task_order):
         reviews.setdefault(task.pr or "", []).append(task)
     lands = config.review.auto_merge and base_branch.remote_of(layout, config) is not None
     project = _Project(
