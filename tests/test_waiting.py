@@ -126,7 +126,7 @@ def test_a_second_look_reads_no_file_that_has_not_changed(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in NAMES:
-        drop(layout, name, text(name))
+        drop(layout, name, text(name, header="PRIORITY: P2\n"))
     store = FileStore(layout)
     expected = listed(store.list("incoming"))
     store.keep_waiting(surely=True)
@@ -139,6 +139,7 @@ def test_a_second_look_reads_no_file_that_has_not_changed(
     )
     assert listed(store.list("incoming")) == expected
     assert read == []
+    # In place, and of the same size.
     changed = drop(layout, "T3", text("T3", header="PRIORITY: P0\n"))
     assert store.list("incoming").tasks[0].id == "T3"
     assert read == [str(changed)]

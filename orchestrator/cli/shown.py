@@ -69,7 +69,9 @@ class Shown(NamedTuple):
 def _queue(looked: Looked) -> Row:
     seen, store = looked.seen, stores.of_project(looked.layout)
     parsed = {"incoming": seen.incoming, "claimed": seen.claimed, "blocked": looked.blocked}
-    return {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}}
+    known = {state: len(of.tasks) for state, of in parsed.items()}
+    known |= store.counts([state for state in STATES if state not in known])
+    return {state: known[state] for state in STATES}
 
 
 def _queue_lines(queue: Row, _: Looked) -> Iterator[Entry]:

@@ -30,6 +30,10 @@ LONG = 200
 AHEAD = 60.0
 
 
+#: The indexes of the long queues among those at which this process has looked.
+_LOOKED: set[str] = set()
+
+
 class FileStore(Store):
     """The queue of one project on this machine's disk."""
 
@@ -42,7 +46,9 @@ class FileStore(Store):
     def list(self, state: str) -> Listing:
         if state == "incoming":
             there = names.listed(self._folders[state])
+            _LOOKED.discard(self._layout.waiting_index)
             if len(there) >= LONG:
+                _LOOKED.add(self._layout.waiting_index)
                 from orchestrator.tasks import waiting_look
 
                 return waiting_look.listing(self._layout, self._folders, there)
@@ -59,15 +65,15 @@ class FileStore(Store):
         return self.list("incoming")
 
     def keep_waiting(self, *, surely: bool = False) -> None:
-        if len(names.listed(self._folders["incoming"])) < LONG:
+        if self._layout.waiting_index not in _LOOKED:
             files.remove(self._layout.waiting_index)
             return
         from orchestrator.tasks import waiting_look
 
         waiting_look.keep(self._layout, 0 if surely else waiting_look.MANY)
 
-    def counts(self) -> dict[str, int]:
-        return {state: self._index.count(state) for state in STATES}
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
+        return {state: self._index.count(state) for state in states}
 
     def newest(self, most: int) -> dict[str, Listing]:
         found: dict[str, tuple[list[Task], list[Malformed]]] = {

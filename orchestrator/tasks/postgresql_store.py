@@ -96,12 +96,12 @@ class PostgresqlStore(HostsStore):
                 malformed.append(Malformed(self._where(row[0]), error.message, _ROW_HINT))
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
         query = "SELECT state, count(*) FROM orchestrator_tasks GROUP BY state"
         found = dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
-        if not self._moves:
+        if "incoming" in states and not self._moves:
             found["incoming"] += len(dropped.listing(self._layout, self._stored).tasks)
-        return found
+        return {state: found[state] for state in states}
 
     def newest(self, most: int) -> dict[str, Listing]:
         # Each part is read from the index; `state = ANY` would sort all finished tasks.

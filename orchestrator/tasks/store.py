@@ -17,7 +17,6 @@ from orchestrator.model.annotations import Protocol
 from orchestrator.model.errors import NotFound
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
-from orchestrator.model.waiting import Queue
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.sharing import Sharing
@@ -78,8 +77,8 @@ class Store(Sharing, Protocol):
         """
         return None
 
-    def counts(self) -> dict[str, int]:
-        """Return how many items each state has; items that cannot be tasks may be included."""
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
+        """Return how many items these states have; items that cannot be tasks may be included."""
 
     def ahead(self, *what: str) -> AbstractContextManager[object]:
         """Return a context whose first reads of `what` are made at once, where that saves time.
@@ -98,7 +97,9 @@ class Store(Sharing, Protocol):
         The order of unfinished tasks is that of claims; finished tasks come newest first. `search`
         is a part of the title or of the id; case and blanks make no difference.
         """
-        tasks = self.list(state).tasks
+        from orchestrator.model.waiting import Queue
+
+        tasks = (self.waiting() if state == "incoming" else self.list(state)).tasks
         if state not in OPEN_STATES:
             tasks = tuple(sorted(tasks, key=lambda task: (task.created or 0, task.id)))[::-1]
         found = iter(tasks)

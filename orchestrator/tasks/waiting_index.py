@@ -24,8 +24,8 @@ from orchestrator.tasks.store import Listing, Malformed
 
 #: What wrote the index: the program's version, and the form of the lines.
 _WRITER = f"{__version__}, form 1"
-#: Lines before those of the tasks: what concerns all, the names of the files, and their marks.
-_HEAD = 3
+#: Lines before those of the tasks: the proof, what concerns all, the files' names, their marks.
+_HEAD = 4
 #: A row of an untouched task has its own fields and the header, other rows have all fields.
 _OWN = Task._fields.index("created_by") + 1
 _WHERE = Task._fields.index("where")
@@ -39,11 +39,11 @@ class Kept:
 
     def __init__(self, data: bytes, folder: str) -> None:
         """Raises ValueError for what this program did not write."""
-        checked, _, rest = data.partition(b"\n")
-        if checked != _checked(rest):
+        first = data.find(b"\n") + 1
+        if data[: first - 1] != _checked(memoryview(data)[first:]):
             raise ValueError
-        self._lines, self._folder = rest.split(b"\n"), folder
-        head = json.loads(self._lines[0])
+        self._lines, self._folder = data.split(b"\n"), folder
+        head = json.loads(self._lines[1])
         self.malformed = tuple(
             Malformed(os.path.join(folder, name), reason, hint)
             for name, reason, hint in head["malformed"]
@@ -55,19 +55,26 @@ class Kept:
     @cached_property
     def names(self) -> list[str]:
         """The names of the files, in queue order."""
-        found: list[str] = json.loads(self._lines[1])
+        found: list[str] = json.loads(self._lines[2])
         return found
 
     @cached_property
     def marks(self) -> list[Mark]:
         """The marks of the files, in queue order."""
-        return [*map(tuple, json.loads(self._lines[2]))]
+        return [*map(tuple, json.loads(self._lines[3]))]
 
     @cached_property
     def places(self) -> dict[str, int]:
         """The places of the tasks, by id."""
         ids = (self.others.get(name, name[:-3]) for name in self.names)
         return {task_id: place for place, task_id in enumerate(ids)}
+
+    def place_of(self, task_id: str) -> int | None:
+        """Return the place of the task with an id; None without such a task."""
+        # Most words that are looked for are no ids of waiting tasks.
+        if f'"{task_id}.md"'.encode() in self._lines[2] or self.others:
+            return self.places.get(task_id)
+        return None
 
     def task(self, place: int) -> Task:
         """Return the task in a place."""
@@ -95,7 +102,7 @@ class Kept:
     def queue(self) -> Queue:
         """Return the tasks as a queue."""
         kin = (Kin(self.task(each[0]), each) for each in self.kin)
-        return Queue(kin, lambda place: self.task(int(place)), lambda name: self.places.get(name))
+        return Queue(kin, lambda place: self.task(int(place)), self.place_of)
 
 
 class Row(NamedTuple):
@@ -144,7 +151,7 @@ def write(path: str, rows: Iterable[tuple[float, Row]], malformed: Iterable[Malf
     os.utime(path, (time.time() - 1,) * 2)
 
 
-def _checked(rest: bytes) -> bytes:
+def _checked(rest: bytes | memoryview) -> bytes:
     """Return the first line of an index with these lines: its form, and a sum of its bytes."""
     return f"{_WRITER} {crc32(rest)}".encode()
 

@@ -15,7 +15,7 @@ from orchestrator.model.waiting import Kin, Queue, grouped
 from orchestrator.model.work import STATES, Task, task_order
 from orchestrator.system import files
 from orchestrator.system.remembered import CLEAR
-from orchestrator.tasks import id_owners, names, stored_file, waiting_index
+from orchestrator.tasks import id_owners, stored_file, waiting_index
 from orchestrator.tasks.store import Listing, Malformed
 from orchestrator.tasks.waiting_index import Kept, Mark, Row
 
@@ -76,7 +76,7 @@ class Look:
     def has_rivals(self) -> bool:
         """Whether several files, here or in later states, could be the task of one id."""
         states = STATES[STATES.index(STATE) + 1 :]
-        later = {name for state in states for name in names.listed(self._folders[state])}
+        later = {name for state in states for name in _listed(self._folders[state])}
         others = [each.task.id for each in self._fresh if f"{each.task.id}.md" != each.name]
         if self._kept:
             gone = {self._kept.names[place] for place in self._gone}
@@ -107,7 +107,7 @@ class Look:
         ids = {each.task.id: place for place, each in fresh.items()}
 
         def place_of(task_id: str) -> float | None:
-            place = kept.places.get(task_id)
+            place = kept.place_of(task_id)
             return ids.get(task_id, None if place in gone else place)
 
         return Queue(kin, lambda place: kept.task(int(place)), place_of)
@@ -148,6 +148,13 @@ class _Orders(Sequence[Any]):
 
     def __getitem__(self, place: Any) -> Any:
         return task_order(self._kept.task(place))
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _marks(folder: str, known: Iterable[str]) -> list[Mark]:
