@@ -18,10 +18,11 @@ from orchestrator.layout import Layout
 from orchestrator.model.waiting import Kin, grouped, roles, touched, with_ids
 from orchestrator.model.work import STATES, Entry, Task
 from orchestrator.system import files
-from orchestrator.tasks import file_store, task_file, waiting_index, waiting_look
+from orchestrator.tasks import file_store, names, task_file, waiting_index, waiting_look
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
 
+FIRST_LINE = names._first_line
 NAMES = [f"T{number}" for number in range(6)]
 HEADERS = ("", "PRIORITY: P0\n", "DEPENDS_ON: T1, T2\n", "ISSUE: 7\n", "PRIORITY: P3\nISSUE: 8\n")
 HISTORY = (
@@ -185,6 +186,7 @@ def test_a_look_writes_nothing_and_a_short_queue_keeps_no_index(
     store.keep_waiting(surely=True)
     assert os.path.exists(layout.waiting_index)
     monkeypatch.setattr(file_store, "LONG", len(NAMES) + 1)
+    store.list("incoming")
     store.keep_waiting()
     assert not os.path.exists(layout.waiting_index)
 
@@ -298,3 +300,39 @@ def test_tasks_of_one_kin_differ_only_in_what_is_their_own() -> None:
     assert queue[1:3] == tuple(made[1:3])
     assert [task.id for task in queue.after("E")] == ["F", "G"]
     assert [task.id for task in touched(queue)] == ["B", "G"]
+
+
+# --- titles and ids -----------------------------------------------------------------------------
+
+
+def test_a_title_is_looked_for_in_what_is_kept_and_in_new_and_replaced_files(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        drop(layout, name, text(name))
+    drop(layout, "dropped by hand", text("T9"))
+    store = FileStore(layout)
+    store.list("incoming")
+    store.keep_waiting(surely=True)
+    files.write_atomic(os.path.join(layout.state("incoming"), "T1.md"), text("T1").upper().encode())
+    files.write_atomic(
+        os.path.join(layout.state("incoming"), "T2.md"), text("T2", role="x").encode()
+    )
+    drop(layout, "NEW", text("NEW"))
+    read: list[str] = []
+    monkeypatch.setattr(
+        names, "_first_line", lambda path, name: read.append(name) or FIRST_LINE(path, name)
+    )
+
+    def titled(title: str) -> str | None:
+        found = store.has_title(title, None, ("incoming",))
+        return found and found.id
+
+    wanted = ["Title of NEW", "title  of t3", "Title of T9", "Title of T77", "Title of T2"]
+    assert [titled(title) for title in wanted] == ["NEW", "T3", "T9", None, "T2"]
+    assert {*read} == {"T1.md", "T2.md", "NEW.md"}
+    # An id that no task has costs no look at each file either.
+    read.clear()
+    assert store.get("T77") is None
+    assert store.get("T9") is not None
+    assert not {f"{name}.md" for name in NAMES[3:]}.intersection(read)

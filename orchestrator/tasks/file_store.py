@@ -41,7 +41,7 @@ class FileStore(Store):
         self._layout = layout
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
-        self._index = names.Index(self._folders, layout.queue_names, _said)
+        self._index = names.Index(self._folders, layout.queue_names, _said, self._first_lines)
 
     def list(self, state: str) -> Listing:
         if state == "incoming":
@@ -54,6 +54,13 @@ class FileStore(Store):
                 return waiting_look.listing(self._layout, self._folders, there)
         found = (stored_file.summary(entry.path, state) for entry in self._entries(state))
         return id_owners.listing(state, self._folders, found)
+
+    def _first_lines(self) -> dict[str, str]:
+        if not os.path.lexists(self._layout.waiting_index):
+            return {}
+        from orchestrator.tasks import waiting_look
+
+        return waiting_look.first_lines(self._layout, self._folders["incoming"])
 
     def waiting(self) -> Listing:
         if os.path.lexists(self._layout.waiting_index):

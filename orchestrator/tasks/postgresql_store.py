@@ -97,11 +97,11 @@ class PostgresqlStore(HostsStore):
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
-        query = "SELECT state, count(*) FROM orchestrator_tasks GROUP BY state"
-        found = dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
-        if "incoming" in states and not self._moves:
+        query = "SELECT state, count(*) FROM orchestrator_tasks WHERE state = ANY(%s) GROUP BY state"
+        found = dict.fromkeys(states, 0) | dict(self._session.rows(query, [*states]))
+        if "incoming" in found and not self._moves:
             found["incoming"] += len(dropped.listing(self._layout, self._stored).tasks)
-        return {state: found[state] for state in states}
+        return found
 
     def newest(self, most: int) -> dict[str, Listing]:
         # Each part is read from the index; `state = ANY` would sort all finished tasks.

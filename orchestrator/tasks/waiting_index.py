@@ -10,7 +10,7 @@ import json
 import os
 import time
 from binascii import crc32
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 
@@ -20,12 +20,15 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.waiting import Kin, Queue, is_untouched
 from orchestrator.model.work import Task
 from orchestrator.system import files, records
+from orchestrator.tasks import task_file
+from orchestrator.tasks.names_cache import OTHER, UNKNOWN
 from orchestrator.tasks.store import Listing, Malformed
 
 #: What wrote the index: the program's version, and the form of the lines.
-_WRITER = f"{__version__}, form 1"
-#: Lines before those of the tasks: the proof, what concerns all, the files' names, their marks.
-_HEAD = 4
+_WRITER = f"{__version__}, form 2, {crc32(' '.join(Task._fields).encode())}"
+#: Lines before those of the tasks: the proof, what concerns all, and lists of what each has: names
+#: of files, marks, and what the first lines say.
+_HEAD = 5
 #: A row of an untouched task has its own fields and the header, other rows have all fields.
 _OWN = Task._fields.index("created_by") + 1
 _WHERE = Task._fields.index("where")
@@ -64,6 +67,17 @@ class Kept:
         return [*map(tuple, json.loads(self._lines[3]))]
 
     @cached_property
+    def _said(self) -> list[str]:
+        rows: str = json.loads(self._lines[4])
+        return rows.split("\n")
+
+    def said(self) -> Iterator[tuple[str, int, str]]:
+        """Yield of each file its name, its inode and what its first line says (`names.Row`)."""
+        for name, mark, row in zip(self.names, self.marks, self._said, strict=True):
+            if mark:
+                yield name, mark[0], f"{mark[2]}\t{row}"
+
+    @cached_property
     def places(self) -> dict[str, int]:
         """The places of the tasks, by id."""
         ids = (self.others.get(name, name[:-3]) for name in self.names)
@@ -90,7 +104,8 @@ class Kept:
         """Return the row of the task in a place."""
         name, kin = self.names[place], self._kin_of.get(place, ())
         line = self._lines[_HEAD + place]
-        return Row(name, self.others.get(name, ""), self.marks[place], kin, line)
+        said = self._said[place]
+        return Row(name, self.others.get(name, ""), self.marks[place], said, kin, line)
 
     @cached_property
     def _kin_of(self) -> dict[int, tuple[str, ...]]:
@@ -112,6 +127,8 @@ class Row(NamedTuple):
     #: The task's id, if its file is not named for it; else an empty text.
     other: str
     mark: Mark
+    #: What its first line says, without the time (`names_cache.Row`).
+    said: str
     #: What tasks of one kin share; empty for a task that has no kin.
     kin: tuple[str, ...]
     line: bytes
@@ -124,7 +141,9 @@ def row(task: Task, name: str, mark: Mark) -> Row:
     if kin:
         values = [*values[:_OWN], values[-1]]
     line = json.dumps(values, separators=(",", ":")).encode()
-    return Row(name, "" if name == f"{task.id}.md" else task.id, mark, kin, line)
+    is_named = name == f"{task.id}.md"
+    said = f"{task_file.title_key(task.title)}{UNKNOWN}" if is_named else OTHER
+    return Row(name, "" if is_named else task.id, mark, said, kin, line)
 
 
 def _kin_key(task: Task) -> tuple[str, ...]:
@@ -142,7 +161,8 @@ def write(path: str, rows: Iterable[tuple[float, Row]], malformed: Iterable[Malf
         "malformed": [(os.path.basename(where), *rest) for where, *rest in malformed],
         "others": {each.name: each.other for each in ordered if each.other},
     }
-    parts = (head, [each.name for each in ordered], [each.mark for each in ordered])
+    said = "\n".join(each.said for each in ordered)
+    parts = (head, [each.name for each in ordered], [each.mark for each in ordered], said)
     lines = [json.dumps(part, separators=(",", ":")).encode() for part in parts]
     data = b"\n".join((*lines, *(each.line for each in ordered)))
     files.make_folder(os.path.dirname(path))

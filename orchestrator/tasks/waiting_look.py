@@ -187,6 +187,19 @@ def listing(layout: Layout, folders: Mapping[str, str], there: Sequence[str]) ->
     return look.listing()
 
 
+def first_lines(layout: Layout, folder: str) -> dict[str, str]:
+    """Return what is kept of the first lines of files, as rows of `names` by name.
+
+    A file that was replaced is left out; an edit in place does not show before the next tick.
+    """
+    found = waiting_index.kept(layout, folder)
+    if found is None:
+        return {}
+    with os.scandir(folder) as entries:
+        there = {entry.name: entry.inode() for entry in entries}
+    return {name: row for name, inode, row in found.said() if there.get(name) == inode}
+
+
 def keep(layout: Layout, most: int) -> None:
     """Write the index, if it differs from the last look by more than `most` changes.
 
