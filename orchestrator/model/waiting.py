@@ -18,6 +18,9 @@ from orchestrator.model.work import Task
 _LAST, COMMON = Task._fields.index("created_by"), ("role", "state")
 _UNTOUCHED = tuple(Task._field_defaults[name] for name in Task._fields[_LAST + 1 : -1])
 
+#: Tasks from which it pays to look for those that are alike.
+SEVERAL = 10
+
 
 def is_untouched(task: Task) -> bool:
     """Return whether nothing has happened to a task, and it waits for no other task."""
@@ -91,9 +94,11 @@ def grouped(tasks: Sequence[Task]) -> Queue:
 
 
 def queue_of(tasks: Sequence[Task]) -> Queue:
-    """Return tasks as a queue. Tasks that are not read from an index are all kin of one."""
+    """Return tasks as a queue. Where only a few tasks wait, nobody looks for kin."""
     if isinstance(tasks, Queue):
         return tasks
+    if len(tasks) >= SEVERAL:
+        return grouped(tasks)
     alone = [Kin(task, (place,)) for place, task in enumerate(tasks)]
     # Nobody asks for a place by an id where no kin has several tasks.
     return Queue(alone, tasks.__getitem__, lambda _: None)  # type: ignore[arg-type]

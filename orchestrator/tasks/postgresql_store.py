@@ -97,7 +97,9 @@ class PostgresqlStore(HostsStore):
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
-        query = "SELECT state, count(*) FROM orchestrator_tasks WHERE state = ANY(%s) GROUP BY state"
+        query = (
+            "SELECT state, count(*) FROM orchestrator_tasks WHERE state = ANY(%s) GROUP BY state"
+        )
         found = dict.fromkeys(states, 0) | dict(self._session.rows(query, [*states]))
         if "incoming" in found and not self._moves:
             found["incoming"] += len(dropped.listing(self._layout, self._stored).tasks)
