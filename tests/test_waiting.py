@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import examples
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import idle
+from orchestrator.cli import context
 from orchestrator.layout import Layout
 from orchestrator.model.waiting import Kin, grouped, roles, touched, with_ids
 from orchestrator.model.work import STATES, Entry, Task
@@ -268,6 +270,49 @@ def test_a_stamp_vouches_for_no_index_where_two_files_want_one_id(
     tasks, malformed = listed(stamped.waiting())
     assert "T3" not in {task.id for task in tasks}
     assert len(list(malformed)) == 1  # type: ignore[call-overload]
+
+
+#: Commands that show the queue, the plan, or a part of them.
+COMMANDS = [
+    ("status", "--json"), ("status",), ("explain", "impl-agent-1", "--json"), ("explain", "T3"),
+    ("explain", "T5", "--json"), ("agent", "list", "--json"), ("inbox", "--json"),
+    ("task", "list", "--json"), ("task", "list", "--json", "--limit", "2", "--after", "T1"),
+    ("task", "list", "--search", "of t4"), ("task", "show", "T4"), ("tick", "--dry-run", "--json"),
+    ("costs", "--json"), ("limits", "--json"),
+]  # fmt: skip
+
+
+def test_every_command_says_the_same_with_what_a_tick_has_kept_and_without(
+    project: Layout, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_store, "MOST_WATCHED", 0)
+    config = Path(project.config)
+    config.write_text(
+        "paused: true\nbase_branch: main\nforge: local\n"
+        "agents: [{name: impl-agent-1, role: implementer}]\n"
+    )
+    for number, name in enumerate(NAMES):
+        drop(project, name, text(name, header=HEADERS[number % len(HEADERS)]))
+    drop(project, "T4", text("T4", history=HISTORY))
+    drop(project, "odd", "no task")
+    for _ in range(2):
+        old = time.time() - 60
+        for top in (project.home, os.path.join(project.root, ".git")):
+            for where, folders, files_there in os.walk(top):
+                for each in (*folders, *files_there, "."):
+                    os.utime(os.path.join(where, each), (old, old), follow_symlinks=False)
+        assert cli("tick").code == 0
+    assert os.path.exists(project.waiting_index)
+    assert idle.is_unchanged(project.idle_stamp)
+    now = time.time()
+    monkeypatch.setattr(context, "now", lambda: now)  # ages are shown, too
+    kept = [cli(*words) for words in COMMANDS]
+    os.unlink(project.waiting_index)
+    monkeypatch.setattr(file_store, "LONG", 1_000)
+    monkeypatch.setattr("orchestrator.model.waiting.SEVERAL", 1_000)
+    for words, before in zip(COMMANDS, kept, strict=True):
+        assert cli(*words) == before, words
+        assert before.code == 0, before
 
 
 # --- kin ----------------------------------------------------------------------------------------
