@@ -15,9 +15,18 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.waiting import COMMON, Kin
 from orchestrator.model.work import Task
-from orchestrator.plan.rows import MARK, Differ
 
+#: Stands for the id. Texts for people have no control characters.
+MARK = "\0task\0"
 _OWN = {*Task._fields[: Task._fields.index("created_by") + 1], "header"} - {*COMMON}
+
+
+class Differ(Exception):
+    """A rule has looked at something in which tasks differ that were judged as one."""
+
+    def __init__(self, kin: Kin) -> None:
+        super().__init__("tasks that were judged as one differ")
+        self.kin = kin
 
 
 class Alike:

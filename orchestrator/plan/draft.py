@@ -7,6 +7,7 @@ from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Hold, Snapshot
 from orchestrator.model.waiting import Kin, Queue, queue_of
 from orchestrator.model.work import Task
+from orchestrator.plan import alike
 
 #: Runs of other tasks that may be paid for to test one system fault; one more per hour.
 MOST_PAID = 3
@@ -77,8 +78,6 @@ class Draft:
         for kin in queue.kin:
             alone: Collection[float] = kin.places
             if len(alone) > 1 and kin not in apart:
-                from orchestrator.plan import alike
-
                 if named is None:
                     found = map(queue.place_of, alike.named(self.snapshot))
                     named = {place for place in found if place is not None}

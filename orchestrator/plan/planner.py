@@ -12,8 +12,9 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.model.waiting import Kin
 from orchestrator.model.work import Task
+from orchestrator.plan.alike import Differ
 from orchestrator.plan.draft import Draft, Waiting
-from orchestrator.plan.rows import Differ, Row, Rows, refusal
+from orchestrator.plan.rows import Row, Rows, refusal
 from orchestrator.plan.rule import Verdict, verdicts
 from orchestrator.plan.rules import RULES
 from orchestrator.plan.settlements import settlements

@@ -2,20 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from orchestrator.model.waiting import Kin, Queue
+from orchestrator.model.waiting import Queue
+from orchestrator.plan.alike import MARK
 from orchestrator.plan.rule import Verdict
 
 Row = tuple[Verdict, ...]
-#: Stands for a task's id in shared verdicts. Texts for people have no control characters.
-MARK = "\0task\0"
-
-
-class Differ(Exception):
-    """A rule has looked at something in which tasks differ that were judged as one."""
-
-    def __init__(self, kin: Kin) -> None:
-        super().__init__("tasks that were judged as one differ")
-        self.kin = kin
 
 
 def refusal(row: Iterable[Verdict]) -> Verdict | None:

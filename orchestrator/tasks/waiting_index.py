@@ -25,7 +25,7 @@ from orchestrator.tasks.names_cache import OTHER, UNKNOWN
 from orchestrator.tasks.store import Listing, Malformed
 
 #: What wrote the index: the program's version, and the form of the lines.
-_WRITER = f"{__version__}, form 2, {crc32(' '.join(Task._fields).encode())}"
+_WRITER = f"{__version__}, form 3, {crc32(' '.join(Task._fields).encode())}"
 #: Lines before those of the tasks: the proof, what concerns all, and lists of what each has: names
 #: of files, marks, and what the first lines say.
 _HEAD = 5
@@ -71,11 +71,14 @@ class Kept:
         rows: str = json.loads(self._lines[4])
         return rows.split("\n")
 
-    def said(self) -> Iterator[tuple[str, int, str]]:
-        """Yield of each file its name, its inode and what its first line says (`names.Row`)."""
-        for name, mark, row in zip(self.names, self.marks, self._said, strict=True):
-            if mark:
-                yield name, mark[0], f"{mark[2]}\t{row}"
+    def said(self) -> Iterator[tuple[str, str, str]]:
+        """Yield of each file its name, its inode and what its first line says (`names_cache.Row`).
+
+        The inode, as text, is empty if the file had just changed.
+        """
+        for name, line in zip(self.names, self._said, strict=True):
+            inode, _, row = line.partition("\t")
+            yield name, inode, row
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -104,7 +107,7 @@ class Kept:
         """Return the row of the task in a place."""
         name, kin = self.names[place], self._kin_of.get(place, ())
         line = self._lines[_HEAD + place]
-        said = self._said[place]
+        said = self._said[place].split("\t", 2)[2]
         return Row(name, self.others.get(name, ""), self.marks[place], said, kin, line)
 
     @cached_property
@@ -161,7 +164,8 @@ def write(path: str, rows: Iterable[tuple[float, Row]], malformed: Iterable[Malf
         "malformed": [(os.path.basename(where), *rest) for where, *rest in malformed],
         "others": {each.name: each.other for each in ordered if each.other},
     }
-    said = "\n".join(each.said for each in ordered)
+    times = ((each.mark[0], each.mark[2]) if each.mark else ("", 0) for each in ordered)
+    said = "\n".join(f"{i}\t{t}\t{each.said}" for (i, t), each in zip(times, ordered, strict=True))
     parts = (head, [each.name for each in ordered], [each.mark for each in ordered], said)
     lines = [json.dumps(part, separators=(",", ":")).encode() for part in parts]
     data = b"\n".join((*lines, *(each.line for each in ordered)))

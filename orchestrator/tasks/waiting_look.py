@@ -196,7 +196,7 @@ def first_lines(layout: Layout, folder: str) -> dict[str, str]:
     if found is None:
         return {}
     with os.scandir(folder) as entries:
-        there = {entry.name: entry.inode() for entry in entries}
+        there = {entry.name: str(entry.inode()) for entry in entries}
     return {name: row for name, inode, row in found.said() if there.get(name) == inode}
 
 
