@@ -2,8 +2,8 @@
 
 The product names the file of a task for its id. A person may drop `fix login.md` whose title has
 another id, so only a look into every file proves that no task has an id, or a title. For finished
-tasks, of which there can be tens of thousands, this look is remembered in the cache; of many waiting
-tasks, what `waiting_index` keeps is used.
+tasks, of which there can be tens of thousands, this look is remembered in the cache; of many
+waiting tasks, what `waiting_index` keeps is used.
 
 What is remembered is a hint. A task that it names is confirmed by its file. A task that it lacks,
 because a person gave a finished task another id or title in place, is found when the cache is next
