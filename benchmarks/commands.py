@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import growth
@@ -32,6 +33,8 @@ SETTLED = 0.15
 PERIOD = 100 * 86_400
 #: Reading at 10,000 finished tasks against the bare interpreter.
 READ = Aim(4.0)
+#: A command beside 10,000 waiting and finished tasks, against the small project.
+GROWTH = Aim(1.5)
 _CONFIG = """queue_limits: {max_incoming: 1000000, max_open_prs: 1000000}
 agents:
 """
@@ -47,6 +50,9 @@ CREATED: 2026-02-01T00:00:00Z
 Nothing is to be changed.
 """
 _ADD = ("task", "add", "Measured", "--force", "--no-tick")
+_PAGE = ("task", "list", "--json", "--limit", "100")
+#: The commands whose growth with the waiting tasks has an aim.
+_GROWING = (("status", "--json"), _ADD, ("_news",))
 #: The message of the delivered commit.
 _SUBJECT = "work"
 #: Each command, and what it should reach where aims differ from that of reading.
@@ -59,6 +65,7 @@ COMMANDS: dict[tuple[str, ...], Aim] = {
     ("explain", "agent-0"): READ,
     ("agent", "list"): READ,
     ("task", "list", "--json"): Aim(6.0),
+    _PAGE: Aim(6.0),
     ("inbox",): READ,
     ("pr", "list"): READ,
     ("runs",): READ,
@@ -112,9 +119,14 @@ def _rows(
         for (of, project), used in samples.items():
             if of == words:
                 label, cpu = " ".join(words[:2]).removesuffix(" --since"), statistics.median(used)
-                yield Row(
+                label += " by pages" if words == _PAGE else ""
+                row = Row(
                     f"{label}, {project}", cpu * 1e3, "ms", yardstick, against, aim, spread(used)
                 )
+                yield row
+                if words in _GROWING and project.endswith("waiting"):
+                    small = statistics.median(samples[words, "small"]) * 1e3
+                    yield replace(row, yardstick=small, against="the small project", aim=GROWTH)
 
 
 def _project(

@@ -25,7 +25,7 @@ import sys
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "6"
+VERSION = "7"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.

@@ -44,6 +44,8 @@ class Layout:
         self.pulse = join(self.cache, "pulse")
         #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
+        #: What is kept of many waiting tasks (`tasks.waiting_index`).
+        self.waiting_index = join(self.cache, "queue-waiting")
         #: What the events came to, up to a place (`project.event_fold`).
         self.events_fold = join(self.cache, "events-fold")
         self.last_good_config = join(self.cache, "config")

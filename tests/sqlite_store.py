@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -46,10 +46,9 @@ class SqliteStore(Store):
                 malformed.append(Malformed(self._where(row[0]), error.message))
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
-    def counts(self) -> dict[str, int]:
-        return dict.fromkeys(STATES, 0) | dict(
-            self._rows("SELECT state, count(*) FROM tasks GROUP BY state")
-        )
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
+        found = dict(self._rows("SELECT state, count(*) FROM tasks GROUP BY state"))
+        return {state: found.get(state, 0) for state in states}
 
     def find(self, task_id: str) -> Task:
         for row in self._rows("SELECT id, state, file, added FROM tasks WHERE id = ?", task_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ from orchestrator.model.snapshot import (
     UsageWindow,
 )
 from orchestrator.model.times import iso, parse_time
+from orchestrator.model.waiting import grouped
 from orchestrator.model.work import Task
 from orchestrator.plan import planner, repeats, rules, settlements
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, seconds_left
 from orchestrator.plan.rule import Judged, Verdict
+from orchestrator.plan.stuck import stuck
 from orchestrator.tasks import stores, task_file
 from orchestrator.tick import steps, tick
 
@@ -1139,6 +1142,112 @@ def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task
     assert (last.event, last.fields["summary"]) == ("done", "DONE is not needed: it is there")
 
 
+# --- many tasks that are alike ------------------------------------------------------------------
+
+
+def plain(task_id: str, role: str = "implement", **header: str) -> Task:
+    """Return a task to which nothing has happened, of which each field may be its own."""
+    more = {"priority": "P1", "created": NOW, "created_by": f"by {task_id}", "branch": task_id}
+    return task(task_id, role, **more, header={"ROLE": role, "CREATED": task_id, **header})
+
+
+def judged_together(world: World) -> planner.Plan:
+    """Return the plan of tasks that are judged together; check that it is the plan of each."""
+    snapshot, config = world.seen(), world.configured()
+    together = planner.plan(snapshot._replace(waiting=grouped(snapshot.waiting)), config, NOW)
+    assert_same(together, planner.plan(snapshot, config, NOW))
+    return together
+
+
+def assert_same(one: planner.Plan, other: planner.Plan) -> None:
+    assert one._replace(tasks={}) == other._replace(tasks={})  # type: ignore[arg-type]
+    assert list(one.tasks.items()) == list(other.tasks.items())
+    assert list(stuck(one).items()) == list(stuck(other).items())
+
+
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list to which each subject is added that the first rule judges."""
+    subjects: list[object] = []
+    first = rules.RULES[0]
+
+    def judge(subject: Any, draft: Draft) -> Judged | None:
+        subjects.append(subject)
+        return first.judge(subject, draft)
+
+    for name in ("_TASK", "_OWN"):
+        found = [r if r is not first else r._replace(judge=judge) for r in getattr(planner, name)]
+        monkeypatch.setattr(planner, name, found)
+    return subjects
+
+
+def test_tasks_to_which_nothing_has_happened_are_judged_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [plain(f"T{n}", "paint" if n % 2 else "implement") for n in range(200)]
+    dear = plain("DEAR")._replace(cost_usd=2.0)
+    world = World(waiting=[*many, dear], config={"budgets": Budgets(task_usd=1)})
+    subjects = judged(monkeypatch)
+    snapshot, config = world.seen(), world.configured()
+    together = planner.plan(snapshot, config, NOW)
+    assert len(subjects) < 10
+    monkeypatch.setattr("orchestrator.model.waiting.SEVERAL", math.inf)
+    assert_same(together, planner.plan(snapshot, config, NOW))
+    assert len(subjects) > 200
+    assert [a.task for a in together.actions] == ["DEAR", "T0"]
+    assert refused(together.tasks["T2"])[0] == "queue_order"
+    assert refused(together.tasks["T1"])[0] == "no_matching_agent"
+    assert "task set T199 role=" in str(together.tasks["T199"])
+    assert "\0" not in str([*together.tasks.items()])
+
+
+def test_a_rule_that_looks_at_what_is_a_tasks_own_judges_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: dict[str, Callable[[Task], object]] = {
+        "title": lambda each: each.title.endswith("T3"),
+        "priority": lambda each: each.priority == "P1" and each.title.endswith("T3"),
+        "header": lambda each: each.header.get("CREATED") == "T3",
+        "keys": lambda each: {**each.header}["CREATED"] == "T3",
+        "id": lambda each: each.id.endswith("3"),
+        "letters": lambda each: each.id[1] == "3",
+        "order": lambda each: "T2" < each.id < "T4",
+        "part": lambda each: "3" in each.id,
+    }
+    for name, look in looks.items():
+
+        def judge(each: Any, _: Draft, look: Callable[[Task], object] = look) -> Judged:
+            return Judged(not look(each), f"{each.id} is looked at")
+
+        more = rules.Rule(f"looks_at_{name}", "choice", "change {about}", None, judge)
+        with monkeypatch.context() as patch:
+            for part in ("_CHOICE", "_OWN"):
+                patch.setattr(planner, part, [*getattr(planner, part), more])
+            patch.setitem(planner._PLACE, more.code, 100)
+            world = World(waiting=[plain(f"T{number}") for number in range(2, 6)])
+            plan = judged_together(world)
+        held = [each for each, row in plan.tasks.items() if more.code in refused(row)]
+        assert held == ["T3"], name
+
+
+def test_a_task_that_the_snapshot_names_is_judged_alone() -> None:
+    world = World(waiting=[plain(f"T{number}") for number in range(2, 9)])
+    world.agents = [Agent(f"a{n}", "implementer", 0, interval_seconds=300) for n in range(3)]
+    world.snapshot |= {
+        "not_reviewable": {"T3": "a draft"},
+        "conflicts": {"T4": "it conflicts"},
+        "overlaps": {"T6": "other work"},
+        "runs": (run("R1", "busy", task="T2"),),
+        "forced": {"a1": "T7"},
+    }
+    plan = judged_together(world)
+    first = {each: refused(row)[:1] for each, row in plan.tasks.items()}
+    assert first["T2"] == ["running"]
+    assert first["T3"] == ["not_reviewable"]
+    assert first["T4"] == ["blocked_by_dependency"]
+    assert first["T6"] == ["overlap"]
+    assert first["T7"] == first["T5"] == first["T8"] == []
+
+
 # --- properties --------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=examples(0.4))
@@ -1269,6 +1378,24 @@ def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
 @given(snapshots(), configs)
 def test_every_verdict_says_what_the_plan_does(snapshot: Snapshot, config: Config) -> None:
     assert_agreement(snapshot, config, planner.plan(snapshot, config, NOW))
+
+
+@MANY
+@given(snapshots(), configs, st.sets(names, min_size=2), st.sets(names, max_size=2))
+def test_tasks_that_are_judged_together_get_the_verdicts_that_each_gets_alone(
+    snapshot: Snapshot, config: Config, untouched: set[str], later: set[str]
+) -> None:
+    waiting = tuple(
+        plain(
+            each.id, each.role, **({"NOT_BEFORE": iso(NOW + 9) or ""} if each.id in later else {})
+        )
+        if each.id in untouched
+        else each
+        for each in snapshot.waiting
+    )
+    snapshot = snapshot._replace(waiting=waiting)
+    together = planner.plan(snapshot._replace(waiting=grouped(waiting)), config, NOW)
+    assert_same(together, planner.plan(snapshot, config, NOW))
 
 
 @MANY

@@ -113,14 +113,14 @@ def good_settings(where: Layout) -> Settings:
     return loaded
 
 
-def look(where: Layout) -> tuple[Settings, Observation]:
-    """Observe the project without changing anything."""
+def look(where: Layout, *, surely: bool = False) -> tuple[Settings, Observation]:
+    """Observe the project without changing anything; `surely` as `observe.observe`."""
     from orchestrator.pulls import states
     from orchestrator.tick import observe
 
     loaded = settings(where)
     prs = states.counted(where, loaded.config)
-    return loaded, observe.observe(where, loaded, now(), prs)
+    return loaded, observe.observe(where, loaded, now(), prs, surely=surely)
 
 
 def pull_requests(where: Layout, config: Config, *, every: bool = False) -> list[PullRequest]:

@@ -10,6 +10,7 @@ from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
+from orchestrator.model.waiting import roles
 from orchestrator.project import memories
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
@@ -48,8 +49,8 @@ def costs(arguments: Namespace) -> None:
         return
     begins, loaded = ledger.begins(layout), context.settings(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
-    incoming = stores.of_project(layout).list("incoming").tasks
-    waiting = [takes.get(task.role, "") for task in incoming]
+    waits = roles(stores.of_project(layout).waiting().tasks)
+    waiting = [name for role, many in waits for name in [takes.get(role, "")] * many]
     value: Row = {
         "by": arguments.by,
         "since": iso(since),

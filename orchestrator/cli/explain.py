@@ -17,7 +17,8 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.model.work import STATES, PullRequest, Task
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import Plan, plan, refusal
+from orchestrator.plan.planner import Plan, plan
+from orchestrator.plan.rows import refusal
 from orchestrator.plan.rule import Verdict
 from orchestrator.plan.stuck import is_for_people
 from orchestrator.project import mark
@@ -57,7 +58,9 @@ def explain(arguments: Namespace) -> None:
     layout = context.layout(arguments)
     loaded, now = load.settings(layout, write_cache=False), context.now()
     prs = states.counted(layout, loaded.config)
-    seen = observe.observe(layout, loaded, now, prs)
+    names = {agent.name for agent in loaded.config.agents}
+    # What is said of a task follows from its file as it is now.
+    seen = observe.observe(layout, loaded, now, prs, surely=arguments.subject not in names)
     planned = plan(seen.snapshot, loaded.config, now)
     moves = inbox.survey(layout, loaded, seen, prs, planned).moves
     subject = _task_of(layout, loaded, arguments.subject) or arguments.subject

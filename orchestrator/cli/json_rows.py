@@ -13,7 +13,8 @@ from orchestrator.model.config import Agent, Config
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import Given, PullRequest, Task
-from orchestrator.plan.planner import Plan, refusal
+from orchestrator.plan.planner import Plan
+from orchestrator.plan.rows import refusal
 from orchestrator.plan.rule import Verdict
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store

@@ -17,7 +17,8 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import STATES, PullRequest
-from orchestrator.plan.planner import Plan, refusal
+from orchestrator.plan.planner import Plan
+from orchestrator.plan.rows import refusal
 from orchestrator.project import agent_memory
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local, span
@@ -68,7 +69,9 @@ class Shown(NamedTuple):
 def _queue(looked: Looked) -> Row:
     seen, store = looked.seen, stores.of_project(looked.layout)
     parsed = {"incoming": seen.incoming, "claimed": seen.claimed, "blocked": looked.blocked}
-    return {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}}
+    known = {state: len(of.tasks) for state, of in parsed.items()}
+    known |= store.counts([state for state in STATES if state not in known])
+    return {state: known[state] for state in STATES}
 
 
 def _queue_lines(queue: Row, _: Looked) -> Iterator[Entry]:

@@ -10,8 +10,9 @@ from orchestrator.cli.screen import Entry, Mood
 from orchestrator.cli.shown import Looked, Shown, clock
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso
+from orchestrator.model.waiting import touched
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import refusal
+from orchestrator.plan.rows import refusal
 from orchestrator.plan.stuck import stuck
 from orchestrator.tasks import parts, stores
 from orchestrator.text.quoting import one_line
@@ -106,7 +107,7 @@ def _retrying(looked: Looked) -> list[Row]:
             "not_before": iso(task.not_before),
             "error": task.error,
         }
-        for task in looked.seen.incoming.tasks
+        for task in touched(looked.seen.incoming.tasks)
         if task.attempts > 0
     ]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.account import ticks
-from orchestrator.cli import context, output, overview, screen, summary
+from orchestrator.cli import context, output, overview, screen
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
 from orchestrator.cli.screen import Line, Part
@@ -53,6 +52,9 @@ def status(arguments: Namespace) -> None:
 
 def picture(seen: Overview) -> list[Part]:
     """Return what `status --json` shows, and more, for people."""
+    from orchestrator.account import ticks
+    from orchestrator.cli import summary
+
     layout, now = seen.looked.layout, context.now()
     ran = ticks.look(layout, now - TICKS_OF, now)
     scheduler = seen.status["scheduler"]

@@ -83,7 +83,7 @@ def list_tasks(arguments: Namespace) -> None:
         _show(arguments, loaded.config, _page(arguments, store, states, loaded.roles))
         return
     newest = {} if arguments.state or arguments.all else store.newest(NEWEST)
-    listings = [newest[state] if state in newest else store.list(state) for state in states]
+    listings = [newest.get(state) or _listed(store, state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
@@ -93,6 +93,10 @@ def list_tasks(arguments: Namespace) -> None:
         output.err(f"task_malformed: {bad.where}: {bad.reason}")
     if newest and not arguments.json:
         _say_what_is_left_out(store, newest)
+
+
+def _listed(store: Store, state: str) -> Listing:
+    return store.waiting() if state == "incoming" else store.list(state)
 
 
 def _page(
@@ -205,7 +209,7 @@ def _next(layout: Layout, task: Task) -> list[str]:
     from orchestrator.pulls.movers import of_task
     from orchestrator.tick import inbox
 
-    loaded, seen = context.look(layout)
+    loaded, seen = context.look(layout, surely=True)
     moves = inbox.survey(layout, loaded, seen).moves
     if task.state not in ("blocked", "failed") and not of_task(moves, task):
         return []

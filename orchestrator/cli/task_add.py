@@ -228,6 +228,8 @@ def _body(arguments: Namespace, loaded: Settings) -> str:
 
 
 def _refuse_full(store: Store, limit: int) -> None:
+    if sum(store.counts(("incoming", "claimed")).values()) < limit:
+        return  # whether each of them is a task does not matter
     with store.ahead("incoming", "claimed"):
         number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:

@@ -11,6 +11,7 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, UsageError
 from orchestrator.model.snapshot import Action, Snapshot
+from orchestrator.model.waiting import touched
 from orchestrator.plan.planner import hint, plan
 from orchestrator.project import agent_memory, mark
 from orchestrator.tasks import stores
@@ -158,5 +159,5 @@ def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
         reviewed = store.find(task_id).reviews or task_id
     except NotFound:
         return []
-    open_ones = (*snapshot.waiting, *snapshot.claimed)
+    open_ones = (*touched(snapshot.waiting), *snapshot.claimed)
     return [task.id for task in open_ones if task.reviews == reviewed] or [reviewed]

@@ -5,7 +5,7 @@
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from orchestrator.model.config import Role
 from orchestrator.model.fields import NamedTuple
@@ -141,8 +141,8 @@ class Snapshot(NamedTuple):
     """Everything that `planner.plan` may know. Observed once per tick."""
 
     #: Waiting tasks in queue order.
-    waiting: tuple[Task, ...]
-    claimed: tuple[Task, ...]
+    waiting: Sequence[Task]
+    claimed: Sequence[Task]
     #: None if the forge did not answer.
     open_prs: int | None
     runs: tuple[RunView, ...]

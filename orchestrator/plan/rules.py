@@ -280,7 +280,7 @@ def _backoff(task: Task, draft: Draft) -> Judged:
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
 def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
     if takes := draft.takes(agent):
-        found = len(draft.choices(agent))
+        found = sum(len(each.places) for each in draft.choices(agent))
         return Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
     return None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orchestrator.plan.dependencies import BROKEN
-from orchestrator.plan.planner import Plan, refusal
+from orchestrator.plan.planner import Plan
 from orchestrator.plan.rule import Verdict
 
 #: The rules whose refusal only a person ends.
@@ -19,8 +19,7 @@ def stuck(planned: Plan) -> Mapping[str, Verdict]:
     The verdict of each says why, and its hint is what a person can do. A task that waits for
     another task that can still finish, a limit or a time is not among them.
     """
-    found = {task: refusal(row) for task, row in planned.tasks.items()}
-    return {task: held for task, held in found.items() if held and is_for_people(held)}
+    return planned.tasks.refused(is_for_people)
 
 
 def is_for_people(held: Verdict) -> bool:

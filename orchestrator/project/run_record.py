@@ -6,6 +6,7 @@ agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 

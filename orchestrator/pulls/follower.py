@@ -11,6 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
+from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.project import events
 from orchestrator.pulls import cuts, forges, questions, review, rework, states, verdicts
@@ -81,7 +82,7 @@ class Follower:
     def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
         """Whether a review of the head waits or is being done; looked at only after a review."""
         known = task.uncharged.get("review") and pr.verdict is None
-        waiting = (self._store.list(state).tasks for state in ("incoming", "claimed"))
+        waiting = (touched(self._store.list(state).tasks) for state in ("incoming", "claimed"))
         about = (task.id, pr.head)
         return bool(known) and any((t.reviews, t.head) == about for ts in waiting for t in ts)
 
@@ -128,7 +129,8 @@ class Follower:
 
     def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
         """Ask for the review that ended when the pull request was closed or a person was asked."""
-        waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
+        listed = (self._store.list(state).tasks for state in ("incoming", "claimed"))
+        waiting = (task for tasks in listed for task in touched(tasks))
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
             review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
 

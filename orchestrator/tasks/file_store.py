@@ -24,8 +24,14 @@ LOCK_WAIT = 30.0
 #: With more waiting files than this, an idle tick looks only at the folders. A look at 1,000 files
 #: takes 2.5 ms, a fifth of the start of Python.
 MOST_WATCHED = 1_000
+#: Waiting tasks of which an index is kept, so that commands do not read each file.
+LONG = 200
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
+
+
+#: The indexes of the long queues among those at which this process has looked.
+_LOOKED: set[str] = set()
 
 
 class FileStore(Store):
@@ -35,14 +41,46 @@ class FileStore(Store):
         self._layout = layout
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
-        self._index = names.Index(self._folders, layout.queue_names, _said)
+        self._index = names.Index(self._folders, layout.queue_names, _said, self._first_lines)
 
     def list(self, state: str) -> Listing:
+        if state == "incoming":
+            there = names.listed(self._folders[state])
+            _LOOKED.discard(self._layout.waiting_index)
+            if len(there) >= LONG:
+                _LOOKED.add(self._layout.waiting_index)
+                from orchestrator.tasks import waiting_look
+
+                return waiting_look.listing(self._layout, self._folders, there)
         found = (stored_file.summary(entry.path, state) for entry in self._entries(state))
         return id_owners.listing(state, self._folders, found)
 
-    def counts(self) -> dict[str, int]:
-        return {state: self._index.count(state) for state in STATES}
+    def _first_lines(self) -> dict[str, str]:
+        if not os.path.lexists(self._layout.waiting_index):
+            return {}
+        from orchestrator.tasks import waiting_look
+
+        return waiting_look.first_lines(self._layout, self._folders["incoming"])
+
+    def waiting(self) -> Listing:
+        if os.path.lexists(self._layout.waiting_index):
+            from orchestrator.tasks import waiting_index
+
+            found = waiting_index.believed(self._layout, self._folders["incoming"])
+            if found is not None:
+                return found
+        return self.list("incoming")
+
+    def keep_waiting(self, *, surely: bool = False) -> None:
+        if self._layout.waiting_index not in _LOOKED:
+            files.remove(self._layout.waiting_index)
+            return
+        from orchestrator.tasks import waiting_look
+
+        waiting_look.keep(self._layout, 0 if surely else waiting_look.MANY)
+
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
+        return {state: self._index.count(state) for state in states}
 
     def newest(self, most: int) -> dict[str, Listing]:
         found: dict[str, tuple[list[Task], list[Malformed]]] = {
@@ -231,10 +269,11 @@ class FileStore(Store):
         return (self._layout.queue, *self._folders.values(), self._lock.path)
 
     def watched(self) -> Watched:
-        waiting = [entry.path for entry in self._entries("incoming")]
+        paths = (*self._folders.values(), self._layout.waiting_index)
+        waiting = names.listed(self._folders["incoming"])
         if len(waiting) > MOST_WATCHED:
-            return Watched(tuple(self._folders.values()), sees_edits=False)
-        return Watched((*self._folders.values(), *waiting))
+            return Watched(paths, sees_edits=False)
+        return Watched((*paths, *(f"{self._folders['incoming']}/{name}" for name in waiting)))
 
     def findings(self, now: float) -> Iterator[Problem]:
         for state, folder in self._folders.items():

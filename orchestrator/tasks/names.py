@@ -2,7 +2,8 @@
 
 The product names the file of a task for its id. A person may drop `fix login.md` whose title has
 another id, so only a look into every file proves that no task has an id, or a title. For finished
-tasks, of which there can be tens of thousands, this look is remembered in the cache.
+tasks, of which there can be tens of thousands, this look is remembered in the cache; of many
+waiting tasks, what `waiting_index` keeps is used.
 
 What is remembered is a hint. A task that it names is confirmed by its file. A task that it lacks,
 because a person gave a finished task another id or title in place, is found when the cache is next
@@ -127,12 +128,20 @@ def _seen(rows: Mapping[str, Row]) -> Seen:
 class Index:
     """The files in the folders of a queue, by state."""
 
-    def __init__(self, folders: Mapping[str, str], cache: str, said_by: SaidBy) -> None:
+    def __init__(
+        self,
+        folders: Mapping[str, str],
+        cache: str,
+        said_by: SaidBy,
+        waiting: Callable[[], Mapping[str, Row]],
+    ) -> None:
         """`cache` is how the paths of the cache begin.
 
-        `said_by` reads a whole file, and returns OTHER for a file that cannot be a task.
+        `said_by` reads a whole file, and returns OTHER for a file that cannot be a task. `waiting`
+        returns rows of waiting tasks, which the cache does not have.
         """
         self._folders, self._prefix, self._said_by = folders, cache, said_by
+        self._waiting = waiting
 
     def of(self, state: str, *, confirm: bool = False) -> Seen:
         """Return the files of a state, as this process saw them a moment ago.
@@ -276,7 +285,9 @@ class Index:
         return f"{self._prefix}-{state}"
 
     def _cache(self, state: str) -> Mapping[str, Row]:
-        """Return what the cache says of a state; nothing for states whose tasks still change."""
+        """Return what is kept of the files of a state."""
+        if state == "incoming":
+            return self._waiting()
         return names_cache.read(self._path(state)) if state in REMEMBERED else {}
 
 

@@ -97,11 +97,13 @@ class PostgresqlStore(HostsStore):
                 malformed.append(Malformed(self._where(row[0]), error.message, _ROW_HINT))
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
         self._require_open()
-        query = "SELECT state, count(*) FROM orchestrator_tasks GROUP BY state"
-        found = dict.fromkeys(STATES, 0) | dict(self._session.rows(query))
-        if not self._moves:
+        query = (
+            "SELECT state, count(*) FROM orchestrator_tasks WHERE state = ANY(%s) GROUP BY state"
+        )
+        found = dict.fromkeys(states, 0) | dict(self._session.rows(query, [*states]))
+        if "incoming" in found and not self._moves:
             found["incoming"] += len(dropped.listing(self._layout, self._stored).tasks)
         return found
 

@@ -8,6 +8,7 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 (`shared/hold.json`) and the events (`events.jsonl`).
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -38,7 +39,7 @@ class Malformed(NamedTuple):
 class Listing(NamedTuple):
     """The tasks of one state in the order of claims, and the items that cannot be tasks."""
 
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
     malformed: tuple[Malformed, ...] = ()
 
 
@@ -60,8 +61,24 @@ class Store(Sharing, Protocol):
     def list(self, state: str) -> Listing:
         """Return the tasks in a state, in the order of `model.task_order`."""
 
-    def counts(self) -> dict[str, int]:
-        """Return how many items each state has; items that cannot be tasks may be included."""
+    def waiting(self) -> Listing:
+        """Return what the next tick sees as the waiting tasks, for commands that change nothing.
+
+        Where the last tick has left a stamp that holds, that is what it saw; as in an idle tick, an
+        edit in place of one of many files may not show for five minutes (`tick.stamp`).
+        """
+        return self.list("incoming")
+
+    def keep_waiting(self, *, surely: bool = False) -> None:
+        """Keep what a tick has seen of the waiting tasks, for `waiting` and the next `list`.
+
+        `surely`: the tick leaves a stamp, and `waiting` may believe what is kept while it holds.
+        Raises OSError.
+        """
+        return None
+
+    def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
+        """Return how many items these states have; items that cannot be tasks may be included."""
 
     def ahead(self, *what: str) -> AbstractContextManager[object]:
         """Return a context whose first reads of `what` are made at once, where that saves time.
@@ -80,12 +97,18 @@ class Store(Sharing, Protocol):
         The order of unfinished tasks is that of claims; finished tasks come newest first. `search`
         is a part of the title or of the id; case and blanks make no difference.
         """
-        tasks = self.list(state).tasks
+        from orchestrator.model.waiting import Queue
+
+        tasks = (self.waiting() if state == "incoming" else self.list(state)).tasks
         if state not in OPEN_STATES:
             tasks = tuple(sorted(tasks, key=lambda task: (task.created or 0, task.id)))[::-1]
-        ids = [task.id for task in tasks]
-        start = ids.index(after.id) + 1 if after is not None and after.id in ids else 0
-        yield from (task for task in tasks[start:] if task_file.fits(search, task.title, task.id))
+        found = iter(tasks)
+        if after is not None and isinstance(tasks, Queue):
+            found = tasks.after(after.id)
+        elif after is not None and after.id in {task.id for task in tasks}:
+            found = itertools.dropwhile(lambda task: task.id != after.id, found)
+            next(found)
+        yield from (task for task in found if task_file.fits(search, task.title, task.id))
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         """Return the finished tasks that name a task in their header field PARENT."""

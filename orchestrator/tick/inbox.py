@@ -7,6 +7,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
+from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan
@@ -153,7 +154,7 @@ def _failed_parts(store: Store) -> set[str]:
 
 def _never_ready(store: Store, seen: Observation, failed_parts: set[str]) -> Iterator[Item]:
     known = seen.snapshot.dependencies
-    for task in seen.snapshot.waiting:
+    for task in touched(seen.snapshot.waiting):
         broken = [
             f"{other}: {known[other].partition(': ')[2]}"
             for other in task.depends_on

@@ -6,6 +6,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.fields import NamedTuple
+from orchestrator.model.waiting import touched, with_ids
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.rule import Verdict
@@ -77,7 +78,10 @@ def find(
         asked,
         lands,
         landing_queue.remembered(layout).refused if lands else {},
-        {task.id for each in (seen.incoming, seen.claimed) for task in each.tasks},
+        {
+            *with_ids(seen.incoming.tasks, [pr.task for pr in prs]),
+            *(task.id for task in seen.claimed.tasks),
+        },
     )
     return [_moved(project, pr) for pr in prs if pr.state == "open"]
 
@@ -85,7 +89,8 @@ def find(
 def _reviews(listed: Iterable[Listing]) -> Mapping[str, list[Task]]:
     """Return the review tasks in these listings, by the id of their pull request."""
     found: dict[str, list[Task]] = {}
-    for task in sorted((t for each in listed for t in each.tasks if t.reviews), key=task_order):
+    reviews = (task for each in listed for task in touched(each.tasks) if task.reviews)
+    for task in sorted(reviews, key=task_order):
         found.setdefault(task.pr or "", []).append(task)
     return found
 

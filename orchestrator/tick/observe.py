@@ -8,6 +8,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import AgentView, Hold, RunView, Snapshot
+from orchestrator.model.waiting import touched
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, memories, run_record, usage
@@ -55,25 +56,28 @@ def observe(
     *,
     ask: bool = False,
     after_run: bool = False,
+    surely: bool = False,
 ) -> Observation:
     """Look at everything once. `prs` is None when the forge cannot list its pull requests.
 
     `ask`: a tick looks, so what git finds out is remembered in the cache. The tick `after_run` does
     not look ahead for the commands that show overlaps: the next tick of the schedule does.
+    `surely`: as a tick looks, at each waiting task's file; else as in `store.waiting`.
     """
     store, given = stores.of_project(layout), prs
     with store.ahead("claimed", "incoming", ELSEWHERE):
         states, claimed, runs, records = observe_runs(layout, surely=ask)
-        incoming = store.list("incoming")
+        incoming = store.list("incoming") if ask or surely else store.waiting()
         left = _left(layout, settings)
         elsewhere = store.elsewhere()
     others = memories.of_others(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
-    found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
+    waits = tuple(touched(incoming.tasks))
+    found = dependencies.closure(waits, partial(stores.found, store), prs)
     prs = forges.with_merged(layout, settings.config, prs, found.values())
-    ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
+    ready = cuts.find(layout, settings.config, waits, found, prs, ask=ask)
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
         hold = None
@@ -88,7 +92,7 @@ def observe(
         agents=_views(states, others),
         roles=settings.roles,
         dependencies=dependencies.verdicts(
-            {other for task in incoming.tasks for other in task.depends_on},
+            {other for task in waits for other in task.depends_on},
             found,
             prs,
             delivered=settings.config.dependencies == "delivered",
@@ -98,7 +102,7 @@ def observe(
         host=store.host,
         usage=usage.read(layout),
         open_heads=open_heads,
-        not_reviewable=_not_reviewable(incoming.tasks, prs or (), left),
+        not_reviewable=_not_reviewable(waits, prs or (), left),
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
@@ -207,7 +211,7 @@ def _not_reviewable(
 def _held(
     layout: Layout,
     settings: Settings,
-    waiting: tuple[Task, ...],
+    waiting: Sequence[Task],
     prs: list[PullRequest] | None,
     *,
     ask: bool,

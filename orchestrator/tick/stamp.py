@@ -61,7 +61,12 @@ def _watched(
     And whether they show it only after something elsewhere was asked. `prs` are the pull requests,
     if the tick looked for each open one.
     """
-    queue, asks = stores.of_project(layout).watched(), False
+    store, asks = stores.of_project(layout), False
+    try:
+        store.keep_waiting(surely=True)
+    except OSError:
+        return None, False  # what is kept may be old
+    queue = store.watched()
     if queue is None or seen.open_prs is None:
         return None, False
     own = [layout.config, layout.hold, layout.prs, layout.roles]

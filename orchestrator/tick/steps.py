@@ -9,6 +9,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Problem, RunView
+from orchestrator.model.waiting import with_ids
 from orchestrator.model.work import PullRequest
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan
@@ -145,6 +146,8 @@ class Steps:
                 seen, planned = self._plan(prs)
             self.starter.cuts = seen.cuts
             self._carry_out(seen, planned)
+        with self.report.noting("waiting tasks"):
+            self.store.keep_waiting()
         return seen, planned
 
     def _plan(self, prs: list[PullRequest] | None) -> tuple[observe.Observation, Plan]:
@@ -161,7 +164,7 @@ class Steps:
     def _carry_out(self, seen: observe.Observation, planned: Plan) -> None:
         """Apply the actions of the plan: claims for the starts, and ends of waiting tasks."""
         report, starter = self.report, self.starter
-        waiting = {task.id: task for task in seen.incoming.tasks}
+        waiting = with_ids(seen.incoming.tasks, [action.task for action in planned.actions])
         for action in planned.actions:
             task = waiting.get(action.task or "")
             if action.action == "start":

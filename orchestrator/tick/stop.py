@@ -149,9 +149,7 @@ def end_runs(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[
     return runs
 
 
-def end_unpaused(
-    layout: Layout, agents: Iterable[str] | None, error: OSError
-) -> OrchestratorError:
+def end_unpaused(layout: Layout, agents: Iterable[str] | None, error: OSError) -> OrchestratorError:
     """Stop agents' runs (None: all) although agents.yaml cannot be written; return the error."""
     try:
         ended = end_runs(layout, agents, "stopped")
