@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 _REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
 #: A folder in memory, where Linux has one, and bytes that a run of all tests may need there.
-_MEMORY, _ROOM = "/dev/shm", 4 << 30
+_MEMORY, _ROOM = "/dev/shm", 2 << 30
 
 
 def in_memory() -> bool:
@@ -203,6 +203,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what only `make slow` runs, and skip by name the tests that need root."""
     if {Path(config.rootpath, word).resolve() for word in config.args} == {CHECKOUT / "tests"}:
         config.stash[ALL_TESTS] = [item.nodeid for item in items]
+    # The longest tests begin first: at the end, the others would wait for them.
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_crash.py"))
     for item in items:
         if quick_variants.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)

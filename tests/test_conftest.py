@@ -56,7 +56,7 @@ def test_temporary_folders_are_in_memory_only_where_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def memory(**there: int) -> bool:
-        usual = {"f_bavail": 2 << 20, "f_frsize": 4096, "f_flag": 0}
+        usual = {"f_bavail": 1 << 20, "f_frsize": 4096, "f_flag": 0}
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**usual | there))
         return in_memory()
 
