@@ -14,6 +14,20 @@ from pathlib import Path
 
 PERSON = "A Person <person@example.com>"
 SOMEBODY_ELSE = "O <o@x>"
+#: What keeps git in tests from processes and work that no test is about. A push would ask whether
+#: there is something to pack, and an import would unpack its objects, each by another process.
+GIT_CONFIG = """\
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+[receive]
+	autogc = false
+[fastimport]
+	unpackLimit = 1
+[core]
+	fsync = none
+"""
 
 
 def commit(

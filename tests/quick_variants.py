@@ -47,7 +47,13 @@ QUICK: dict[str, tuple[str, ...]] = {
         "a protected branch",
         "more commits",
     ),
-    "test_a_task_is_held_while_its_text_names_a_file_in_work": ("please", "./ten", "tenants"),
+    "test_a_task_is_held_while_its_text_names_a_file_in_work": (
+        "please",
+        "./ten",
+        "ten.txt:3",
+        "(ten.txt)",
+        "tenants",
+    ),
     "test_the_hint_undoes_what_an_agent_did": (
         "[echo j > jack.txt; git add jack.txt; git commit -qm jack-",
         "checkout -q --detach",
@@ -64,11 +70,17 @@ QUICK: dict[str, tuple[str, ...]] = {
     ),
     "test_the_newest_runs_are_those_of_the_whole_history": ("[0-", "[1-nobody", "[3-impl-1"),
     "test_the_persons_files_and_changes_are_as_before": ("mine.txt", "topic-echo edit"),
-    "test_what_was_just_seen_of_the_remote_is_confirmed_by_the_push": ("none", "base", "deletion"),
+    "test_what_was_just_seen_of_the_remote_is_confirmed_by_the_push": (
+        "none",
+        "base",
+        "deletion",
+        "kept",
+    ),
     "test_work_that_takes_the_address_of_a_submodule_away_is_refused": (
         "step0",
         "step1",
         "step2",
+        "step3",
         "step5",
     ),
     "test_a_commit_in_a_submodule_whose_folder_is_gone_is_kept": ("by git",),

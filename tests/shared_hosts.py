@@ -223,5 +223,7 @@ class Behind(Hosts):
         for host in self.all:
             listed = host.git("worktree", "list", "--porcelain").splitlines()
             heads = [line.split()[1] for line in listed if line.startswith("HEAD ")]
-            found.update(host.git("rev-list", "--all", *heads).split())
+            # A `git worktree add` that was cut leaves a HEAD of zeros: `--all` alone fails on it.
+            heads = [head for head in heads if set(head) != {"0"}]
+            found.update(host.git("rev-list", "--single-worktree", "--all", *heads).split())
         return frozenset(found)

@@ -81,6 +81,32 @@ IN_A_WORKTREE = "git worktree add -q --detach tree; cd tree;"
 COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
 
 
+#: Settings that decide where git works, what it runs and reads; then where it sends.
+RUNNING = """core.bare core.worktree core.hookspath core.fsmonitor core.sshcommand core.gitproxy
+    core.askpass core.editor core.pager core.alternaterefscommand core.attributesfile
+    core.repositoryformatversion filter.x.clean filter.x.smudge filter.x.process merge.x.driver
+    diff.external diff.x.command diff.x.textconv credential.helper credential.https://h.helper
+    gpg.program gpg.ssh.program include.path includeif.gitdir:/x.path remote.x.uploadpack
+    remote.x.receivepack remote.x.vcs protocol.allow protocol.ext.allow extensions.fancy"""
+SENDING = """remote.x.url remote.x.pushurl remote.x.fetch remote.x.push url.https://h/.insteadof
+    url.https://h/.pushinsteadof"""
+HARMLESS = "user.name core.filemode branch.main.merge filter.x.required alias.x diff.x.binary"
+
+
+def test_settings_that_decide_what_git_runs_or_where_it_sends_are_watched(tmp_path: Path) -> None:
+    running, sending, harmless = (names.split() for names in (RUNNING, SENDING, HARMLESS))
+    lines = []
+    for name in (*running, *sending, *harmless):
+        section, _, rest = name.partition(".")
+        part, _, key = rest.rpartition(".")
+        lines += [f'[{section} "{part}"]' if part else f"[{section}]", f"\t{key} = value"]
+    (tmp_path / "config").write_text("\n".join(lines))
+    found = checkout.settings(str(tmp_path / "config"))
+    assert sorted(found) == sorted([*running, *sending])
+    assert sorted(filter(checkout.is_running, found)) == sorted(running)
+    assert not checkout.is_running("filter.lfs.clean"), "git lfs install writes it"
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

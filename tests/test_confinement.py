@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,13 @@ from orchestrator.client.claude.adapter import Claude
 from orchestrator.model.config import Config
 
 world = harness.world
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that is not below /dev, which a sandbox makes anew."""
+    with tempfile.TemporaryDirectory(prefix="confined-", dir="/var/tmp") as folder:
+        yield Path(folder).resolve()
 
 
 @functools.cache

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import quick_variants
 from both_stores import POSTGRESQL, SAMPLE
-from conftest import ALL_TESTS, CHECKOUT, touched
+from conftest import ALL_TESTS, CHECKOUT, in_memory, touched
 
 LEAVES_A_PROCESS = """
 import gc
@@ -48,6 +49,26 @@ def test_a_test_that_timed_out_leaves_no_process_and_fails_no_neighbour(tmp_path
     [pid] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("pid ")]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder is that of Linux")
+def test_temporary_folders_are_in_memory_only_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def memory(**there: int) -> bool:
+        usual = {"f_bavail": 1 << 20, "f_frsize": 4096, "f_flag": 0}
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**usual | there))
+        return in_memory()
+
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    assert memory()
+    assert not memory(f_bavail=1 << 14)
+    assert not memory(f_flag=os.ST_NOEXEC)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not memory()
+    monkeypatch.undo()
+    monkeypatch.setattr("conftest._MEMORY", "/nowhere")
+    assert not in_memory()
 
 
 def test_no_variable_of_the_developers_python_reaches_a_test() -> None:

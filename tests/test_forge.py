@@ -288,6 +288,7 @@ def test_a_damaged_branch_hides_no_pull_request_beside_it(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     config = Config(forge="local")
+    sh(repo, "config", "fastimport.unpackLimit", "100")  # each object in a file of its own
     heads = [branch(repo, f"agent/T{number}") for number in (1, 2, 3)]
     for number, head in enumerate(heads, 1):
         local.open(wanted(head, f"agent/T{number}"), "")

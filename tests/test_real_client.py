@@ -246,21 +246,16 @@ class Project:
         """End what still runs: the last tick, and whatever a test that failed left behind."""
         (self.hidden / "agents.yaml").write_text("paused: true\nagents: []\n")
         deadline = time.monotonic() + 10
-        while (left := list(self.processes())) and time.monotonic() < deadline:
+        while (left := self.processes()) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(left, timeout=1)
         assert not left
 
-    def processes(self) -> Iterator[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """Every process that was started from here: no other has this home."""
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("HOME") == str(self.home):
-                    yield process
-            except (psutil.Error, OSError):
-                continue
+        return harness.processes_with("HOME", self.home)
 
 
 @pytest.fixture

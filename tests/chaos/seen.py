@@ -94,13 +94,14 @@ def _kept(project: Project) -> tuple[frozenset[str], frozenset[str]]:
     world = project.world
     worktrees = world.git("worktree", "list", "--porcelain").splitlines()
     heads = [line.split()[1] for line in worktrees if line.startswith("HEAD ")]
+    # A `git worktree add` that was cut leaves a HEAD of zeros, on which `--all` alone fails.
     heads = [head for head in heads if set(head) != {"0"}]
     places = [(world.root, heads), (project.hub, [])]
     if project.setting.library:
         places += [(world.root / scripts.LIBRARY, ["HEAD"]), (project.library_hub, [])]
     commits, objects = set(), set()
     for where, more in places:
-        every = ("--no-replace-objects", "rev-list", "--all", *more)
+        every = ("--no-replace-objects", "rev-list", "--single-worktree", "--all", *more)
         commits.update(world.git(*every, cwd=where).split())
         objects.update(world.git(*every, "--objects", "--no-object-names", cwd=where).split())
     return frozenset(commits), frozenset(objects)
