@@ -53,6 +53,10 @@ class Layout:
         self.forge_fault = join(self.cache, "forge-fault.json")
         #: Why an approved pull request could not be merged; missing if all were merged.
         self.landing_fault = join(self.cache, "not-landed.json")
+        #: Where the branches of open pull requests were at the last look, as git has its address.
+        self.remote_place = join(self.cache, "remote-place")
+        #: Which branches the remote lacks since its address was changed; missing if it has them.
+        self.remote_moved = join(self.cache, "remote-moved.json")
         #: Why `notify.command` failed; missing if it worked the last time.
         self.notify_fault = join(self.cache, "notify-failed.json")
         #: How a run changed the person's checkout; missing if no run did.

@@ -232,6 +232,36 @@ def test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix(world: World, 
     assert problem(world, "remote_refuses") is None
 
 
+@pytest.mark.parametrize("way_out", ["push", "close"])
+def test_a_changed_address_of_the_remote_closes_no_pull_request(world: World, way_out: str) -> None:
+    """The new place has the base only: nobody closed what was never there."""
+    world.create()
+    task = world.add("Open during the move")
+    world.tick_until_in("done", task)
+    world.quiet()
+    world.ok("tick")
+    moved = world.folder / "moved.git"
+    world.git("init", "-q", "--bare", "-b", "main", str(moved))
+    world.git("push", "-q", str(moved), "main")
+    world.git("remote", "remove", "origin")
+    world.git("remote", "add", "origin", str(moved))
+    shown = world.tick_until(lambda: problem(world, "remote_moved"), "the problem")
+    [pr] = world.prs()
+    assert pr["state"] == "open"
+    assert world.where(task) == ["done"]
+    push = f"git push origin {pr['branch']}"
+    assert shown["hint"].startswith(f"{push}; ")
+    if way_out == "close":
+        world.ok("pr", "close", pr["id"])
+    else:
+        world.git(*push.split()[1:])
+    world.tick_until(lambda: problem(world, "remote_moved") is None, "its end")
+    assert world.prs()[0]["state"] == ("open" if way_out == "push" else "closed")
+    if way_out == "push":
+        world.git("push", "-q", "origin", "--delete", pr["branch"])
+        world.tick_until(lambda: world.prs()[0]["state"] == "closed", "a branch that is deleted")
+
+
 def test_a_protected_branch_is_a_fault_and_not_the_works(world: World) -> None:
     world.create()
     world.script("default", WORK)

@@ -70,3 +70,18 @@ def test_the_brake_works_although_the_folders_of_runs_were_deleted(world: World)
     world.tick_until_in("done", task)
     refs = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator/rescue").split()
     assert any("draft.txt" in world.git("show", "--stat", "--first-parent", ref) for ref in refs)
+
+
+def test_a_client_ends_when_its_folders_are_deleted_between_two_stages(world: World) -> None:
+    """The small image finds neither the record nor the lock that it was handed."""
+    folders = str(world.home_folder / "agents")
+    edge = (
+        "import shutil\nfrom orchestrator.run import supervisor\nsupervisor.SMALL_AFTER = 0.1\n"
+        "become = supervisor.become\n"
+        f"def late(words):\n    shutil.rmtree({folders!r})\n    become(words)\n"
+        "supervisor.become = late\n"
+    )
+    world.product = shadow(world.folder / "shadow", edge)
+    world.create()
+    _, pids = begin(world)
+    wait_until(lambda: not any(map(is_alive, pids)), "the end of the client")

@@ -21,6 +21,8 @@ class Pair(NamedTuple):
     address: str | None
     #: Whether git knows the user's name: the same question to git finds it.
     identity: bool = False
+    #: Where pushes go; "" without a remote.
+    place: str = ""
 
     @property
     def is_one(self) -> bool:
@@ -62,6 +64,7 @@ def find(root: str, config: Config) -> Pair:
         push if url in known else None,
         own[0] if own else None,
         "user.email" in known,
+        (own or known.get(url) or ("",))[0],
     )
 
 

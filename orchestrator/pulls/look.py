@@ -18,9 +18,11 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest
+from orchestrator.project import faults
 from orchestrator.pulls import forges
 from orchestrator.system import files
 from orchestrator.system.later import Later
+from orchestrator.text import words
 
 if TYPE_CHECKING:
     from orchestrator.git import remote_pair, remotes
@@ -93,6 +95,8 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
+        for path in (layout.remote_place, layout.remote_moved):
+            files.remove(path)
         if is_doubtful(layout, config):
             remote_pair.find(layout.root, config)
         return Look()
@@ -105,7 +109,10 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     problems: list[Problem] = []
     there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
-    gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
+    missing = [pr for pr in unsure if there is not None and pr.branch not in there]
+    if there is not None and not where.is_elsewhere and _is_moved(layout, pair, missing):
+        missing = []
+    gone = frozenset(pr.id for pr in missing)
     seen = frozenset(pr.id for pr in looked_at)
     return Look(None, tuple(problems), ids, there is not None, gone, seen)
 
@@ -113,6 +120,32 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
 def is_doubtful(layout: Layout, config: Config) -> bool:
     """Return whether `remote_pair.find` may raise: no such remote, or a mirror."""
     return bool(config.push_remote) or place.may_set(layout.root, "mirror")
+
+
+def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
+    """Return whether branches are missing because the remote's address was changed.
+
+    Nobody closed these pull requests: their branches were never at the new address. Until somebody
+    pushes them there, or closes them, that is a problem.
+    """
+    place = pair.place.encode("utf-8", "surrogateescape")
+    try:
+        before = files.read_regular(layout.remote_place)
+    except OSError:
+        before = None
+    if not missing or before in (None, place):
+        files.remove(layout.remote_moved)
+        if before != place:
+            files.write_atomic(layout.remote_place, place, flush=False)
+        return False
+    branches = [pr.branch for pr in missing]
+    lacks = f"lacks the branches of {words.count(len(missing), 'open pull request')}"
+    where = pair.place or "this repository"
+    message = f"the address of the remote was changed, and {where} {lacks}"
+    close = f"orchestrator pr close {missing[0].id}"
+    hint = f"git push {pair.push or '.'} {' '.join(branches)}; or close each of them: {close}"
+    faults.keep(layout.remote_moved, OrchestratorError(message, hint, code="remote_moved"))
+    return True
 
 
 def _start_look(layout: Layout) -> bool:

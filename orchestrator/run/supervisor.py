@@ -54,15 +54,16 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
     if lock_descriptor is not None:
         lock.descriptor = lock_descriptor
         os.set_inheritable(lock_descriptor, False)
+    is_owner = True
     try:
         lock.__enter__()
-    except locks.LockHeld:
-        return None
+    except (locks.LockHeld, FileNotFoundError):  # the agent's folder was deleted
+        is_owner = False
     record = run_record.read(folder)
     if record is None and lock_descriptor is not None and not run_record.is_withheld(folder):
         # The folder was deleted since the last stage: no other process would find the client.
         process.end_run(None, None, os.path.basename(folder), keeper=os.getpid())
-    if record is None or record.status == "finished":
+    if not is_owner or record is None or record.status == "finished":
         return None
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     # A supervisor that only waits starts nothing, and should stay small.

@@ -115,7 +115,7 @@ def _told_by_others(layout: Layout, settings: Settings) -> Iterator[Problem]:
 
         yield from filter(None, [issues.problem(layout, settings.config)])
     told = layout.notify_fault if settings.config.notify.command else None
-    for path in filter(None, (layout.landing_fault, told)):
+    for path in filter(None, (layout.remote_moved, layout.landing_fault, told)):
         yield from filter(None, [faults.read(path)])
 
 
