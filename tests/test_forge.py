@@ -292,8 +292,6 @@ def test_a_damaged_branch_hides_no_pull_request_beside_it(
     for number, head in enumerate(heads, 1):
         local.open(wanted(head, f"agent/T{number}"), "")
     (repo / ".git/objects" / heads[0][:2] / heads[0][2:]).unlink()
-    on_top = repository.refs_with(str(repo), "main", "refs/heads/agent/")
-    assert on_top == {"refs/heads/agent/T2": heads[1], "refs/heads/agent/T3": heads[2]}
     sh(remote, "update-ref", "refs/heads/main", heads[1])
     found = [pr.state for pr in refresh(layout, config, []) or ()]
     assert found[1:] == ["merged", "open"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from orchestrator.git import repository
 from orchestrator.git.call import ask, lines, reason, run
@@ -155,21 +155,6 @@ class Contents:
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
         return self._find(f"landed {head} {base}", _has_landed, head, base)
-
-    def note_on_top(self, tips: Mapping[str, str], base: str) -> None:
-        """Remember of refs, each with its commit, that they have not landed: they reach the base.
-
-        One question for all that are new; a single one is asked about in `has_landed`.
-        """
-        new = {f"landed {tip} {base}": ref for ref, tip in tips.items()}
-        new = {key: ref for key, ref in new.items() if key not in self._known}
-        if not self._ask or len(new) < 2:
-            return
-        on_top = repository.refs_with(self._root, base, *new.values())
-        found = [key for key, ref in new.items() if on_top.get(ref) == tips[ref]]
-        if found:
-            self._known |= dict.fromkeys(found, False)
-            self._keep()
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""

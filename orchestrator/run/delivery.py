@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import re
 
-from orchestrator.git import base_branch, ranges, repository, submodules, worktree_commands
+from orchestrator.git import base_branch, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.model.snapshot import Commit, Outcome
@@ -83,9 +83,9 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
 
 def _commits(job: Job, head: str) -> tuple[Commit, ...] | None:
     """Return the delivered commits for the event of the run; None if they are not to be listed."""
-    asked = job.record.base_commit or "", head
+    base, most = job.record.base_commit or "", repository.MOST_COMMITS
     try:
-        found = ranges.subjects(job.layout.root, [asked], ranges.MOST_COMMITS).get(asked)
+        found = repository.subjects(job.layout.root, base, head, most)
     except OrchestratorError:
         return None
     if found is None or sum(len(subject) for _, subject in found) > MOST_TEXT:
