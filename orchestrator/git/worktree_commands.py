@@ -71,7 +71,7 @@ def finish_checkout(worktree: str) -> None:
 
     Git writes the index last. Files that are there stay as they are.
     """
-    index = os.path.join(own_folder(worktree) or os.path.join(worktree, ".git"), "index")
+    index = os.path.join(git_folder(worktree), "index")
     if os.path.lexists(index) or run(worktree, "rev-parse", "--verify", "--quiet", "HEAD").code:
         return
     ask(worktree, "read-tree", "HEAD", timeout=CHECKOUT_TIMEOUT)
@@ -195,6 +195,11 @@ def own_folder(worktree: str) -> str | None:
     if own is None or around[1] == os.path.abspath(worktree):
         return own
     return place.submodule_folder(own, worktree)
+
+
+def git_folder(checkout: str) -> str:
+    """Return the git folder of a checkout, of a linked worktree or of a submodule."""
+    return own_folder(checkout) or os.path.join(checkout, ".git")
 
 
 def quit_operations(worktree: str) -> None:
