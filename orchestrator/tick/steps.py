@@ -82,7 +82,6 @@ class Steps:
         if settled:
             # After the starts, so that no start waits for the pruning.
             self._prune(settled)
-        pull_requests.put_away(self.layout, loaded, prs or (), report)
         found = find_problems(self.layout, loaded, seen, self.now, in_tick=True)
         report.problems += found
         self._tell(seen, prs)
