@@ -257,7 +257,7 @@ class Radar:
 
     def _task(self, task_id: str) -> Task | None:
         if task_id not in self._tasks:
-            self._tasks[task_id] = stores.found(self._store, task_id)
+            self._tasks[task_id] = self._store.get(task_id)
         return self._tasks[task_id]
 
     def _has_failed(self, pr: PullRequest) -> bool:

@@ -1,7 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
@@ -70,7 +69,7 @@ def observe(
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
-    found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
+    found = dependencies.closure(incoming.tasks, store.get, prs)
     prs = forges.with_merged(layout, settings.config, prs, found.values())
     ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
     hold = faults.read_hold(layout)
