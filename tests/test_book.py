@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import harness
 import pytest
-from harness import World
 
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
@@ -18,7 +16,6 @@ from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book
 from orchestrator.system import locks, remembered
-from orchestrator.tick.tick import run_tick
 
 world = harness.world
 
@@ -171,18 +168,3 @@ def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
     path.write_text("{")
     assert [where for where, _ in book.damaged(records.folder)] == [str(path)]
     assert records.list() == []
-
-
-def test_a_tick_of_a_project_in_which_nothing_runs_puts_old_records_away(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.create(paused=True)
-    layout = Layout(str(world.root))
-    where = Book(layout.prs)
-    for number in range(1, 6):
-        add(where, number)
-    world.tick()
-    assert len(numbers(where)) == 5, "few records cost little"
-    monkeypatch.setattr(forges, "MANY", 4)
-    run_tick(layout, time.time())
-    assert numbers(where) == [4, 5]

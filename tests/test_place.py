@@ -253,7 +253,7 @@ def test_the_configuration_of_a_submodule_names_no_program_to_the_product(
     trap: Trap,
 ) -> None:
     tip = change_inside(agent.lib)
-    folder = Path(submodules.git_folder(str(agent.lib)))
+    folder = Path(worktree_commands.git_folder(str(agent.lib)))
     elsewhere = trap.folder / "persons"
     elsewhere.mkdir()
     (elsewhere / "untracked.txt").write_text("the person's\n")

@@ -146,69 +146,6 @@ def test_a_checkout_can_be_the_remote(repo: Path, remote: Path) -> None:
     assert ref_files.remote_folder(str(remote), "x", str(repo)) == f"{repo}/.git"
 
 
-def _pack(repo: Path) -> None:
-    git(repo, "pack-refs", "--all", "--prune")
-
-
-def _move(repo: Path) -> None:
-    _commit(repo)
-    git(repo, "push", "--quiet", "origin", "main")
-
-
-def _pack_then_move(repo: Path) -> None:
-    _pack(repo)
-    _move(repo)
-
-
-@pytest.mark.parametrize("act", [_pack, _move, _pack_then_move, _push_of_others])
-def test_the_files_of_a_remotes_branch_say_what_git_says(
-    repo: Path, remote: Path, act: Callable[[Path], object]
-) -> None:
-    git(repo, "fetch", "--quiet", "origin")
-    act(repo)
-    git(repo, "fetch", "--quiet", "origin")
-    for branch in ("main", BRANCH):
-        said = git(repo, "rev-parse", f"refs/remotes/origin/{branch}")
-        assert ref_files.remote_commit(str(repo), "origin", branch) == said
-
-
-def _symbolic(repo: Path) -> None:
-    git(repo, "symbolic-ref", "refs/remotes/origin/main", f"refs/remotes/origin/{BRANCH}")
-
-
-def _damage(repo: Path) -> None:
-    (repo / ".git" / "refs" / "remotes" / "origin" / "main").write_bytes(b"\0" * 41)
-
-
-def _commented_out(repo: Path) -> None:
-    config = repo / ".git" / "config"
-    config.write_text(config.read_text().replace("\turl", "\t# url"))
-
-
-NOT_PLAIN: dict[str, Callable[[Path], object]] = {
-    "it leads to another ref": _symbolic,
-    "its file is damaged": _damage,
-    "there is no such branch": lambda repo: git(
-        repo, "update-ref", "-d", "refs/remotes/origin/main"
-    ),
-    "the remote is gone, its refs stay": lambda repo: git(
-        repo, "config", "--remove-section", "remote.origin"
-    ),
-    "the remote has no address": _commented_out,
-    "other files have the refs": lambda repo: (repo / ".git" / "reftable").mkdir(),
-}
-
-
-@pytest.mark.parametrize("why", NOT_PLAIN)
-def test_where_the_files_do_not_say_it_plainly_git_is_to_be_asked(
-    repo: Path, remote: Path, why: str
-) -> None:
-    git(repo, "fetch", "--quiet", "origin")
-    assert ref_files.remote_commit(str(repo), "origin", "main")
-    NOT_PLAIN[why](repo)
-    assert ref_files.remote_commit(str(repo), "origin", "main") is None
-
-
 NAMES = (
     *("refs/heads/main", f"refs/heads/{BRANCH}", "refs/remotes/origin/main"),
     "refs/heads/none",
@@ -224,7 +161,9 @@ def _as_git_says(repo: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", ["loose", "packed", "moved after it was packed", "deleted", "new"])
-def test_the_files_of_refs_say_what_git_says(repo: Path, remote: Path, how: str) -> None:
+def test_refs_by_their_full_names_are_those_that_git_lists(
+    repo: Path, remote: Path, how: str
+) -> None:
     git(repo, "branch", BRANCH)
     if how != "loose":
         git(repo, "pack-refs", "--all")
@@ -235,48 +174,12 @@ def test_the_files_of_refs_say_what_git_says(repo: Path, remote: Path, how: str)
     elif how == "new":
         git(repo, "update-ref", "-d", f"refs/heads/{BRANCH}")
         git(repo, "branch", "agent")
-    said = _as_git_says(repo)
-    assert ref_files.commits(str(repo), NAMES) == said
-    assert repository.exact_refs(str(repo), *NAMES) == said
+    assert repository.exact_refs(str(repo), *NAMES) == _as_git_says(repo)
 
 
 def test_the_lock_of_a_ref_is_no_ref(repo: Path) -> None:
     (repo / ".git/refs/heads/main.lock").write_text(git(repo, "rev-parse", "HEAD"))
     assert repository.exact_refs(str(repo), "refs/heads/main.lock", "refs/heads/../HEAD") == {}
-
-
-def _no_object(repo: Path, content: bytes | None) -> None:
-    """Damage the newest commit, or remove it."""
-    _commit(repo)
-    head = git(repo, "rev-parse", "HEAD")
-    path = repo / ".git/objects" / head[:2] / head[2:]
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-
-
-ASKED: dict[str, Callable[[Path], object]] = {
-    "symbolic": lambda repo: git(repo, "symbolic-ref", f"refs/heads/{BRANCH}", "refs/heads/main"),
-    "no object": lambda repo: _no_object(repo, None),
-    "an empty object": lambda repo: _no_object(repo, b""),
-    "an object of zeros": lambda repo: _no_object(repo, bytes(200)),
-    "packed objects": lambda repo: git(repo, "gc", "--quiet", "--prune=now"),
-    "many packed refs": lambda repo: (repo / ".git/packed-refs").write_bytes(b"#" * (1 << 19)),
-    "a ref of zeros": lambda repo: (repo / ".git/refs/heads/other").write_bytes(bytes(41)),
-    "an empty ref": lambda repo: (repo / ".git/refs/heads/other").write_bytes(b""),
-    "a pipe": lambda repo: os.mkfifo(repo / ".git/refs/heads/other"),
-    "a link": lambda repo: (repo / ".git/refs/heads/other").symlink_to("main"),
-    "reftables": lambda repo: (repo / ".git/reftable").mkdir(),
-}
-
-
-@pytest.mark.parametrize("name", ASKED)
-def test_where_the_files_of_refs_do_not_prove_it_there_is_no_answer(
-    repo: Path, remote: Path, name: str
-) -> None:
-    assert ref_files.commits(str(repo), NAMES) is not None
-    ASKED[name](repo)
-    assert ref_files.commits(str(repo), (*NAMES, "refs/heads/other")) is None
 
 
 def test_whether_a_ref_is_below_a_name_shows_in_loose_and_in_packed_refs(repo: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_submodule_that_the_next_base_lacks_leaves_nothing_behind(
 ) -> None:
     (agent.lib / "lib.txt").write_text("edited\n")
     agent.end()
-    main, git_folder = agent.repo, Path(submodules.git_folder(str(agent.lib)))
+    main, git_folder = agent.repo, Path(worktree_commands.git_folder(str(agent.lib)))
     if base == "moves it":
         sh(main, "mv", "lib", "vendor")
     else:
@@ -331,7 +331,7 @@ def test_a_commit_of_the_persons_is_not_called_a_rescue(main: Path) -> None:
 @pytest.mark.parametrize("text", [None, "v1\n", "edited\n"])
 def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Worker, text: str | None) -> None:
     """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""
-    Path(submodules.git_folder(str(agent.lib)), "index").unlink()
+    Path(worktree_commands.git_folder(str(agent.lib)), "index").unlink()
     (agent.lib / "lib.txt").unlink()
     if text is not None:
         (agent.lib / "lib.txt").write_text(text)
@@ -361,7 +361,7 @@ def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) ->
     "damage", ["no objects", "half a clone", "a lock", "a repository inside", "the index"]
 )
 def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, damage: str) -> None:
-    folder = Path(submodules.git_folder(str(agent.lib)))
+    folder = Path(worktree_commands.git_folder(str(agent.lib)))
     (agent.lib / "lib.txt").write_text("edited\n")
     match damage:
         case "no objects":
@@ -371,7 +371,7 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
             folder.rename(f"{folder}.unfinished")
             (agent.lib / ".git").write_text(f"gitdir: {folder}.unfinished\n")
         case "the index":
-            Path(submodules.git_folder(str(agent.path)), "index").write_bytes(b"damaged")
+            Path(worktree_commands.git_folder(str(agent.path)), "index").write_bytes(b"damaged")
         case "a lock":
             (folder / "index.lock").touch()
         case "a repository inside":
@@ -391,7 +391,7 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
 def test_a_full_disk_sets_no_submodule_aside(
     agent: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = Path(submodules.git_folder(str(agent.lib)), "index")
+    index = Path(worktree_commands.git_folder(str(agent.lib)), "index")
     whole = index.read_bytes()
     (agent.lib / "lib.txt").write_text("edited\n")
     index.write_bytes(b"damaged")

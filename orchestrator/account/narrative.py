@@ -19,9 +19,8 @@ from orchestrator.text.quoting import inline
 from orchestrator.text.words import count, local, span
 
 if TYPE_CHECKING:
-    from orchestrator.git import ranges, repository
+    from orchestrator.git import repository
 else:
-    ranges = Later("git.ranges")
     repository = Later("git.repository")
 
 #: Gaps between ticks that are listed.
@@ -99,7 +98,7 @@ def collect(
     titles |= {task: pr.title for task, pr in of_prs.items()}
     # The records of older pull requests are not read: the task knows its title, too.
     for row in (*ends.delivered, *ends.merged):
-        if row["task"] not in titles and (task := stores.found(store, row["task"])):
+        if row["task"] not in titles and (task := store.get(row["task"])):
             titles[task.id] = task.title
     steps = {each.id: each.step for each in waiting}
     lines = _markdown(value, since, now, titles, steps, ran)
@@ -114,9 +113,10 @@ def _delivered(layout: Layout, rows: Sequence[Row]) -> list[Row]:
     """
     of = {row["task"]: (row["base"] or "", row["head"] or "") for row in rows}
     known = {of[row["task"]]: row["commits"] for row in rows if row["commits"] is not None}
-    if unknown := [each for each in of.values() if each not in known]:
-        with contextlib.suppress(OrchestratorError):
-            known |= ranges.subjects(layout.root, unknown, ranges.MOST_COMMITS)
+    with contextlib.suppress(OrchestratorError):
+        for base, head in {*of.values()}.difference(known):
+            found = repository.subjects(layout.root, base, head, repository.MOST_COMMITS)
+            known[base, head] = found or []
     return [
         {
             "task": row["task"],

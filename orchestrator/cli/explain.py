@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
@@ -103,7 +102,7 @@ def _around(
 ) -> Iterator[str]:
     """Yield who moves a task's pull request, what the task depends on, one line per level, and
     which works overlap with its work."""
-    find = partial(stores.found, stores.of_project(layout))
+    find = stores.of_project(layout).get
     task = find(subject)
     if task is None:
         return

@@ -141,7 +141,7 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
         message = f"pull request {pr.id} does not wait for your approval: {said}"
         raise OrchestratorError(message, hint, code="wrong_state")
     # A task is a name of its pull request here, as for `reject`.
-    task = stores.found(stores.of_project(layout), name)
+    task = stores.of_project(layout).get(name)
     if task is not None and task.pr is not None:
         named = forges.of_task(layout, loaded.config, task)[0]
         if named == task.pr:

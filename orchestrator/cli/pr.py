@@ -266,7 +266,7 @@ def close(arguments: Namespace) -> None:
         said = f"{pr.id} counts as closed here, but {where.name} was not told"
         output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
     follower.end(layout, own, pr.id, context.now(), config.forge)
-    task = stores.found(stores.of_project(layout), pr.task or "")
+    task = stores.of_project(layout).get(pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     if task and (task.state, task.reason) == ("failed", "cancelled"):
         again = f"to work on it again: orchestrator task retry {task.id}"

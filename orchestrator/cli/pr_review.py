@@ -100,7 +100,7 @@ def _take_back(arguments: Namespace, layout: Layout, config: Config, number: str
         raise OrchestratorError(message, hint, code="wrong_state")
     book.take_back(pr.id)
     with store.change():
-        task = stores.found(store, pr.task or "")
+        task = store.get(pr.task or "")
         if task is not None and task.pr == pr.id and task.state == "done":
             summary = "The record that its pull request is merged was taken back."
             fields = {"pr": pr.id, "summary": summary, review.AGAIN: True}

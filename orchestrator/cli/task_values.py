@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 
 from orchestrator.cli import context, output
 from orchestrator.config import load
@@ -13,7 +12,7 @@ from orchestrator.model.config import Role
 from orchestrator.model.errors import NotFound, OrchestratorError, did_you_mean
 from orchestrator.model.times import A_TIME, parse_time
 from orchestrator.model.work import STATES
-from orchestrator.tasks import stores, task_file
+from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store
 
 #: Unknown dependencies for which similar ids are named.
@@ -113,7 +112,7 @@ def circular(layout: Layout, loaded: Settings, store: Store, task_id: str) -> li
     from orchestrator.pulls import states
 
     prs = states.known(layout, loaded.config) or []
-    find = partial(stores.found, store)
+    find = store.get
     found = dependencies.closure([store.find(task_id)], find, prs)
     circle = sorted(dependencies.circular(found, {pr.id: pr for pr in prs}))
     if not circle:

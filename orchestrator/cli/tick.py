@@ -133,7 +133,7 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield "  orchestrator task list --state incoming"
             continue
         store = stores.of_project(layout)
-        task = stores.found(store, task_id)
+        task = store.get(task_id)
         if task and task.state == "done" and of_task(moves, task):
             verb = "reviewed" if task.reviews else "delivered"
             yield f"{task_id} {verb} pull request {task.pr}"

@@ -97,24 +97,6 @@ def pulse(session: Session, me: ThisHost, tick_age: float) -> tuple[str, int] | 
     return None
 
 
-def channel(session: Session) -> str:
-    """Return the channel on which changes of the queue are notified (`schema`)."""
-    return f"orchestrator_{session.schema}"
-
-
-def number(session: Session) -> str:
-    """Return what changes with everything that a tick reads of the queue; empty without a queue."""
-    rows = session.rows("SELECT number FROM orchestrator_changes")
-    return next((str(row[0]) for row in rows), "")
-
-
-def news(session: Session) -> str:
-    """Return what changes with `number`, and with each event that a host publishes."""
-    events = "SELECT coalesce(max(id), 0) FROM orchestrator_events"
-    rows = session.rows(f"SELECT number, ({events}) FROM orchestrator_changes")
-    return next((f"{row[0]} {row[1]}" for row in rows), "")
-
-
 #: The first tasks that may be claimed now, and each host that is alive, with its runs.
 _OFFER = """
 SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(id, role)), '[]') FROM (
@@ -158,27 +140,14 @@ def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> N
     )
 
 
-def place(session: Session, agent: str) -> str | None:
-    """Return the host that has a run of an agent; None if no host has one."""
-    rows = session.rows("SELECT host FROM orchestrator_agents WHERE agent = %s", agent)
-    return rows[0][0] if rows else None
-
-
-#: Gives an agent to a host; see `lease`.
+#: Gives an agent to this host's worker, for one run; the values are those of `lease_values`. To be
+#: sent under the lock, under which the caller has looked that no other host has it.
 LEASE = """
 INSERT INTO orchestrator_agents AS known (agent, worker, host, run, task)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT (agent) DO UPDATE
 SET worker = excluded.worker, run = excluded.run, task = excluded.task, since = now()
 WHERE known.host = excluded.host
 """
-
-
-def lease(session: Session, number: int, wanted: Lease) -> None:
-    """Give an agent that no other host has to this host's worker, for one run.
-
-    To be called under the lock, under which the caller has looked (`place`).
-    """
-    session.later(LEASE, lease_values(number, wanted))
 
 
 def lease_values(number: int, wanted: Lease) -> tuple[object, ...]:
@@ -257,12 +226,3 @@ def _times(memory: Mapping[str, object]) -> dict[str, float]:
 def _moved(memory: Mapping[str, object], seconds: float) -> Mapping[str, object]:
     """Return an agent's memory with its times moved from the database's clock to this host's."""
     return {**memory, **{name: at + seconds for name, at in _times(memory).items()}}
-
-
-def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:
-    """Keep what `hosts` shows of this host."""
-    text = json_text.dumped(facts)
-    session.later(
-        "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s",
-        (text, me.name, text),
-    )

@@ -88,6 +88,8 @@ BEGIN
     RETURN NULL;
 END; $$;
 """
+#: How the name of the channel begins on which they are told; the schema's name follows.
+CHANNEL = "orchestrator_"
 _TRIGGER = """
 CREATE CONSTRAINT TRIGGER orchestrator_{name} AFTER {events} ON orchestrator_{table}
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}

@@ -8,7 +8,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from orchestrator.git import call, worktree_commands
+from orchestrator.git import call
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
@@ -47,11 +48,6 @@ class Head(NamedTuple):
     branch: str | None
     #: None: no commit yet.
     commit: str | None
-
-
-def git_folder(root: str) -> str:
-    """Return the git folder of a checkout."""
-    return worktree_commands.own_folder(root) or os.path.join(root, ".git")
 
 
 def head(root: str) -> Head:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from orchestrator.git import repository
 from orchestrator.git.call import ask, lines, reason, run
@@ -43,10 +43,6 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     done = run(root, "merge-tree", "--write-tree", one, other)
     tree = lines(done.out)[0] if done.out.strip() else ""
     return tree if done.code == 0 and re.fullmatch(_TREE, tree) else None
-
-
-def _merges(root: str, head: str, base: str) -> bool:
-    return not conflicting(root, base, head)
 
 
 def conflicting(root: str, one: str, other: str) -> list[str]:
@@ -155,38 +151,23 @@ class Contents:
 
     def is_update(self, reviewed: str, head: str, base: str) -> bool:
         """Return whether `head` is the reviewed commit, only brought up to date with its base."""
-        return self._find(f"update {reviewed} {head} {base}", _is_update, reviewed, head, base)
+        key = f"update {reviewed} {head} {base}"
+        return self._find(key, _is_update, reviewed, head, base) is True
 
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
-        return self._find(f"landed {head} {base}", _has_landed, head, base)
-
-    def note_on_top(self, tips: Mapping[str, str], base: str) -> None:
-        """Remember of refs, each with its commit, that they have not landed: they reach the base.
-
-        One question for all that are new; a single one is asked about in `has_landed`.
-        """
-        new = {f"landed {tip} {base}": ref for ref, tip in tips.items()}
-        new = {key: ref for key, ref in new.items() if key not in self._known}
-        if not self._ask or len(new) < 2:
-            return
-        on_top = repository.refs_with(self._root, base, *new.values())
-        found = [key for key, ref in new.items() if on_top.get(ref) == tips[ref]]
-        if found:
-            self._known |= dict.fromkeys(found, False)
-            self._keep()
+        return self._find(f"landed {head} {base}", _has_landed, head, base) is True
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
-        if self._find(f"merges {head} {base}", _merges, head, base):
-            return []
-        return conflicting(self._root, base, head) if self._ask else []
+        found = self._find(f"conflicts {head} {base}", conflicting, base, head)
+        return found if isinstance(found, list) else []
 
-    def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
+    def _find(self, key: str, find: Callable[..., object], *commits: str) -> object:
         if key not in self._known and self._ask:
             self._known[key] = find(self._root, *commits)
             self._keep()
-        return self._known.get(key) is True
+        return self._known.get(key)
 
     def _keep(self) -> None:
         files.make_folder(os.path.dirname(self._memory))

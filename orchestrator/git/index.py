@@ -2,13 +2,13 @@
 
 import os
 
-from orchestrator.git import worktree_commands
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.system import files
 
 
 def read(worktree: str) -> bytes | None:
     """Return a worktree's index file; None if it is missing, or is not a file."""
-    folder = worktree_commands.own_folder(worktree) or os.path.join(worktree, ".git")
+    folder = git_folder(worktree)
     try:
         return files.read_regular(os.path.join(folder, "index"))
     except OSError:

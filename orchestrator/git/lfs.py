@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from orchestrator.git import call, repository, worktree_commands
+from orchestrator.git import call, repository
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.errors import SystemFault
 from orchestrator.system import files
 
@@ -28,7 +29,7 @@ def is_used(root: str) -> bool:
 
     Nested `.gitattributes` count only after git-lfs was once at work here, and has its folder.
     """
-    folder = worktree_commands.own_folder(root) or os.path.join(root, ".git")
+    folder = git_folder(root)
     if os.path.isdir(os.path.join(folder, "lfs")):
         return True
     return _attributes_name_it(root)

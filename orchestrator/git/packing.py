@@ -1,15 +1,14 @@
 """The packing of loose refs: with thousands of them, each look at refs reads thousands of files.
 
 Git's own maintenance is off in the product's calls: it would work in a person's repository at any
-moment, for minutes. The product does only the cheap part of it, and not while git works there.
+moment, for minutes. The product does only the cheap part of it.
 """
 
 import os
-from collections.abc import Iterator
 
-from orchestrator.git import abandoned_locks, repository
+from orchestrator.git import abandoned_locks, place
 from orchestrator.git.call import run
-from orchestrator.system import files, process
+from orchestrator.system import files
 
 #: Loose refs from which they are packed; a look at so many takes some milliseconds.
 LOOSE = 500
@@ -24,10 +23,9 @@ def pack(root: str) -> bool:
     Git keeps every ref readable at each instant of it, also if it is killed (git-pack-refs(1)).
     Another git that wants to write packed refs waits for it. Raises SystemFault.
     """
-    folder = os.path.join(root, ".git")
-    folder = folder if os.path.isdir(folder) else repository.git_folder(root)
+    folder = place.common_folder(root)
     _remove_torn(folder)
-    if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(root, folder):
+    if not _are_many_loose(os.path.join(folder, "refs")):
         return False
     return run(root, "pack-refs", "--all", timeout=TIMEOUT).code == 0
 
@@ -49,22 +47,3 @@ def _are_many_loose(refs: str) -> bool:
         if number >= LOOSE:
             return True
     return False
-
-
-def is_at_work(root: str, folder: str) -> bool:
-    """Return whether a git holds a lock in the repository, or works in its checkout.
-
-    Git processes of other users do not say where they run, and do not count: git's own locks keep
-    the refs whole, and on a shared machine there is always such a process.
-    """
-    return any(_locks(folder)) or bool(process.at_work("git", [os.path.realpath(root)], owners=()))
-
-
-def _locks(folder: str) -> Iterator[str]:
-    """Yield the locks of a git folder and of its worktrees. Those of single refs are too short."""
-    worktrees = os.path.join(folder, "worktrees")
-    linked = os.listdir(worktrees) if os.path.isdir(worktrees) else []
-    for place in (folder, *(os.path.join(worktrees, name) for name in linked)):
-        if os.path.isdir(place):
-            names = (name for name in os.listdir(place) if name.endswith((".lock", "gc.pid")))
-            yield from (os.path.join(place, name) for name in names)

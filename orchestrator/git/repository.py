@@ -16,6 +16,8 @@ from orchestrator.model.errors import GitError, OrchestratorError
 RESCUE = ref_files.RESCUE
 #: What no name of a ref contains (git-check-ref-format(1)).
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.lock(/|$)")
+#: Commits of one delivery that are listed.
+MOST_COMMITS = 20
 #: Names that are tried for one rescue.
 MOST_NAMES = 100
 
@@ -53,19 +55,10 @@ def is_ancestor(cwd: str, commit: str, of: str) -> bool:
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
 
 
-#: What `merge_base` found in this process, by the folder and the two commits' ids.
-_BASES: dict[tuple[str, str, str], str] = {}
-
-
 def merge_base(cwd: str, one: str, other: str) -> str | None:
     """Return the newest common commit of two commits; None if they have no common commit."""
-    key, are_ids = (cwd, one, other), all(len(x) >= 40 and x.isalnum() for x in (one, other))
-    if key not in _BASES:
-        done = run(cwd, "merge-base", one, other)
-        if done.code != 0 or not are_ids:
-            return done.out.strip() if done.code == 0 else None
-        _BASES[key] = done.out.strip()
-    return _BASES[key]
+    done = run(cwd, "merge-base", one, other)
+    return done.out.strip() if done.code == 0 else None
 
 
 def are_unrelated(cwd: str, one: str, other: str) -> bool:
@@ -170,9 +163,6 @@ def exact_refs(root: str, *names: str) -> dict[str, str]:
     """
     # Git would take `refs/heads/main:` for the files of that branch.
     possible = [name for name in names if not _NOT_IN_NAMES.search(name)]
-    known = ref_files.commits(root, possible)
-    if known is not None:
-        return known
     asked = "".join(f"{name}\n" for name in possible)
     said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
     found = zip(possible, said, strict=True)
@@ -194,17 +184,6 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     return set(lines(text))
 
 
-def refs_with(root: str, commit: str, *patterns: str) -> dict[str, str]:
-    """Return those refs that reach `commit`, by full name, each with its commit.
-
-    Git leaves out a damaged ref; {} if it fails on what is below a ref.
-    """
-    form = "--format=%(objectname) %(refname)"
-    done = run(root, "for-each-ref", f"--contains={commit}", form, *patterns)
-    pairs = (line.split(" ", 1) for line in lines(done.out)) if done.code == 0 else ()
-    return {ref: at for at, ref in pairs}
-
-
 def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
     """Return the commits of `commits` that no commit of `of` reaches."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
@@ -224,6 +203,20 @@ def changed_in(root: str, commit: str) -> list[str]:
     """Return the files that a commit changed, compared with its first parent."""
     words = ("log", "-1", "-z", "--name-only", "--format=", "--diff-merges=first-parent", commit)
     return [name for name in ask(root, *words, "--").split("\0") if name]
+
+
+def subjects(root: str, base: str, head: str, most: int) -> list[tuple[str, str]] | None:
+    """Return the commits of `head` that `base` lacks, the newest first, each with its subject.
+
+    `most` at most. None if git does not have both commits, which are given as full ids.
+    """
+    if not all(len(each) in (40, 64) and each.isalnum() for each in (base, head)):
+        return None
+    words = ("log", "--date-order", f"--max-count={most}", "--format=%H%x09%s", f"{base}..{head}")
+    done = run(root, *words)
+    if done.code != 0:
+        return None
+    return [(commit, said) for commit, _, said in (x.partition("\t") for x in lines(done.out))]
 
 
 def has_path(root: str, commit: str, path: str) -> bool:

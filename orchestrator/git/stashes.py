@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from orchestrator.git import call, checkout, repository
+from orchestrator.git.worktree_commands import git_folder
 
 #: The list, below the git folder: the log of the ref.
 LOG = "logs/refs/stash"
@@ -29,7 +30,7 @@ def listed(log: str) -> dict[str, str]:
 
 def current(root: str) -> dict[str, str]:
     """Return the entries that a person's checkout shows now."""
-    return listed(os.path.join(checkout.git_folder(root), LOG))
+    return listed(os.path.join(git_folder(root), LOG))
 
 
 def hold(root: str, run: str, entries: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 
 from orchestrator.git import call, hidden, repository, submodules, whole_state, worktree_commands
 from orchestrator.git.submodules import Submodule
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.errors import GitError
 from orchestrator.system import disk, files
 
@@ -50,8 +51,8 @@ def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
     """Do the same also for submodules that the worktree's commit or `.gitmodules` lacks."""
     submodules.reduce_configs(tree)
     kept = preserve(main, tree, name, aside)
-    seen = {submodules.git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
-    top = os.path.join(submodules.git_folder(tree), "modules")
+    seen = {git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
+    top = os.path.join(git_folder(tree), "modules")
     for folder in submodules.git_folders(tree):
         path = os.path.relpath(folder, top).replace("/modules/", "/")
         if any(os.path.samefile(folder, each) for each in seen if os.path.isdir(each)):
@@ -80,7 +81,7 @@ def store_of(main: str, path: str, otherwise: str | None = None) -> str:
 
 def _one(path: str, store: str, name: str, aside: str) -> None:
     """Keep the changes and the commits of one submodule. Raises GitError if the disk is full."""
-    folder = submodules.git_folder(path)
+    folder = git_folder(path)
     submodules.unlock(path)
     try:
         call.again(partial(_keep, path, folder, store, name))
@@ -139,7 +140,7 @@ def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[
     path = os.path.join(tree, each.path)
     if not os.path.isdir(path) or not os.listdir(path):
         return
-    index = os.path.join(submodules.git_folder(tree), "rescue.index")
+    index = os.path.join(git_folder(tree), "rescue.index")
     extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
     whole_state.remove_index(index)
     try:
@@ -151,7 +152,7 @@ def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[
         words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")
         commit = call.ask(tree, "commit-tree", made, *words, extra=extra)
         if repository.resolve(store, commit) is None:
-            folder = submodules.git_folder(tree)
+            folder = git_folder(tree)
             call.ask(store, *submodules.MODERN, "fetch", *submodules.QUIET, folder, commit)
         yield repository.keep(store, f"{repository.RESCUE}{name}", commit)
     finally:

@@ -14,6 +14,7 @@ from collections.abc import Container, Sequence
 
 from orchestrator import layout
 from orchestrator.git import call, submodule_config, worktree_commands
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
@@ -45,11 +46,6 @@ def are_used(tree: str) -> bool:
     return os.path.lexists(os.path.join(tree, LIST)) or os.path.isdir(
         os.path.join(folder, "modules")
     )
-
-
-def git_folder(tree: str) -> str:
-    """Return the git folder of a checkout, of a linked worktree or of a submodule."""
-    return worktree_commands.own_folder(tree) or os.path.join(tree, ".git")
 
 
 def git_folders(tree: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from orchestrator.git.call import again, ask, run
-from orchestrator.git.worktree_commands import OUR_NAME, own_folder
+from orchestrator.git.worktree_commands import OUR_NAME, git_folder
 from orchestrator.model.errors import GitError, GitKilled
 from orchestrator.system import files
 
@@ -66,7 +66,7 @@ def _as_files(worktree: str, index: str, path: str) -> None:
 
     Git is told where it works, so that it does not read the configuration of that repository.
     """
-    folder, files_only = own_folder(worktree) or os.path.join(worktree, ".git"), f"{index}.head"
+    folder, files_only = git_folder(worktree), f"{index}.head"
     there, extra = os.path.join(worktree, path), {"GIT_INDEX_FILE": files_only}
     files.remove(files_only)
     told = (f"--git-dir={os.path.abspath(folder)}", f"--work-tree={there}")

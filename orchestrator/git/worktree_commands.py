@@ -71,7 +71,7 @@ def finish_checkout(worktree: str) -> None:
 
     Git writes the index last. Files that are there stay as they are.
     """
-    index = os.path.join(own_folder(worktree) or os.path.join(worktree, ".git"), "index")
+    index = os.path.join(git_folder(worktree), "index")
     if os.path.lexists(index) or run(worktree, "rev-parse", "--verify", "--quiet", "HEAD").code:
         return
     ask(worktree, "read-tree", "HEAD", timeout=CHECKOUT_TIMEOUT)
@@ -196,6 +196,11 @@ def own_folder(worktree: str) -> str | None:
     return place.submodule_folder(own, worktree)
 
 
+def git_folder(checkout: str) -> str:
+    """Return the git folder of a checkout, of a linked worktree or of a submodule."""
+    return own_folder(checkout) or os.path.join(checkout, ".git")
+
+
 def quit_operations(worktree: str) -> None:
     """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied.
 
@@ -223,38 +228,13 @@ def detach(worktree: str, commit: str) -> None:
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
-def let_go(worktree: str, commit: str) -> bool:
-    """Detach HEAD from its branch, which is at `commit`; return False if git has to do that.
+def let_go(worktree: str, commit: str) -> None:
+    """Detach HEAD at a commit that is checked out without a change: no file is looked at.
 
-    As git does it, with the lock that git takes, but without a look at each file. Where HEAD is no
-    file of its own (git's reftables), git has to do it; also where a killed git has left its lock,
-    so that the lock is met, and removed (`call`).
+    A checkout would meet the lock of a git that was killed; nobody else works in the worktree.
     """
-    folder = own_folder(worktree)
-    if folder and os.path.lexists(os.path.join(folder, "index.lock")):
-        return False
-    said = place.words(os.path.join(folder, "HEAD")) if folder else ""
-    if said == commit:
-        return True
-    common = place.words(os.path.join(folder or "", "commondir"))
-    branch = os.path.join(folder or "", common, said.removeprefix("ref: "))
-    if not (folder and said.startswith("ref: refs/heads/") and place.words(branch) == commit):
-        return False
-    lock = os.path.join(folder, "HEAD.lock")
-    try:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{commit}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(lock, os.path.join(folder, "HEAD"))
-    except BaseException:
-        files.remove(lock)
-        raise
-    return True
+    files.remove(os.path.join(git_folder(worktree), "index.lock"))
+    ask(worktree, "update-ref", "--no-deref", "HEAD", commit)
 
 
 def advance(worktree: str, commit: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from orchestrator.git import place
 from orchestrator.git.call import ask, lines
-from orchestrator.git.worktree_commands import own_folder
+from orchestrator.git.worktree_commands import git_folder
 
 
 def listed(root: str) -> list[str]:
@@ -41,7 +41,7 @@ def holders(root: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path, branch in _listed(root):
-        folder = own_folder(path) or os.path.join(path, ".git")
+        folder = git_folder(path)
         amid = (
             place.words(os.path.join(folder, name)).removeprefix("refs/heads/")
             for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")

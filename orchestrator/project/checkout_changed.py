@@ -21,6 +21,7 @@ from orchestrator.git import (
     stashes,
     worktree_commands,
 )
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_undo
@@ -47,7 +48,7 @@ def note(layout: Layout, folder: str) -> None:
     """Keep what the person's checkout is like now, in the run's folder."""
     where = os.path.join(folder, BEFORE)
     checkout.keep_files(layout.root, where)
-    shared_files.keep(checkout.git_folder(layout.root), where)
+    shared_files.keep(git_folder(layout.root), where)
     listed = stashes.listed(os.path.join(where, "stash"))
     stashes.hold(layout.root, os.path.basename(folder), listed)
     found = checkout.head(layout.root)
@@ -100,7 +101,7 @@ def _stashes(root: str, where: str, trace: str, empty: Change, branch: str | Non
 
 
 def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Head) -> Change:
-    of_git = checkout.git_folder(root)
+    of_git = git_folder(root)
     now = checkout.head(root)
     same_index = checkout.is_same_file(os.path.join(where, "index"), os.path.join(of_git, "index"))
     old, new = _settings(where, of_git)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from orchestrator.git import checkout, repository, shared_files, stashes
+from orchestrator.git.worktree_commands import git_folder
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
@@ -74,7 +75,7 @@ def _settings(root: str, change: Change) -> Iterator[_Part]:
     for prefix, file in (("", "config"), (OWN, checkout.OWN_CONFIG)):
         watched = [n for n in change.after.settings if not shared_files.is_shared_file(n)]
         names = [n for n in watched if n.startswith(OWN) == bool(prefix)]
-        path = os.path.join(checkout.git_folder(root), file)
+        path = os.path.join(git_folder(root), file)
         now = checkout.settings(path) if names else {}
         for name in names:
             plain, wrong = name.removeprefix(prefix), change.after.settings[name]
@@ -86,7 +87,7 @@ def _settings(root: str, change: Change) -> Iterator[_Part]:
 
 
 def _shared_files(root: str, change: Change) -> Iterator[_Part]:
-    folder = checkout.git_folder(root)
+    folder = git_folder(root)
     for name, wrong in change.after.settings.items():
         if shared_files.is_shared_file(name) and shared_files.state(folder, name) == wrong:
             before = change.before.settings.get(name, ())
@@ -133,7 +134,7 @@ def _head(root: str, change: Change) -> Iterator[_Part]:
     if not change.is_moved:
         return
     if now == after[:2]:
-        index = os.path.join(checkout.git_folder(root), "index")
+        index = os.path.join(git_folder(root), "index")
         if before[:2] != after[:2] or checkout.tree(root, index) == after.tree:
             yield _moved(change), _undo_move(root, change)
         return

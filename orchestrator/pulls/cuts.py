@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
@@ -17,7 +16,7 @@ from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.system import files
 from orchestrator.system.later import Later
-from orchestrator.tasks import history, stores
+from orchestrator.tasks import history
 from orchestrator.tasks.store import Store
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def below(
     if not task.depends_on:
         return None
     by_id = {pr.id: pr for pr in prs}
-    found = dependencies.closure([task], partial(stores.found, store), prs)
+    found = dependencies.closure([task], store.get, prs)
     circle = dependencies.circular(found, by_id)
     for other in (found[each] for each in task.depends_on if each not in circle):
         pr = dependencies.pull_request(other, by_id) if other else None

@@ -19,10 +19,8 @@ else:
     remotes = Later("git.remotes")
     github_repo = Later("pulls.github_repo")
 
-#: Records of merged pull requests that are put away while a lock is held: tenths of a second. With
-#: more than MANY records beside those of the unfinished ones, a tick is noticeably slower.
+#: Records of merged pull requests that are put away while a lock is held: tenths of a second.
 AT_ONCE = 2_000
-MANY = 500
 
 
 def denied(rules: Iterable[str]) -> tuple[str, ...]:

@@ -237,10 +237,11 @@ class GitHub:
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
-        host = self._repository.host
-        where = () if host == github_repo.GITHUB else ("--hostname", host)
-        path = f"repos/{self._repository.owner}/{self._repository.name}/pulls/{pr.id}"
-        self._gh.run("api", *where, "--method", "PATCH", path, "--raw-field", f"base={base}")
+        where = self._repository
+        path = f"repos/{where.owner}/{where.name}/pulls/{pr.id}"
+        self._gh.run(
+            "api", *where.host_words, "--method", "PATCH", path, "--raw-field", f"base={base}"
+        )
         with self.book.locked():
             self.book.write(self.book.find(pr.id)._replace(base=base))
 

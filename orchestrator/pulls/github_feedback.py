@@ -11,7 +11,7 @@ from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
-from orchestrator.pulls.github_repo import GITHUB, Repository
+from orchestrator.pulls.github_repo import Repository
 from orchestrator.text import quoting
 
 #: Lines of a log's end, and characters of one feedback.
@@ -58,7 +58,7 @@ def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
 def _pages(gh: Gh, repository: Repository, pr: PullRequest, query: str) -> Iterator[Any]:
     """Yield the answers about a pull request until both lists are complete, at most `PAGES`."""
     names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
-    words = ("graphql", *_host(repository), *names, "-F", f"n={pr.id}", "-f", f"query={query}")
+    words = ("graphql", *repository.host_words, *names, "-F", f"n={pr.id}", "-f", f"query={query}")
     places: dict[str, str] = {}
     for _ in range(PAGES):
         after = [word for key, at in places.items() for word in ("-f", f"{key}={at}")]
@@ -77,11 +77,6 @@ def _contexts(found: Any) -> Any:
     commits = _nodes(found, "commits")
     path = ("commit", "statusCheckRollup", "contexts")
     return github_rows.at(commits[-1], *path) if commits else None
-
-
-def _host(repository: Repository) -> tuple[str, ...]:
-    """Return the words with which `gh api`, which knows no -R, is told the host."""
-    return () if repository.host == GITHUB else ("--hostname", repository.host)
 
 
 def _thread(thread: Any) -> Feedback | None:
@@ -160,7 +155,7 @@ def _log(gh: Gh, repository: Repository, name: str, address: str) -> tuple[str, 
         return "", ""
     path = f"repos/{repository.owner}/{repository.name}/actions/jobs/{ids[2]}/logs"
     try:
-        return "", _tail(gh.run("api", *_host(repository), path).splitlines())
+        return "", _tail(gh.run("api", *repository.host_words, path).splitlines())
     except SystemFault:
         return "", ""
 

@@ -8,7 +8,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
-from orchestrator.pulls.github_repo import GITHUB, Repository
+from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
 #: `permission` has the base role of a custom role. Some servers name `maintain` there, others call
@@ -36,10 +36,9 @@ class People:
 
     def _asked(self, login: str) -> bool:
         repository = self._repository
-        where = () if repository.host == GITHUB else ("--hostname", repository.host)
         path = f"repos/{repository.owner}/{repository.name}/collaborators/{login}/permission"
         try:
-            answer = self._gh.json("api", *where, path, timeout=TICK_TIMEOUT)
+            answer = self._gh.json("api", *repository.host_words, path, timeout=TICK_TIMEOUT)
         except Refusal as error:
             # The repository itself was just asked: it is the account that does not exist.
             if "HTTP 404" not in error.said:

@@ -44,6 +44,11 @@ class Repository(NamedTuple):
         path = f"{self.owner}/{self.name}"
         return path if self.host == GITHUB else f"{self.host}/{path}"
 
+    @property
+    def host_words(self) -> tuple[str, ...]:
+        """Return the words with which `gh api`, which knows no -R, is told the host."""
+        return () if self.host == GITHUB else ("--hostname", self.host)
+
 
 class Found(NamedTuple):
     """What was found out about a remote; `asked` is in epoch seconds."""

@@ -43,7 +43,7 @@ def updated(
     if not task.depends_on or (cut := history.cut(events)) is None:
         return None
     by_id = {each.id: each for each in prs}
-    below = (stores.found(store, each) for each in task.depends_on)
+    below = (store.get(each) for each in task.depends_on)
     done = [by_id.get(each.pr or "") for each in below if each]
     landed = [each.head for each in done if each and each.state == "merged"]
     said = f"Merge {base[0]} into {branch[0]}\n\nWhat this work depends on landed as other commits."

@@ -101,7 +101,7 @@ def is_missing(
     again = range(1, openings(history) + 1)
     others = [f"{_name_of_head(pr)}-{number}" for number in again]
     names = [_name_of_head(pr), *others, *(_name(run) for run in runs if isinstance(run, str))]
-    return bool(delivered) and all(stores.found(store, name) is None for name in names)
+    return bool(delivered) and all(store.get(name) is None for name in names)
 
 
 def _deliveries(history: Sequence[Entry]) -> list[Entry]:
@@ -134,7 +134,7 @@ def _add(
     summary: str,
 ) -> str | None:
     reviewer = _reviewer(settings)
-    if not _is_reviewed(settings, task) or reviewer is None or stores.found(store, name):
+    if not _is_reviewed(settings, task) or reviewer is None or store.get(name):
         return None
     # The author's words are quoted as data.
     quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())

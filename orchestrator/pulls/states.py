@@ -210,8 +210,8 @@ def _seen(
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
     changes nothing. It is closed if its branch is gone and `may_close` has its id: git knows that.
-    Git is asked four times per base, however many pull requests there are, and once per pair of
-    commits whether a merge changes anything, if the head does not have the base's commit.
+    Git is asked twice per base, however many pull requests there are, and once per pair of commits
+    whether a merge changes anything.
     """
     prefixes = ["refs/heads/", *([f"refs/remotes/{pair.base}/"] if pair.base else [])]
     tips = {pr.id: pair.work_ref(pr.branch) or f"refs/heads/{pr.branch}" for pr in prs}
@@ -225,9 +225,6 @@ def _seen(
         tip = commits.get(tips[pr.id])
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
-            own = {tips[each.id] for each in prs if each.base == pr.base}
-            new = own.intersection(commits) - merged[pr.base]
-            answers.note_on_top({ref: commits[ref] for ref in new}, bases[-1])
         if tip is not None and tips[pr.id] in merged.get(pr.base, ()):
             seen[pr.id] = pr._replace(state="merged")
             continue

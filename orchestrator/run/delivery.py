@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import base_branch, ranges, repository, submodules, worktree_commands
+from orchestrator.git import base_branch, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model.errors import NotFound, Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -98,7 +98,7 @@ def _commits(known: Sequence[tuple[str, str]] | None) -> tuple[Commit, ...] | No
 
     `report` asks git then.
     """
-    listed = known and known[: ranges.MOST_COMMITS]
+    listed = known and known[: repository.MOST_COMMITS]
     if not listed or sum(len(subject) for _, subject in listed) > MOST_TEXT:
         return None
     return tuple(itertools.starmap(Commit, listed))

@@ -94,7 +94,7 @@ def _tasks(layout: Layout, prs: tuple[PullRequest, ...]) -> Iterator[Task]:
     for state in _STATES:
         yield from store.list(state).tasks
     for name in dict.fromkeys(pr.task for pr in prs if pr.task):
-        task = stores.found(store, name)
+        task = store.get(name)
         if task is not None and task.state not in _STATES:
             yield task
 

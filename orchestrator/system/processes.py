@@ -183,20 +183,6 @@ class Linux(Psutil):
             if not marks.isdisjoint(variables) and pid != os.getpid() and self.identity(pid):
                 yield pid
 
-    def below(self, root: int) -> set[int]:
-        children: dict[int, list[int]] = {}
-        for pid in _pids():
-            fields = self._fields(pid)  # the state, then the parent
-            if len(fields) > 1:
-                children.setdefault(int(fields[1]), []).append(pid)
-        found: set[int] = set()
-        left = [root]
-        while left:
-            new = [pid for pid in children.get(left.pop(), ()) if pid not in found]
-            found.update(new)
-            left += new
-        return {pid for pid in found if pid != os.getpid() and self.identity(pid)}
-
     def is_stopped(self, pid: int) -> bool:
         return self._fields(pid)[:1] in ([b"T"], [b"t"])
 

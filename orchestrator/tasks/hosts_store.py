@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from orchestrator.database import hosts, schema, shared_events, taken_words, this_host
+from orchestrator.database import hosts, json_text, schema, shared_events, this_host
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
@@ -12,6 +12,15 @@ from orchestrator.system import files
 from orchestrator.tasks.sharing import ELSEWHERE, Elsewhere, Offer, Peer, Pulse
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_rows import TaskRows
+
+#: Days for which it is known which host told a person what.
+TAKEN_DAYS = 62
+_FORGET_TAKEN = "DELETE FROM orchestrator_taken WHERE at < now() - %s * interval '1 day'"
+#: Returns those of the words that no other host has, and gives them to this one.
+_TAKE = """
+INSERT INTO orchestrator_taken AS known (word, host) SELECT DISTINCT unnest(%s::text[]), %s
+ON CONFLICT (word) DO UPDATE SET at = now() WHERE known.host = excluded.host RETURNING word
+"""
 
 
 class HostsStore(Store):
@@ -46,9 +55,11 @@ class HostsStore(Store):
 
     def begin(self, agent: str, run: str) -> bool:
         with self._changing():
-            if hosts.place(self._session, agent) not in (None, self.host):
+            query = "SELECT host FROM orchestrator_agents WHERE agent = %s"
+            if any(host != self.host for (host,) in self._session.rows(query, agent)):
                 return False
-            hosts.lease(self._session, self._worker(), hosts.Lease(agent, self.host, run, None))
+            lease = hosts.Lease(agent, self.host, run, None)
+            self._session.later(hosts.LEASE, hosts.lease_values(self._worker(), lease))
             return True
 
     def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
@@ -79,15 +90,26 @@ class HostsStore(Store):
     ) -> None:
         facts: dict[str, object] = {"problems": [*problems], "settings": settings}
         facts |= {"takes": [*takes], "scheduled": scheduled}
+        text, me = json_text.dumped(facts), this_host.known(self._layout)
+        query = (
+            "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s"
+        )
         with self._session.transaction():
-            hosts.note(self._session, this_host.known(self._layout), facts)
+            self._session.later(query, (text, me.name, text))
 
     def take(self, words: Sequence[str]) -> Sequence[str]:
-        return taken_words.take(self._session, self.host, words) if words else ()
+        if not words:
+            return ()
+        with self._session.transaction():
+            self._session.later(_FORGET_TAKEN, (TAKEN_DAYS,))
+            found = self._session.rows(_TAKE, [*words], self.host)
+        return [word for (word,) in found]
 
     def give_back(self, words: Sequence[str]) -> None:
         if words:
-            taken_words.give_back(self._session, words)
+            with self._session.transaction():
+                query = "DELETE FROM orchestrator_taken WHERE word = ANY(%s)"
+                self._session.later(query, ([*words],))
 
     def publish(self) -> None:
         shared_events.publish(self._session, self._layout, self.host)
@@ -97,10 +119,13 @@ class HostsStore(Store):
         return shared_events.elsewhere(self._session, self.host, most)
 
     def number(self) -> str:
-        return hosts.number(self._session)
+        rows = self._session.rows("SELECT number FROM orchestrator_changes")
+        return next((str(row[0]) for row in rows), "")
 
     def news(self) -> str:
-        return hosts.news(self._session)
+        events = "SELECT coalesce(max(id), 0) FROM orchestrator_events"
+        rows = self._session.rows(f"SELECT number, ({events}) FROM orchestrator_changes")
+        return next((f"{row[0]} {row[1]}" for row in rows), "")
 
     def pulse(self, tick_age: float) -> Pulse | None:
         found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
@@ -111,7 +136,7 @@ class HostsStore(Store):
         return None if found is None else Pulse(*found)
 
     def listen(self) -> bool:
-        return self._session.listen(hosts.channel(self._session))
+        return self._session.listen(f"{schema.CHANNEL}{self._session.schema}")
 
     def wait(self, seconds: float) -> bool | None:
         news = self._session.notices(seconds)

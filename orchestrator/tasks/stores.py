@@ -45,11 +45,6 @@ def at(layout: Layout, session: "Session | None", *, moves: bool = False) -> Sto
     return PostgresqlStore(layout, session, moves=moves)
 
 
-def found(store: Store, task_id: str) -> Task | None:
-    """Return a task in any state by its id; None if there is no such task."""
-    return store.get(task_id)
-
-
 def whole(store: Store, task_id: str) -> tuple[Task, TaskFile]:
     """Return a task in any state with its body and history; also one that moves meanwhile.
 

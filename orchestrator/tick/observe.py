@@ -1,7 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
@@ -75,7 +74,7 @@ def observe(
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
     waits = tuple(touched(incoming.tasks))
-    found = dependencies.closure(waits, partial(stores.found, store), prs)
+    found = dependencies.closure(waits, store.get, prs)
     prs = forges.with_merged(layout, settings.config, prs, found.values())
     ready = cuts.find(layout, settings.config, waits, found, prs, ask=ask)
     hold = faults.read_hold(layout)

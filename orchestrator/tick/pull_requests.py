@@ -9,7 +9,6 @@ from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action
 from orchestrator.model.work import PullRequest
 from orchestrator.project import events
-from orchestrator.pulls import forges
 from orchestrator.system import files, locks, process
 from orchestrator.tick.report import Report
 
@@ -60,13 +59,3 @@ def land(
     log = os.path.join(layout.cache, "landing.out")
     process.spawn_detached([*process.own_program(), "_land", layout.root], os.environ, log)
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in due]
-
-
-def put_away(layout: Layout, loaded: Settings, prs: Sequence[PullRequest], report: Report) -> None:
-    """Put records of old merged pull requests away, if there are many of them.
-
-    After a run, `retention` does this; here it is for old projects in which no run starts.
-    """
-    if sum(pr.state == "merged" for pr in prs) > forges.MANY:
-        with report.noting("retention"):
-            forges.put_away(layout, loaded.config, forges.AT_ONCE)

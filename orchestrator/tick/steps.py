@@ -83,7 +83,6 @@ class Steps:
         if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
             # The next tick looks for these ids again.
             self.store.tidy()
-        pull_requests.put_away(self.layout, loaded, prs or (), report)
         found = find_problems(self.layout, loaded, seen, self.now, in_tick=True)
         report.problems += found
         # Late: the runs that start compete with this tick, which holds its lock, for the
