@@ -72,14 +72,26 @@ def test_the_brake_works_although_the_folders_of_runs_were_deleted(world: World)
     assert any("draft.txt" in world.git("show", "--stat", "--first-parent", ref) for ref in refs)
 
 
-def test_a_client_ends_when_its_folders_are_deleted_between_two_stages(world: World) -> None:
-    """The small image finds neither the record nor the lock that it was handed."""
+INSTANTS = {
+    # The small image finds neither the record nor the lock that it was handed.
+    "before the small image": ("supervisor", "become"),
+    "after it read the record": ("watch", "watch"),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), INSTANTS.values(), ids=INSTANTS)
+def test_a_client_ends_when_its_folders_are_deleted_between_two_steps(
+    world: World, module: str, name: str
+) -> None:
     folders = str(world.home_folder / "agents")
     edge = (
-        "import shutil\nfrom orchestrator.run import supervisor\nsupervisor.SMALL_AFTER = 0.1\n"
-        "become = supervisor.become\n"
-        f"def late(words):\n    shutil.rmtree({folders!r})\n    become(words)\n"
-        "supervisor.become = late\n"
+        "import shutil\nfrom orchestrator.run import supervisor, watch\n"
+        f"supervisor.SMALL_AFTER = 0.1\nactual = {module}.{name}\n"
+        # The first image waits for a time, which is the second value; the small image waits on.
+        "def late(first, most=None):\n"
+        f"    if most is None:\n        shutil.rmtree({folders!r})\n"
+        "    return actual(first, *([] if actual.__name__ == 'become' else [most]))\n"
+        f"{module}.{name} = late\n"
     )
     world.product = shadow(world.folder / "shadow", edge)
     world.create()

@@ -10,7 +10,7 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
-from orchestrator.git import ranges, work_branch
+from orchestrator.git import repository, work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.snapshot import Outcome
@@ -85,7 +85,9 @@ def test_the_event_lists_the_delivered_commits_if_they_are_known_few_and_short(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = rework(world, tmp_path)
-    commits = [(f"{number:040x}", f"Change {number}") for number in range(ranges.MOST_COMMITS + 1)]
+    commits = [
+        (f"{number:040x}", f"Change {number}") for number in range(repository.MOST_COMMITS + 1)
+    ]
     outcome = delivery.deliver(job, Outcome("done"), Secured(commits=commits))
     assert list(outcome.commits or ()) == commits[:-1]
     assert delivery.deliver(job, Outcome("done"), Secured()).commits is None

@@ -905,16 +905,3 @@ def test_a_failed_call_names_gits_command_and_not_its_options(tmp_path: Path) ->
     options = ("-c", "a.b=c", "-C", ".", "--git-dir", "nowhere", "--no-pager")
     with pytest.raises(GitError, match="git rev-parse failed: "):
         call.ask(str(tmp_path), *options, "rev-parse", "HEAD")
-
-
-def test_a_common_commit_is_asked_for_once_but_not_of_a_branch_that_may_move(repo: Path) -> None:
-    root, first = str(repo), head(repo)
-    second = commit(repo, text="2")
-    assert repository.merge_base(root, second, first) == first
-    assert (root, second, first) in repository._BASES
-    assert repository.merge_base(root, "HEAD", second) == second
-    sh(repo, "reset", "--quiet", "--hard", first)
-    assert repository.merge_base(root, "HEAD", second) == first
-    unknown = "f" * 40
-    assert repository.merge_base(root, unknown, first) is None
-    assert (root, unknown, first) not in repository._BASES, "it may be fetched later"

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 from orchestrator.model.annotations import NoReturn
 from orchestrator.project import run_record
+from orchestrator.project.run_record import RunRecord
 from orchestrator.run import watch
 from orchestrator.run.journal import Journal
 from orchestrator.system import locks, process
@@ -65,6 +66,23 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
         process.end_run(None, None, os.path.basename(folder), keeper=os.getpid())
     if not is_owner or record is None or record.status == "finished":
         return None
+    try:
+        return _stage(folder, record, lock, small=small)
+    except OSError:
+        # A folder that a person moved is the current one.
+        if os.path.isdir(folder) or os.path.exists(run_record.RECORD):
+            raise
+    # The folder was deleted, and with it the record: no other process would find the client.
+    process.end_run(None, None, record.id, keeper=os.getpid())
+    lock.close()
+    return _tick_after(record.project)
+
+
+def _stage(folder: str, record: RunRecord, lock: locks.Lock, *, small: bool) -> list[str] | None:
+    """Carry out the stage that the record names; as `main`, which holds the lock.
+
+    Raises FileNotFoundError if the folder is deleted meanwhile.
+    """
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     # A supervisor that only waits starts nothing, and should stay small.
     if record.status != "running" and not record.is_of_clone(folder, _key_of(root)):
@@ -86,11 +104,7 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        try:
-            ended = watch.watch(journal, None if small else SMALL_AFTER)
-        except watch.FolderGone:
-            lock.close()
-            return _tick_after(journal)
+        ended = watch.watch(journal, None if small else SMALL_AFTER)
         words = _next_stage(journal.folder, lock)
         if not ended:
             become(words)
@@ -100,15 +114,14 @@ def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> lis
 
         conclude.conclude(journal)
     lock.close()
-    return _tick_after(journal)
+    return _tick_after(journal.record.project)
 
 
-def _tick_after(journal: Journal) -> list[str] | None:
+def _tick_after(project: str) -> list[str] | None:
     """Return the command line of the tick after the run; None if the project was deleted.
 
     This tick waits for a tick that runs already, so that it sees the end of this run.
     """
-    project = journal.record.project
     try:
         os.chdir(project)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ A supervisor waits here for hours, so this module imports next to nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -36,17 +37,13 @@ _STILL = "still"
 _ENDED_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
-class FolderGone(Exception):
-    """The run's folder was deleted, for example by `git clean -ffdx`; the client was ended."""
-
-
 def watch(journal: Journal, most: float | None = None) -> bool:
     """Wait for the client's end, or end it when it passes a limit; record how it ended.
 
     The client is not a child of this process if an earlier supervisor started it: then its end is
     recognised by its pid and start time, and its exit code stays unknown. Returns False if the
     client still works after `most` seconds. The folder of the journal may have been moved
-    meanwhile. Raises FolderGone.
+    meanwhile. Raises FileNotFoundError, without a client, if it was deleted.
     """
     adopts = process.adopt_orphans()
     # From inside the run's folder, its files are found even if a person moves the project.
@@ -72,7 +69,7 @@ def watch(journal: Journal, most: float | None = None) -> bool:
             process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
     here = _here()
     if here is None:
-        raise FolderGone(journal.folder)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), journal.folder)
     journal.folder = here
     short = waiting.short or disk.shortage(journal.folder)
     for name in _OUTPUTS:
