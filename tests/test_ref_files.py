@@ -146,6 +146,69 @@ def test_a_checkout_can_be_the_remote(repo: Path, remote: Path) -> None:
     assert ref_files.remote_folder(str(remote), "x", str(repo)) == f"{repo}/.git"
 
 
+def _pack(repo: Path) -> None:
+    git(repo, "pack-refs", "--all", "--prune")
+
+
+def _move(repo: Path) -> None:
+    _commit(repo)
+    git(repo, "push", "--quiet", "origin", "main")
+
+
+def _pack_then_move(repo: Path) -> None:
+    _pack(repo)
+    _move(repo)
+
+
+@pytest.mark.parametrize("act", [_pack, _move, _pack_then_move, _push_of_others])
+def test_the_files_of_a_remotes_branch_say_what_git_says(
+    repo: Path, remote: Path, act: Callable[[Path], object]
+) -> None:
+    git(repo, "fetch", "--quiet", "origin")
+    act(repo)
+    git(repo, "fetch", "--quiet", "origin")
+    for branch in ("main", BRANCH):
+        said = git(repo, "rev-parse", f"refs/remotes/origin/{branch}")
+        assert ref_files.remote_commit(str(repo), "origin", branch) == said
+
+
+def _symbolic(repo: Path) -> None:
+    git(repo, "symbolic-ref", "refs/remotes/origin/main", f"refs/remotes/origin/{BRANCH}")
+
+
+def _damage(repo: Path) -> None:
+    (repo / ".git" / "refs" / "remotes" / "origin" / "main").write_bytes(b"\0" * 41)
+
+
+def _commented_out(repo: Path) -> None:
+    config = repo / ".git" / "config"
+    config.write_text(config.read_text().replace("\turl", "\t# url"))
+
+
+NOT_PLAIN: dict[str, Callable[[Path], object]] = {
+    "it leads to another ref": _symbolic,
+    "its file is damaged": _damage,
+    "there is no such branch": lambda repo: git(
+        repo, "update-ref", "-d", "refs/remotes/origin/main"
+    ),
+    "the remote is gone, its refs stay": lambda repo: git(
+        repo, "config", "--remove-section", "remote.origin"
+    ),
+    "the remote has no address": _commented_out,
+    "other files have the refs": lambda repo: (repo / ".git" / "reftable").mkdir(),
+}
+
+
+@pytest.mark.parametrize("why", NOT_PLAIN)
+def test_where_the_files_do_not_say_it_plainly_git_is_to_be_asked(
+    repo: Path, remote: Path, why: str
+) -> None:
+    git(repo, "fetch", "--quiet", "origin")
+    assert ref_files.remote_commit(str(repo), "origin", "main")
+    NOT_PLAIN[why](repo)
+    assert ref_files.remote_commit(str(repo), "origin", "main") is None
+
+
 NAMES = (
     *("refs/heads/main", f"refs/heads/{BRANCH}", "refs/remotes/origin/main"),
     "refs/heads/none",

@@ -45,6 +45,10 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     return tree if done.code == 0 and re.fullmatch(_TREE, tree) else None
 
 
+def _merges(root: str, head: str, base: str) -> bool:
+    return not conflicting(root, base, head)
+
+
 def conflicting(root: str, one: str, other: str) -> list[str]:
     """Return the files in which a merge of two commits conflicts."""
     done = run(root, "merge-tree", "--write-tree", "--name-only", "-z", "--no-messages", one, other)
@@ -151,23 +155,23 @@ class Contents:
 
     def is_update(self, reviewed: str, head: str, base: str) -> bool:
         """Return whether `head` is the reviewed commit, only brought up to date with its base."""
-        key = f"update {reviewed} {head} {base}"
-        return self._find(key, _is_update, reviewed, head, base) is True
+        return self._find(f"update {reviewed} {head} {base}", _is_update, reviewed, head, base)
 
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
-        return self._find(f"landed {head} {base}", _has_landed, head, base) is True
+        return self._find(f"landed {head} {base}", _has_landed, head, base)
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
-        found = self._find(f"conflicts {head} {base}", conflicting, base, head)
-        return found if isinstance(found, list) else []
+        if self._find(f"merges {head} {base}", _merges, head, base):
+            return []
+        return conflicting(self._root, base, head) if self._ask else []
 
-    def _find(self, key: str, find: Callable[..., object], *commits: str) -> object:
+    def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
         if key not in self._known and self._ask:
             self._known[key] = find(self._root, *commits)
             self._keep()
-        return self._known.get(key)
+        return self._known.get(key) is True
 
     def _keep(self) -> None:
         files.make_folder(os.path.dirname(self._memory))

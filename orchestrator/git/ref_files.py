@@ -6,6 +6,7 @@ too (git's `refs/files-backend.c`). All packed refs are in one file; a repositor
 """
 
 import os
+import re
 from collections.abc import Iterable
 
 from orchestrator.git import place
@@ -15,6 +16,7 @@ from orchestrator.system import files
 _SUFFIXES = ("/.git", "", ".git/.git", ".git")
 #: What the full names of refs begin with that keep rescued work.
 RESCUE = "refs/orchestrator/rescue/"
+_COMMIT = "[0-9a-f]{40}|[0-9a-f]{64}"
 #: Settings of a remote by which git asks another program than its own, or another place.
 _ELSEWHERE = ("uploadpack", "vcs")
 
@@ -50,6 +52,40 @@ def may_have(root: str, below: str) -> bool:
         return False
     except OSError:
         return True
+
+
+def remote_commit(root: str, remote: str, branch: str) -> str | None:
+    """Return the commit of a remote's branch as last fetched, if git's files say it plainly.
+
+    None where git must be asked: the branch or the remote is not there, or is named elsewhere than
+    in the repository's own files.
+    """
+    folder, ref = own_folder(root), f"refs/remotes/{remote}/{branch}"
+    try:
+        has_remote = _gives_address(f"{folder}/config", remote)
+        return _commit(folder, ref) if has_remote else None
+    except OSError:
+        return None
+
+
+def _gives_address(config: str, remote: str) -> bool:
+    text = files.read_regular(config).decode(errors="replace")
+    section = re.search(rf'^\[remote "{re.escape(remote)}"\]\n((?:[ \t].*\n)*)', text, re.MULTILINE)
+    return section is not None and re.search(r"(?m)^\s*url\s*=\s*\S", section[1]) is not None
+
+
+def _commit(folder: str, ref: str) -> str | None:
+    """Return the commit of a full ref name. Git looks at the ref's own file first, too."""
+    if os.path.lexists(f"{folder}/reftable"):
+        return None
+    try:
+        found = files.read_regular(f"{folder}/{ref}", 1024)
+    except FileNotFoundError:
+        packed = files.read_regular(f"{folder}/packed-refs")
+        before, is_there, _ = packed.partition(f" {ref}\n".encode())
+        found = before.rpartition(b"\n")[2] if is_there else b""
+    text = found.decode(errors="replace").strip()
+    return text if re.fullmatch(_COMMIT, text) else None
 
 
 def own_folder(root: str) -> str:

@@ -55,10 +55,19 @@ def is_ancestor(cwd: str, commit: str, of: str) -> bool:
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
 
 
+#: What `merge_base` found in this process, by the folder and the two commits' ids.
+_BASES: dict[tuple[str, str, str], str] = {}
+
+
 def merge_base(cwd: str, one: str, other: str) -> str | None:
     """Return the newest common commit of two commits; None if they have no common commit."""
-    done = run(cwd, "merge-base", one, other)
-    return done.out.strip() if done.code == 0 else None
+    key, are_ids = (cwd, one, other), all(len(x) >= 40 and x.isalnum() for x in (one, other))
+    if key not in _BASES:
+        done = run(cwd, "merge-base", one, other)
+        if done.code != 0 or not are_ids:
+            return done.out.strip() if done.code == 0 else None
+        _BASES[key] = done.out.strip()
+    return _BASES[key]
 
 
 def are_unrelated(cwd: str, one: str, other: str) -> bool:

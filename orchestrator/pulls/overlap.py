@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from orchestrator.git import overlap
+from orchestrator.git import overlap, ref_files
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
@@ -216,8 +216,10 @@ class Radar:
         if tip is None:
             return None
         key, root = f"{head} {tip}", self._layout.root
-        since = self._remembered(key)
-        since = since or self._since(root, head, repository.merge_base(root, head, tip), task)
+        since = self._known.get(key)
+        # A file in the cache is no place from which git takes options.
+        if not isinstance(since, str) or not re.fullmatch("[0-9a-f]{40,64}", since):
+            since = self._since(root, head, repository.merge_base(root, head, tip), task)
         if since is None:
             return None
         self._used[key] = since
@@ -240,16 +242,12 @@ class Radar:
         on_top = cut is not None and repository.is_ancestor(cwd, cut, head)
         return cut if on_top and not repository.is_ancestor(cwd, cut or "", base) else base
 
-    def _remembered(self, key: str) -> str | None:
-        """Return a remembered commit: a file in the cache is no place for an option of git."""
-        found = self._known.get(key)
-        return found if isinstance(found, str) and re.fullmatch("[0-9a-f]{40,64}", found) else None
-
     def _tip(self, base: str) -> str | None:
         if base not in self._bases:
-            # For a command that only reads, a git process would be a tenth of its time.
-            known = None if self._keep else self._remembered(f"tip {base}")
-            self._bases[base] = self._used[f"tip {base}"] = known or self._asked_tip(base)
+            root, remote = self._layout.root, self._config.remote
+            # A command that only reads is short: a git process would be a tenth of it.
+            plain = None if self._keep else ref_files.remote_commit(root, remote, base)
+            self._bases[base] = plain or self._asked_tip(base)
         return self._bases[base]
 
     def _asked_tip(self, base: str) -> str | None:

@@ -140,10 +140,20 @@ def read_inside(path: str, top: str, limit: int = MOST_READ) -> bytes:
     Git transports symbolic links. A link to a regular file is followed if it stays below `top` and
     leads to nothing of git's own. Raises as `open_regular` does, and for other links.
     """
+    if _is_plainly_below(path, top):
+        return read_regular(path, limit)
     real, inside = os.path.realpath(path), os.path.realpath(top) + os.sep
     if not real.startswith(inside) or real.startswith(f"{inside}.git{os.sep}"):
         raise OSError(errno.EPERM, "a symbolic link leads out of the project", path)
     return read_regular(real, limit)
+
+
+def _is_plainly_below(path: str, top: str) -> bool:
+    """Return whether a path leads from `top` to a file without a link, by three names at most."""
+    names = path.removeprefix(top + os.sep).split(os.sep)
+    if len(names) > 3 or not {"", ".", "..", ".git"}.isdisjoint(names):
+        return False
+    return not any(os.path.islink(os.sep.join([top, *names[:n]])) for n in range(1, len(names) + 1))
 
 
 def read_json(path: str) -> dict[str, Any] | None:
