@@ -224,9 +224,7 @@ def _as_git_says(repo: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", ["loose", "packed", "moved after it was packed", "deleted", "new"])
-def test_refs_by_their_full_names_are_those_that_git_lists(
-    repo: Path, remote: Path, how: str
-) -> None:
+def test_the_files_of_refs_say_what_git_says(repo: Path, remote: Path, how: str) -> None:
     git(repo, "branch", BRANCH)
     if how != "loose":
         git(repo, "pack-refs", "--all")
@@ -237,12 +235,48 @@ def test_refs_by_their_full_names_are_those_that_git_lists(
     elif how == "new":
         git(repo, "update-ref", "-d", f"refs/heads/{BRANCH}")
         git(repo, "branch", "agent")
-    assert repository.exact_refs(str(repo), *NAMES) == _as_git_says(repo)
+    said = _as_git_says(repo)
+    assert ref_files.commits(str(repo), NAMES) == said
+    assert repository.exact_refs(str(repo), *NAMES) == said
 
 
 def test_the_lock_of_a_ref_is_no_ref(repo: Path) -> None:
     (repo / ".git/refs/heads/main.lock").write_text(git(repo, "rev-parse", "HEAD"))
     assert repository.exact_refs(str(repo), "refs/heads/main.lock", "refs/heads/../HEAD") == {}
+
+
+def _no_object(repo: Path, content: bytes | None) -> None:
+    """Damage the newest commit, or remove it."""
+    _commit(repo)
+    head = git(repo, "rev-parse", "HEAD")
+    path = repo / ".git/objects" / head[:2] / head[2:]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+ASKED: dict[str, Callable[[Path], object]] = {
+    "symbolic": lambda repo: git(repo, "symbolic-ref", f"refs/heads/{BRANCH}", "refs/heads/main"),
+    "no object": lambda repo: _no_object(repo, None),
+    "an empty object": lambda repo: _no_object(repo, b""),
+    "an object of zeros": lambda repo: _no_object(repo, bytes(200)),
+    "packed objects": lambda repo: git(repo, "gc", "--quiet", "--prune=now"),
+    "many packed refs": lambda repo: (repo / ".git/packed-refs").write_bytes(b"#" * (1 << 19)),
+    "a ref of zeros": lambda repo: (repo / ".git/refs/heads/other").write_bytes(bytes(41)),
+    "an empty ref": lambda repo: (repo / ".git/refs/heads/other").write_bytes(b""),
+    "a pipe": lambda repo: os.mkfifo(repo / ".git/refs/heads/other"),
+    "a link": lambda repo: (repo / ".git/refs/heads/other").symlink_to("main"),
+    "reftables": lambda repo: (repo / ".git/reftable").mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_where_the_files_of_refs_do_not_prove_it_there_is_no_answer(
+    repo: Path, remote: Path, name: str
+) -> None:
+    assert ref_files.commits(str(repo), NAMES) is not None
+    ASKED[name](repo)
+    assert ref_files.commits(str(repo), (*NAMES, "refs/heads/other")) is None
 
 
 def test_whether_a_ref_is_below_a_name_shows_in_loose_and_in_packed_refs(repo: Path) -> None:

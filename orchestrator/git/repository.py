@@ -172,6 +172,9 @@ def exact_refs(root: str, *names: str) -> dict[str, str]:
     """
     # Git would take `refs/heads/main:` for the files of that branch.
     possible = [name for name in names if not _NOT_IN_NAMES.search(name)]
+    known = ref_files.commits(root, possible)
+    if known is not None:
+        return known
     asked = "".join(f"{name}\n" for name in possible)
     said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
     found = zip(possible, said, strict=True)
