@@ -852,10 +852,10 @@ def test_head_lets_its_branch_go_as_git_would(agent: Agent) -> None:
     path = str(agent.path)
     commit(agent.path)
     at = head(agent.path)
-    for _ in range(2):
-        worktree_commands.let_go(path, at)
-        assert worktree_commands.state(path) == (at, None, False)
-        assert sh(agent.path, "rev-parse", BRANCH) == at
+    assert worktree_commands.let_go(path, at)
+    assert worktree_commands.state(path) == (at, None, False)
+    assert sh(agent.path, "rev-parse", BRANCH) == at
+    assert worktree_commands.let_go(path, at)
 
 
 def test_a_run_that_ends_without_a_checkout_leaves_no_lock_of_a_killed_git(agent: Agent) -> None:
@@ -866,6 +866,21 @@ def test_a_run_that_ends_without_a_checkout_leaves_no_lock_of_a_killed_git(agent
     worktree.detach(str(agent.path), at, at)
     assert not lock.exists()
     assert worktree_commands.state(str(agent.path)).branch is None
+
+
+def test_git_has_to_detach_where_the_files_do_not_say_it_plainly(agent: Agent) -> None:
+    path, own = str(agent.path), worktree_commands.own_folder(str(agent.path))
+    at, before = head(agent.path), sh(agent.path, "rev-parse", f"{BRANCH}~0")
+    assert not worktree_commands.let_go(path, "1" * 40)  # the branch is elsewhere
+    for name in ("HEAD.lock", "index.lock"):
+        lock = Path(own or "", name)
+        lock.touch()
+        assert not worktree_commands.let_go(path, at)
+        lock.unlink()
+    sh(agent.path, "pack-refs", "--all")
+    assert not worktree_commands.let_go(path, at)
+    assert worktree_commands.state(path).branch == BRANCH
+    assert sh(agent.path, "rev-parse", BRANCH) == before
 
 
 def test_a_link_in_the_place_of_a_branchs_log_is_removed_and_what_it_leads_to_stays(

@@ -169,8 +169,7 @@ def detach(path: str, commit: str, at: str | None = None) -> None:
 
     `at` is the commit that is checked out without a change, if it is known.
     """
-    if commit == at:
-        worktree_commands.let_go(path, commit)
+    if commit == at and worktree_commands.let_go(path, commit):
         return
     aside.in_order(path, partial(worktree_commands.detach, path, commit))
 

@@ -228,13 +228,38 @@ def detach(worktree: str, commit: str) -> None:
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
-def let_go(worktree: str, commit: str) -> None:
-    """Detach HEAD at a commit that is checked out without a change: no file is looked at.
+def let_go(worktree: str, commit: str) -> bool:
+    """Detach HEAD from its branch, which is at `commit`; return False if git has to do that.
 
-    A checkout would meet the lock of a git that was killed; nobody else works in the worktree.
+    As git does it, with the lock that git takes, but without a look at each file. Where HEAD is no
+    file of its own (git's reftables), git has to do it; also where a killed git has left its lock,
+    so that the lock is met, and removed (`call`).
     """
-    files.remove(os.path.join(git_folder(worktree), "index.lock"))
-    ask(worktree, "update-ref", "--no-deref", "HEAD", commit)
+    folder = own_folder(worktree)
+    if folder and os.path.lexists(os.path.join(folder, "index.lock")):
+        return False
+    said = place.words(os.path.join(folder, "HEAD")) if folder else ""
+    if said == commit:
+        return True
+    common = place.words(os.path.join(folder or "", "commondir"))
+    branch = os.path.join(folder or "", common, said.removeprefix("ref: "))
+    if not (folder and said.startswith("ref: refs/heads/") and place.words(branch) == commit):
+        return False
+    lock = os.path.join(folder, "HEAD.lock")
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{commit}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(lock, os.path.join(folder, "HEAD"))
+    except BaseException:
+        files.remove(lock)
+        raise
+    return True
 
 
 def advance(worktree: str, commit: str) -> None:
