@@ -260,30 +260,6 @@ def test_a_look_within_the_time_that_is_given_asks_nothing(
     assert states_of(60.0) == ["merged"]
 
 
-def test_new_pull_requests_on_top_of_the_base_cost_one_question_for_all(
-    repo: Path, remote: Path, local: Local, layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Config(forge="local")
-    pairs: list[str] = []
-    merge_base = repository.merge_base
-
-    def asked(root: str, *commits: str) -> str | None:
-        pairs.append(commits[0])
-        return merge_base(root, *commits)
-
-    monkeypatch.setattr(repository, "merge_base", asked)
-    heads = [branch(repo, f"agent/T{number}") for number in (1, 2, 3)]
-    for number, head in enumerate(heads, 1):
-        local.open(wanted(head, f"agent/T{number}"), "")
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open"] * 3
-    assert pairs == []
-    # The base moves: of no pull request it is known any more that it is on top of the base.
-    squashed = sh(repo, "commit-tree", f"{heads[1]}^{{tree}}", "-p", "main", "-m", "squashed")
-    sh(repo, "push", "--quiet", "origin", f"{squashed}:main")
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open", "merged", "open"]
-    assert set(pairs) == {*heads}
-
-
 def test_a_damaged_branch_hides_no_pull_request_beside_it(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:

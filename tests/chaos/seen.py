@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,15 @@ def _words(process: psutil.Process) -> str:
 
 
 def _fsck(world: World) -> list[str]:
+    """Return what git finds damaged; it ends with an error then, and says it on both outputs."""
     found = []
+    words = ("git", "fsck", "--no-dangling", "--no-progress")
     for path in (world.root, world.root / scripts.LIBRARY):
         if (path / ".git").exists():
-            done = world.git("fsck", "--no-dangling", "--no-progress", cwd=path, good=False)
-            found += done.splitlines()
+            done = subprocess.run(
+                words, cwd=path, env=world.environment, capture_output=True, text=True, check=False
+            )
+            found += [*done.stdout.splitlines(), *done.stderr.splitlines()]
+            if done.returncode and not found:
+                found.append(f"it ended with {done.returncode}")
     return found
