@@ -19,7 +19,6 @@ from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 
 from orchestrator.client import outcomes
-from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
 from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
