@@ -197,14 +197,18 @@ def test_attributes_of_the_persons_checkout_do_not_count(shop: Shop) -> None:
 def test_there_is_no_answer_for_what_only_a_worktree_can_do(shop: Shop) -> None:
     base, head = commits(shop.root, PLAIN)
     stranger = sh(Path(shop.root), "rev-parse", "main")  # no commit in common
-    same = sh(Path(shop.root), "commit-tree", f"{base}^{{tree}}", "-p", f"{base}^", "-m", "same")
     for one, other, method in (
         (base, head, "rebase"),
         (base, stranger, "merge"),
         (base, "0" * 40, "merge"),
-        (base, same, "squash"),
     ):
         assert bare_merge.join(shop.root, shop.scratch, one, other, method, "m") is None
+
+
+def test_a_squash_that_changes_no_file_is_the_base_itself(shop: Shop) -> None:
+    base, _ = commits(shop.root, PLAIN)
+    same = sh(Path(shop.root), "commit-tree", f"{base}^{{tree}}", "-p", f"{base}^", "-m", "same")
+    assert bare_merge.join(shop.root, shop.scratch, base, same, "squash", "m") == base
 
 
 def test_an_older_git_leaves_each_merge_to_a_worktree(

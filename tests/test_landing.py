@@ -387,6 +387,20 @@ def test_a_pull_request_that_is_in_the_base_already_is_marked_and_nothing_is_pus
     assert world.main() == pr.head
 
 
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+@pytest.mark.parametrize("checks", [(), ("true",)], ids=["no checks", "checks"])
+def test_commits_that_together_change_no_file_are_merged_once(
+    world: World, method: str, checks: tuple[str, ...]
+) -> None:
+    """A task that is done a second time, for example. Git makes no squash without a change."""
+    world.branch("T1", {"a.txt": "a\n"})
+    pr = world.deliver("T1", {"a.txt": None})  # type: ignore[dict-item]
+    before = sh(world.repo, "rev-parse", f"{world.main()}^{{tree}}")
+    world.land(review=world.config.review._replace(merge_method=method), checks=checks)
+    assert world.state(pr)[0] == "merged"
+    assert sh(world.repo, "rev-parse", f"{world.main()}^{{tree}}") == before
+
+
 # --- only what was reviewed --------------------------------------------------------------------
 
 

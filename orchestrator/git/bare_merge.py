@@ -109,12 +109,12 @@ def _are_text(root: str, scratch: str, base: str, paths: Collection[str]) -> boo
     return all(value in _AS_TEXT for value in said.split("\0")[2::3])
 
 
-def _squashed(root: str, tree: str, base: str, head: str, message: str) -> str | None:
-    """Return one commit with the author of `head`; None if the base has its contents already."""
+def _squashed(root: str, tree: str, base: str, head: str, message: str) -> str:
+    """Return one commit with the author of `head`, or the base if it has the contents already."""
     said = ask(root, "log", "--no-walk=unsorted", "--format=%T%x00%an%x00%ae", base, head)
     rows = [line.split("\0") for line in said.split("\n")]
     if tree == rows[0][0]:
-        return None
+        return base
     _, name, mail = rows[-1]
     author = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": mail}
     return _commit(root, tree, (base,), message, author)

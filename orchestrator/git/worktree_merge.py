@@ -9,7 +9,8 @@ def join(worktree: str, base: str, head: str, method: str, message: str) -> str 
     """Bring `head` onto `base` in a detached worktree that is at `base`; return the new commit.
 
     `method` is merge (a merge commit), squash (one commit), rebase (a copy of each commit) or
-    fast-forward (`head` itself, which contains the base).
+    fast-forward (`head` itself, which contains the base). A squash or a rebase that changes no file
+    is `base` itself: git makes no such commit.
     Returns the files in conflict instead; then everything is undone. Raises GitError.
     """
     if method == "fast-forward":
@@ -20,6 +21,8 @@ def join(worktree: str, base: str, head: str, method: str, message: str) -> str 
     elif method == "squash":
         author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
         done = run(worktree, "merge", "--squash", "--quiet", head, extra=OUR_NAME)
+        if done.code == 0 and run(worktree, "diff", "--cached", "--quiet").code == 0:
+            return base
         if done.code == 0:
             named = ("--author", author, "-m", message)
             done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=OUR_NAME)

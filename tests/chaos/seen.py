@@ -155,7 +155,8 @@ def _fsck(world: World) -> list[str]:
             done = subprocess.run(
                 words, cwd=path, env=world.environment, capture_output=True, text=True, check=False
             )
-            found += [*done.stdout.splitlines(), *done.stderr.splitlines()]
-            if done.returncode and not found:
+            said = done.stdout + (done.stderr if done.returncode else "")  # without hints
+            found += said.splitlines()
+            if done.returncode and not said:
                 found.append(f"it ended with {done.returncode}")
     return found
