@@ -192,7 +192,11 @@ def require(session: Session, project: Callable[[], Sequence[str]] = tuple) -> N
     because git may have to be asked. Raises OtherProject if they are others, and Pooled if a pool
     lends the connection by now: other tables, or the tables of no queue, may be found there.
     """
-    found = session.rows(_STATE)
+    try:
+        found = session.rows(_STATE)
+    except NotSetUp:
+        session.require_backend()  # a connection that a pool lends may look at another schema
+        raise
     session.require_backend(found[0][-1] if found else None)
     _judge(session, found, project)
 
