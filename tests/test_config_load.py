@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from conftest import CHECKOUT
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.system import files
 
 SCRIBE = "---\ntakes: docs\ntools: [Read, Edit]\n---\n"
 
@@ -53,6 +55,22 @@ def test_the_copy_says_the_same_and_is_read_without_yaml(project: Layout) -> Non
 def test_what_reads_only_writes_no_copy(project: Layout) -> None:
     load.settings(project, write_cache=False)
     assert not Path(project.last_good_config).exists()
+
+
+def test_a_disk_that_takes_nothing_keeps_no_tick_from_its_settings(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tick after a run met it as an error that nobody foresaw."""
+    number = errno.ENOSPC
+
+    def write(path: str, data: bytes) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(files, "write_atomic", write)
+    assert load.settings(project, write_cache=True).good
+    number = errno.EIO
+    with pytest.raises(OSError, match="config"):
+        load.settings(project, write_cache=True)
 
 
 def test_a_changed_role_is_seen_however_fast_and_whatever_its_size(project: Layout) -> None:

@@ -65,11 +65,24 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
         # Roles with problems are read again each time, but a good configuration is still kept.
         fresh = (seal if settled and not problems else mark.key(layout), config, known)
         if write_cache and fresh != kept:
-            files.make_folder(layout.cache)
-            data = fresh[0].encode() + b"\n" + saved.dump(config, known)
-            files.write_atomic(layout.last_good_config, data)
+            _keep(layout, fresh[0].encode() + b"\n" + saved.dump(config, known))
         return Settings(config, known, tuple(problems), good=True)
     return Settings(kept[1] if kept else Config(), known, tuple(problems), good=False)
+
+
+def _keep(layout: Layout, data: bytes) -> None:
+    """Keep a good configuration. Raises OSError, but not for a disk that takes nothing.
+
+    What such a disk stops is told by those who cannot work, and the next tick keeps it.
+    """
+    try:
+        files.make_folder(layout.cache)
+        files.write_atomic(layout.last_good_config, data)
+    except OSError as error:
+        from orchestrator.system import disk
+
+        if error.errno not in disk.ERRORS:
+            raise
 
 
 def _seal(layout: Layout) -> tuple[str, bool]:
