@@ -6,10 +6,13 @@ import os
 import time
 from pathlib import Path
 
+import harness
+import postgresql
 import pytest
-from harness import World, wait_until, world  # noqa: F401  (a fixture)
-from postgresql import cluster, in_schema  # noqa: F401  (`server` needs it)
-from test_several_machines import Hosts, hosts  # noqa: F401  (a fixture)
+import test_several_machines
+from harness import World, wait_until
+from postgresql import in_schema
+from test_several_machines import Hosts
 
 from orchestrator.database import access, session
 from orchestrator.layout import Layout
@@ -17,6 +20,8 @@ from orchestrator.project import events
 from orchestrator.tasks import stores
 from orchestrator.upkeep import migrate
 
+# Fixtures; `hosts` needs the other two.
+world, cluster, hosts = harness.world, postgresql.cluster, test_several_machines.hosts
 READS = (
     *(("status",), ("task", "list"), ("task", "show", "x"), ("inbox",), ("runs",), ("costs",)),
     *(("pr", "list"), ("report",), ("metrics",), ("history",), ("agent", "list"), ("audit",)),
@@ -24,7 +29,7 @@ READS = (
 )
 
 
-def another_project(hosts: Hosts) -> World:  # noqa: F811
+def another_project(hosts: Hosts) -> World:
     """Return a second project, with the `store` of the first one copied into its agents.yaml."""
     other = hosts._more("other")
     other.create(remote=False, init=False)
@@ -34,7 +39,7 @@ def another_project(hosts: Hosts) -> World:  # noqa: F811
     return other
 
 
-def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> None:  # noqa: F811
+def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> None:
     one = hosts.begin()
     task = one.add("Say hello", "implement", "--no-tick")
     other = another_project(hosts)
@@ -66,7 +71,7 @@ def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> 
     one.tick_until(lambda: one.task(task)["state"] == "done", "the first project goes on")
 
 
-def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:  # noqa: F811
+def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:
     one = hosts.begin(agents=[])
     task = one.add("Say hello", "implement", "--no-tick")
     two = hosts.another("two", agents=[])
@@ -87,7 +92,7 @@ def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None: 
 
 
 def test_a_queue_of_an_earlier_version_belongs_to_the_first_host_that_is_set_up(
-    hosts: Hosts,  # noqa: F811
+    hosts: Hosts,
 ) -> None:
     one = hosts.begin(agents=[])
     hosts.sql("UPDATE orchestrator_schema SET project = NULL RETURNING 1")
@@ -98,7 +103,7 @@ def test_a_queue_of_an_earlier_version_belongs_to_the_first_host_that_is_set_up(
 
 @pytest.mark.parametrize("how", ["no schema", "no row", "another schema"])
 def test_no_command_takes_a_database_without_tables_for_an_empty_queue(
-    hosts: Hosts,  # noqa: F811
+    hosts: Hosts,
     how: str,
 ) -> None:
     one = hosts.begin()
@@ -128,7 +133,7 @@ def test_no_command_takes_a_database_without_tables_for_an_empty_queue(
 
 
 def test_a_queue_moves_to_a_database_without_tables(
-    world: World,  # noqa: F811
+    world: World,
     server: str,
     tmp_path: Path,
 ) -> None:
@@ -145,11 +150,11 @@ def test_a_queue_moves_to_a_database_without_tables(
     assert access.of_project(layout) is not None
 
 
-def hosts_of(world: World) -> dict[str, dict[str, object]]:  # noqa: F811
+def hosts_of(world: World) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in world.json("hosts")}
 
 
-def test_a_host_without_a_schedule_is_not_called_dead(hosts: Hosts) -> None:  # noqa: F811
+def test_a_host_without_a_schedule_is_not_called_dead(hosts: Hosts) -> None:
     one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
     for host in (one, two):
         host.ok("tick")
@@ -163,7 +168,7 @@ def test_a_host_without_a_schedule_is_not_called_dead(hosts: Hosts) -> None:  # 
     assert "dead" in one.ok("hosts").out
 
 
-def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:  # noqa: F811
+def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
     one = hosts.begin(agents=[World.agent("impl-1", host="one")])
     two = hosts.another("two", agents=[World.agent("impl-1", host="two")])
     task = two.add("Say hello", "implement", "--no-tick")
@@ -187,7 +192,7 @@ def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
 
 
 def test_a_host_that_was_away_for_long_publishes_no_event_twice(
-    hosts: Hosts,  # noqa: F811
+    hosts: Hosts,
 ) -> None:
     one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
     events.append(Layout(str(two.root)), time.time(), "resumed", agents="all")
@@ -205,7 +210,7 @@ def test_a_host_that_was_away_for_long_publishes_no_event_twice(
 
 
 def test_the_hosts_of_an_earlier_queue_are_not_in_the_list_of_the_next(
-    hosts: Hosts,  # noqa: F811
+    hosts: Hosts,
 ) -> None:
     one, two = hosts.begin(agents=[]), hosts.another("two", agents=[])
     for host in (one, two):
@@ -218,7 +223,7 @@ def test_the_hosts_of_an_earlier_queue_are_not_in_the_list_of_the_next(
 
 
 def test_a_name_that_a_living_host_has_or_that_no_host_has_is_told(
-    hosts: Hosts,  # noqa: F811
+    hosts: Hosts,
 ) -> None:
     one = hosts.begin(agents=[World.agent("impl-1", host="build-2")])
     one.ok("init", "--host", "build-1")
@@ -238,7 +243,7 @@ def test_a_name_that_a_living_host_has_or_that_no_host_has_is_told(
     assert found["hint"] == "on that host: orchestrator init --host build-2"
 
 
-def test_the_commands_of_hosts_need_a_shared_queue(world: World) -> None:  # noqa: F811
+def test_the_commands_of_hosts_need_a_shared_queue(world: World) -> None:
     world.create(agents=[])
     for words in (("remove", "x"), ("adopt",)):
         refused = world.refused("hosts", *words, "--json").json["error"]

@@ -68,13 +68,13 @@ def ends(
     return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))
 
 
-def _commits(told: object) -> list[tuple[str, str]] | None:
+def _commits(told: Any) -> list[tuple[str, str]] | None:
     """Return the commits that the event of a delivery lists, each with its subject.
 
     None where an older version wrote the event.
     """
     try:
-        found = [(each["commit"], each["subject"]) for each in told]  # type: ignore[attr-defined]
+        found = [(each["commit"], each["subject"]) for each in told]
     except (TypeError, KeyError):
         return None
     return found if all(isinstance(x, str) for each in found for x in each) else None

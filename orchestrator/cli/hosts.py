@@ -54,7 +54,7 @@ def list_all(arguments: Namespace) -> None:
 
 @command("hosts remove", argument("name", metavar="NAME", help="the name of a host that is gone"))
 def remove(arguments: Namespace) -> None:
-    """Remove a host from the list that will not come back; what it did stays in the history.
+    """Remove from the list a host that will not come back; what it did stays in the history.
 
     examples:
       orchestrator hosts remove build-2

@@ -230,7 +230,8 @@ def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
 def _maintenance(spec: str) -> list[str]:
     """Return the settings of a receiving git about its look after a push whether it is to pack.
 
-    One push in 16 takes that look: it starts a process, and a push has few objects.
+    The look starts a process, and a push has few objects. So one push in 16 has it: the last digit
+    of the commit decides.
     """
     return [] if spec.partition(":")[0].endswith("0") else ["receive.autogc=false"]
 

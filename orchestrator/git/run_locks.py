@@ -4,12 +4,12 @@ Read by commands that start no git, so this module imports next to nothing. Each
 own folder for its worktree (gitrepository-layout(5), `worktrees/<id>/locked`).
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
 
 from orchestrator.git import place
-from orchestrator.system import files
 
 #: How the reason of a lock begins that the product put on a worktree.
 OURS = "orchestrator: "
@@ -26,8 +26,7 @@ def held(root: str) -> Iterator[tuple[str, str, str]]:
 
     Also those that are gone: git keeps a folder of its own for each.
     """
-    ours = os.path.join(place.common_folder(root), "worktrees")
-    for name in files.folders(ours):
-        if found := _FOR_RUN.fullmatch(place.words(os.path.join(ours, name, "locked"))):
-            back = place.words(os.path.join(ours, name, "gitdir"))
-            yield os.path.dirname(os.path.join(ours, name, back)), found[1], found[2]
+    for folder in itertools.filterfalse(os.path.islink, place.of_worktrees(root)):
+        if found := _FOR_RUN.fullmatch(place.words(os.path.join(folder, "locked"))):
+            back = place.words(os.path.join(folder, "gitdir"))
+            yield os.path.dirname(os.path.join(folder, back)), found[1], found[2]

@@ -1,7 +1,8 @@
 """The waiting tasks of a long queue, of which most are alike: nothing has happened to them.
 
-Thousands of tasks can wait. Who needs each of them iterates over the queue, as over a tuple; who
-only needs their number, the next one or those to which something has happened reads no others.
+Thousands of tasks can wait. Code that needs each task iterates over the queue, as over a tuple.
+Code that needs only their number, the next task or the tasks to which something has happened reads
+no other task.
 """
 
 from bisect import bisect_right
@@ -17,7 +18,6 @@ from orchestrator.model.work import Task
 #: the header. The fields before them are a task's own, but for these two.
 _LAST, COMMON = Task._fields.index("created_by"), ("role", "state")
 _UNTOUCHED = tuple(Task._field_defaults[name] for name in Task._fields[_LAST + 1 : -1])
-
 #: Tasks from which it pays to look for those that are alike.
 SEVERAL = 10
 
@@ -88,9 +88,9 @@ def grouped(tasks: Sequence[Task]) -> Queue:
     for place, task in enumerate(tasks):
         key = (task.role, task.state, frozenset(task.header)) if is_untouched(task) else place
         kin.setdefault(key, []).append(place)
-    places = {task.id: place for place, task in enumerate(tasks)}
+    places: dict[str, float] = {task.id: place for place, task in enumerate(tasks)}
     found = (Kin(tasks[each[0]], each) for each in kin.values())
-    return Queue(found, tasks.__getitem__, places.get)  # type: ignore[arg-type]
+    return Queue(found, lambda place: tasks[int(place)], places.get)
 
 
 def queue_of(tasks: Sequence[Task]) -> Queue:
@@ -101,7 +101,7 @@ def queue_of(tasks: Sequence[Task]) -> Queue:
         return grouped(tasks)
     alone = [Kin(task, (place,)) for place, task in enumerate(tasks)]
     # Nobody asks for a place by an id where no kin has several tasks.
-    return Queue(alone, tasks.__getitem__, lambda _: None)  # type: ignore[arg-type]
+    return Queue(alone, lambda place: tasks[int(place)], lambda _: None)
 
 
 def touched(tasks: Sequence[Task]) -> Iterable[Task]:

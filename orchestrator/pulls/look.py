@@ -128,15 +128,15 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
     Nobody closed these pull requests: their branches were never at the new address. Until somebody
     pushes them there, or closes them, that is a problem.
     """
-    place = pair.place.encode("utf-8", "surrogateescape")
+    address = pair.place.encode("utf-8", "surrogateescape")
     try:
         before = files.read_regular(layout.remote_place)
     except OSError:
         before = None
-    if not missing or before in (None, place):
+    if not missing or before in (None, address):
         files.remove(layout.remote_moved)
-        if before != place:
-            files.write_atomic(layout.remote_place, place, flush=False)
+        if before != address:
+            files.write_atomic(layout.remote_place, address, flush=False)
         return False
     branches = [pr.branch for pr in missing]
     lacks = f"lacks the branches of {words.count(len(missing), 'open pull request')}"

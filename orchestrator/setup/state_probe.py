@@ -153,8 +153,8 @@ def locks_held(subject: Subject) -> Iterator[Finding]:
     for path, holder in found:
         who = f"process {holder.pid}" if holder.pid else "another process"
         began = process.started(holder.pid) if holder.pid else None
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
-        since = f", running since {clock}" if began else ""
+        form = ", running since %Y-%m-%d %H:%M:%S"
+        since = time.strftime(form, time.localtime(began)) if began else ""
         command = f" ({holder.command})" if holder.command else ""
         message = f"{os.path.relpath(path, layout.home)} is held by {who}{since}{command}"
         if holder.is_stopped:

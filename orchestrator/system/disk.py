@@ -21,8 +21,6 @@ SAID = (
     r"(?i:no space left on device|disk quota exceeded|read-only file system)"
     r"|\b(ENOSPC|EDQUOT|EROFS)\b"
 )
-
-
 #: Error numbers with which a read fails although the file may be there.
 _WITHHELD = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 

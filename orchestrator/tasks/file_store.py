@@ -28,9 +28,7 @@ MOST_WATCHED = 1_000
 LONG = 200
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
-
-
-#: The indexes of the long queues among those at which this process has looked.
+#: The paths of the indexes of queues that were long when this process last listed them.
 _LOOKED: set[str] = set()
 
 

@@ -98,7 +98,7 @@ class Kept:
         values = json.loads(self._lines[_HEAD + place])
         values[_WHERE] = f"{self._folder}/{values[_WHERE]}"
         if len(values) == _OWN + 1:
-            return Task(*values[:_OWN], *_REST, values[-1])  # type: ignore[call-arg]
+            return Task._make((*values[:_OWN], *_REST, values[-1]))
         task = records.build(Task, values)
         assert task is not None
         return task
