@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ from orchestrator.git import (
     base_branch,
     call,
     project_root,
+    remote_pair,
     remotes,
     repository,
     settings,
@@ -30,6 +32,7 @@ from orchestrator.git import (
 )
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.model.config import Config
 from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.system import process
 
@@ -592,6 +595,22 @@ def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: s
             ask()
         assert fault.value.code == "remote_unreachable"
         assert "origin" in fault.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "is_mirror"),
+    [
+        *(("mirror", True), ("mirror = yes", True), ("mirror = 1", True)),
+        *(("mirror =", False), ("mirror = off", False), ("mirror = 0", False)),
+    ],
+)
+def test_a_mirror_is_what_git_takes_for_one(
+    remote: Path, repo: Path, line: str, is_mirror: bool
+) -> None:
+    with open(repo / ".git" / "config", "a") as file:
+        file.write(f'[remote "origin"]\n\t{line}\n')
+    with contextlib.nullcontext() if not is_mirror else pytest.raises(SystemFault, match="mirror"):
+        remote_pair.find(str(repo), Config())
 
 
 def test_a_remote_that_is_a_mirror_is_called_that(remote: Path, repo: Path) -> None:

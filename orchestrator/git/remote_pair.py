@@ -5,7 +5,7 @@ The two are the same remote unless `push_remote` is set; its `pushurl` may lead 
 
 from collections.abc import Collection, Mapping
 
-from orchestrator.git import base_branch, remotes, settings
+from orchestrator.git import base_branch, call, remotes, settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import SystemFault
@@ -39,10 +39,6 @@ class Pair(NamedTuple):
         return [f"refs/remotes/{remote}/{branch}" for remote in names for branch in branches]
 
 
-#: How git writes that a setting is false (git-config(1), "Values"); only the name is true.
-_FALSE = ("false", "no", "off", "0")
-
-
 def find(root: str, config: Config) -> Pair:
     """Return the remotes.
 
@@ -56,8 +52,11 @@ def find(root: str, config: Config) -> Pair:
     if config.push_remote and url not in known:
         said = f"push_remote is {push!r}, but this repository has no such remote"
         raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
-    if url in known and known.get(mirror, ("false",))[-1].lower() not in _FALSE:
-        raise remotes.is_mirror(push)
+    if url in known and mirror in known:
+        # Git has many words for true and false (git-config(1), "Values").
+        said = call.run(root, "config", "--type=bool", "--get", mirror).out
+        if said.strip() == "true":
+            raise remotes.is_mirror(push)
     own = known.get(pushurl, ())
     return Pair(
         config.remote if base_url in known else None,
