@@ -682,7 +682,7 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[str, ...]) -> None:
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     with pytest.raises(OrchestratorError):
-        hub.forge._run(*words)
+        hub.forge._gh.run(*words)
 
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:

@@ -38,9 +38,8 @@ from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
 from orchestrator.pulls import github_adoption, github_repo, issue_memory, issue_text
 from orchestrator.pulls.book import Book
-from orchestrator.pulls.gh import Gh
+from orchestrator.pulls.gh import Gh, Repository
 from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry

@@ -30,10 +30,9 @@ from orchestrator.pulls import (
     look,
     states,
 )
-from orchestrator.pulls.gh import Gh, Refusal
+from orchestrator.pulls.gh import Gh, Refusal, Repository
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.github_probe import is_signed_in
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 
@@ -523,8 +522,7 @@ def test_whose_refusal_it_is_follows_from_githubs_words(tmp_path: Path) -> None:
     }
     found = {
         said: github_refusals.judged(
-            Gh(str(tmp_path), str(tmp_path), "github.com"),
-            where,
+            Gh(Layout(str(tmp_path)), where),
             str(tmp_path / "said.json"),
             asked,
             Refusal("gh failed", "", said),

@@ -13,9 +13,8 @@ import re
 from collections.abc import Callable, Iterable
 
 from orchestrator.git import repository
-from orchestrator.git.call import ask, lines, reason, run
-from orchestrator.git.worktree_commands import OUR_NAME
-from orchestrator.model.errors import GitError
+from orchestrator.git.call import ask, lines, run
+from orchestrator.git.worktree_commands import commit_tree
 from orchestrator.system import files
 
 _TREE = r"[0-9a-f]{40,64}"
@@ -84,12 +83,8 @@ def stacked(
 def _commit(root: str, tree: str, parents: Iterable[str], said: str, *, at: str) -> str:
     """Make a commit that has the time of the commit `at`: made again, it is the same commit."""
     time = ask(root, "log", "-1", "--format=%cI", at)
-    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time, **OUR_NAME}
-    words = [word for parent in parents for word in ("-p", parent)]
-    done = run(root, "commit-tree", tree, *words, "-m", said, extra=when)
-    if done.code != 0:
-        raise GitError(f"git commit-tree failed: {reason(done.err)}")
-    return done.out.strip()
+    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time}
+    return commit_tree(root, tree, parents, said, **when)
 
 
 def restacked(

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, repairs, settings
+from orchestrator.git import lfs, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -270,7 +270,7 @@ def unreachable(remote: str, complaint: str) -> SystemFault:
     """
     if "--mirror can't be combined" in complaint:
         return is_mirror(remote)
-    if hint := repairs.hint(complaint):
+    if hint := start.repair(complaint):
         return SystemFault(f"git failed: {reason(complaint)}", hint, code="git_failed")
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",

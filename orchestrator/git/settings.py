@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from orchestrator.git import place, repairs, start
+from orchestrator.git import place, start
 from orchestrator.guard import client_environment
 from orchestrator.model.errors import GitError, GitKilled
 from orchestrator.model.fields import NamedTuple
@@ -182,7 +182,7 @@ def _asked(cwd: str, told: Mapping[str, str]) -> _Answer:
         raise GitKilled(f"git config was killed by signal {-done.code}")
     if done.code != 0:
         said = done.err.strip()[:300] or f"no answer within {_TIMEOUT:.0f} s"
-        raise GitError(f"git config failed: {said}", repairs.hint(done.err))
+        raise GitError(f"git config failed: {said}", start.repair(done.err))
     found: dict[str, tuple[str, ...]] = {}
     system, read, fields = None, [], done.out.split("\0")
     for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=False):

@@ -6,6 +6,7 @@ These are questions and single steps. `worktree` decides their order, so that no
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 
 from orchestrator import layout
 from orchestrator.git import place, run_locks
@@ -20,6 +21,12 @@ OUR_NAME = {
     "GIT_COMMITTER_NAME": "orchestrator",
     "GIT_COMMITTER_EMAIL": "orchestrator@localhost",
 }
+
+
+def commit_tree(cwd: str, tree: str, parents: Iterable[str], said: str, **extra: str) -> str:
+    """Return a new commit of the product with a tree; `extra` are variables. Raises GitError."""
+    words = [word for parent in parents for word in ("-p", parent)]
+    return ask(cwd, "commit-tree", tree, *words, "-m", said, extra={**OUR_NAME, **extra})
 
 
 def is_worktree(path: str) -> bool:

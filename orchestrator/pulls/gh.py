@@ -14,10 +14,13 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.guard import client_environment
+from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, SystemFault
+from orchestrator.model.fields import NamedTuple
 from orchestrator.system import commands, files
 
+GITHUB = "github.com"
 #: Seconds for a call of `gh`, and for the call that a tick makes, for which others wait.
 TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
@@ -39,12 +42,38 @@ class Refusal(SystemFault):
         self.said = said
 
 
-class Gh:
-    """The `gh` program, called in one project."""
+class Repository(NamedTuple):
+    """A repository on GitHub, or on a host with GitHub Enterprise."""
 
-    def __init__(self, root: str, folder: str, host: str) -> None:
-        """`folder` is for the caches of `gh`; `host` is the host of calls that name no other."""
-        self._root, self._folder, self._host = root, folder, host
+    host: str
+    owner: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The path of its REST interface."""
+        return f"repos/{self.owner}/{self.name}"
+
+    @property
+    def words(self) -> str:
+        """Return how `gh` is told the repository; its own default host is not named."""
+        path = f"{self.owner}/{self.name}"
+        return path if self.host == GITHUB else f"{self.host}/{path}"
+
+
+class Gh:
+    """The `gh` program, called in one project about one repository."""
+
+    def __init__(self, layout: Layout, repository: Repository) -> None:
+        self._root, self._folder = layout.root, os.path.join(layout.cache, "gh")
+        self.repository, self._host = repository, repository.host
+
+    def _named(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a call that names the repository, or the host of `gh api`, which knows no -R."""
+        if arguments[0] == "api":
+            host = () if self._host == GITHUB else ("--hostname", self._host)
+            return ("api", *host, *arguments[1:])
+        return (*arguments, *(() if arguments[0] == "repo" else ("-R",)), self.repository.words)
 
     def json(self, *arguments: str, timeout: float | None = None) -> Any:
         """Return the answer of a call. Raises as `run`, and SystemFault if it is not JSON."""
@@ -58,7 +87,7 @@ class Gh:
         """Return what a call printed. Raises Refusal, NotFound (a pull request) or SystemFault."""
         files.make_folder(self._folder)
         try:
-            done = self.call(arguments, os.environ, timeout or TIMEOUT, stdin)
+            done = self.call(self._named(arguments), os.environ, timeout or TIMEOUT, stdin)
         except OSError as error:
             raise SystemFault(
                 "the forge is github, but the gh program cannot be started",

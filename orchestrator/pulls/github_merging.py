@@ -25,13 +25,14 @@ _MUST_WAIT = re.compile(
 _FIELDS = ("mergeCommitAllowed", "squashMergeAllowed", "rebaseMergeAllowed")
 
 
-def methods(layout: Layout, gh: Gh, repository: str) -> tuple[str, ...]:
+def methods(layout: Layout, gh: Gh) -> tuple[str, ...]:
     """Return what the repository allows, in the order of `MERGE_METHODS`. Raises SystemFault."""
+    repository = gh.repository.words
     kept, now = files.read_json(_memory(layout)) or {}, time.time()
     asked, allowed = kept.get("asked"), kept.get("methods")
     known = kept.get("repository") == repository and isinstance(allowed, list)
     if not known or not isinstance(asked, float) or not 0 <= now - asked < METHODS_KEPT:
-        row = gh.json("repo", "view", repository, "--json", ",".join(_FIELDS))
+        row = gh.json("repo", "view", "--json", ",".join(_FIELDS))
         answers = [row.get(field) if isinstance(row, dict) else None for field in _FIELDS]
         allowed = [m for m, answer in zip(MERGE_METHODS, answers, strict=True) if answer is True]
         files.make_folder(layout.cache)
@@ -48,34 +49,27 @@ def _memory(layout: Layout) -> str:
 
 
 def merge(
-    layout: Layout,
-    run: Callable[..., str],
-    view: Callable[[str, str], Any],
-    pr_id: str,
-    commit: str,
-    method: str,
+    layout: Layout, gh: Gh, view: Callable[[str, str], Any], pr_id: str, commit: str, method: str
 ) -> Any:
     """Merge a pull request if its head is the commit, or let GitHub merge it later.
 
-    Return its row afterwards, with `mergeCommit`: `gh` exits with 0 for both. `run` and `view` call
-    gh. Raises OrchestratorError when GitHub refuses.
+    Return its row afterwards, with `mergeCommit`: `gh` exits with 0 for both. `view` calls gh.
+    Raises OrchestratorError when GitHub refuses.
     """
     words = ("pr", "merge", pr_id, f"--{method}", "--match-head-commit", commit)
     try:
-        run(*words)
+        gh.run(*words)
     except Refusal as error:
         row = view(pr_id, "")
         if row is None or row.get("state") != "MERGED":
-            _merge_later(layout, run, words, error)
+            _merge_later(layout, gh, words, error)
     row = view(pr_id, ",mergeCommit")
     if row is None:
         raise NotFound("pull request", pr_id)
     return row
 
 
-def _merge_later(
-    layout: Layout, run: Callable[..., str], words: tuple[str, ...], error: Refusal
-) -> None:
+def _merge_later(layout: Layout, gh: Gh, words: tuple[str, ...], error: Refusal) -> None:
     """Let GitHub merge it as soon as its rules allow. Raises OrchestratorError."""
     said = error.said
     if "Head branch was modified" in said:
@@ -85,7 +79,7 @@ def _merge_later(
         raise SystemFault("the base branch moved during the merge", code="base_moved")
     if _MUST_WAIT.search(said):
         try:
-            run(*words, "--auto")
+            gh.run(*words, "--auto")
             return
         except Refusal as second:
             said = f"{said}\nWith --auto: {second.said}"

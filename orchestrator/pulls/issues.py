@@ -73,9 +73,8 @@ class Follower:
         if found is None:
             message = f"the remote {self._config.remote!r} is not on GitHub"
             raise SystemFault(message, "set `remote` in agents.yaml", code="forge_failed")
-        self._repository = found
-        self._gh = Gh(layout.root, os.path.join(layout.cache, "gh"), found.host)
-        self._people = People(self._gh, found)
+        self._gh = Gh(layout, found)
+        self._people = People(self._gh)
 
     def follow(self, settled: Collection[str]) -> Iterator[tuple[str, str]]:
         """Carry out what is due; yield the task and the reason of each change.
@@ -111,7 +110,7 @@ class Follower:
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
             label = ("--label", _quoted(self._config.issues.label or ""), "--json", _FIELDS)
-            rows = self._gh.json(*words, *label, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+            rows = self._gh.json(*words, *label, timeout=TICK_TIMEOUT)
             if not isinstance(rows, list):
                 message = "the answer of gh is not a list of issues"
                 raise SystemFault(message, code="forge_failed")
@@ -222,7 +221,7 @@ class Follower:
             own = (each for each in posted if each.get("viewerDidAuthor") is not False)
             if not any(mark in str(each.get("body")) for each in own):
                 words = ("issue", "comment", str(number), "--body-file", "-")
-                self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
+                self._gh.run(*words, stdin=f"{said}\n\n{mark}\n")
         except Refusal as error:
             # The issue is locked or gone: asking again would change nothing.
             yield task.id, f"issue {number} takes no comment: {error.said[:200]}"
@@ -242,7 +241,7 @@ class Follower:
 
     def _view(self, number: int) -> Mapping[str, object]:
         words = ("issue", "view", str(number), "--json", "state,comments")
-        found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+        found = self._gh.json(*words, timeout=TICK_TIMEOUT)
         return found if isinstance(found, dict) else {}
 
 
