@@ -218,7 +218,7 @@ def gh(data: bytes, folder: Path) -> None:
 
     forge_ = GitHub(layout(folder), Config())
     forge_.__dict__ |= {"_repository": Repository("github.com", "o", "r"), "_fork": None}
-    forge_.__dict__["_gh"] = Said("/", str(folder), "github.com")
+    forge_.__dict__["_gh"] = Said(layout(folder), forge_._repository)
     pr = PullRequest("1", "T1", "agent/T1", "main", "a" * 40, "Fix", "open")
     forge_.book.write(pr, "")
     review = Given("rev", "agent", "approved", "a" * 40)
@@ -242,7 +242,7 @@ def github_issues(data: bytes, folder: Path) -> None:
     Path(found.shared, "issues.json").write_bytes(data)
     memory = issue_memory.Memory(found)
     memory.tell(1, "asked")
-    assert memory.was_told(1)[-1:] == ("asked",)
+    assert memory.kept.made["1"][-1:] == ("asked",)
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError):

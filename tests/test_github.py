@@ -392,7 +392,7 @@ def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: H
     opened(hub)
     opened(hub, "agent/T2")
     hub.forge.close("1")
-    hub.forge.book.record("2", "merged")
+    hub.forge.book.record("2", state="merged")
     change(hub, 1, state="OPEN")
     assert [pr.state for pr in hub.forge.refresh()] == ["open", "merged"]
 

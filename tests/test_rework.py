@@ -254,7 +254,7 @@ def test_work_on_top_of_an_open_dependency_is_not_sent_back_for_a_conflict(world
     world.deliver("T2", {"README.md": "one\n"}, depends_on=("T1",))
     world.push_to_main({"README.md": "two\n"})
     assert follow(world) == []
-    world.forge.book.record("1", "merged")
+    world.forge.book.record("1", state="merged")
     assert [row[:2] for row in follow(world)] == [("T1", "done"), ("T2", "incoming")]
 
 

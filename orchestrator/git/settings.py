@@ -45,6 +45,9 @@ class _Answer(NamedTuple):
     #: Whether these files, as they are now, prove that the answer has not changed.
     is_proved: bool = False
 
+    def is_as_before(self) -> bool:
+        return all(_stamp(path) == stamp for path, stamp in self.stamps)
+
 
 #: By the place where git was asked, and what it was told.
 _KEPT: dict[tuple[str, tuple[tuple[str, str], ...]], _Answer] = {}
@@ -64,7 +67,7 @@ def _look(cwd: str, told: Mapping[str, str]) -> _Answer:
     files = read_files(own, told.get("GIT_COMMON_DIR") or place.shared(own))
     key = (cwd, tuple(told.items()))
     known = _KEPT.get(key)
-    if known and {*files} <= dict(known.stamps).keys() and _are_as_before(known.stamps):
+    if known and {*files} <= dict(known.stamps).keys() and known.is_as_before():
         return known
     # Before git looks: what changes meanwhile shows.
     stamps = _stamps((*files, _OF_THE_SYSTEM))
@@ -156,10 +159,6 @@ def read_files(own: str, common: str) -> list[str]:
 
 def _stamps(paths: Sequence[str]) -> tuple[tuple[str, Stamp], ...]:
     return tuple((path, _stamp(path)) for path in paths)
-
-
-def _are_as_before(stamps: Sequence[tuple[str, Stamp]]) -> bool:
-    return all(_stamp(path) == stamp for path, stamp in stamps)
 
 
 def _stamp(path: str) -> Stamp:

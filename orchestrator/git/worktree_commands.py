@@ -168,17 +168,13 @@ def state(worktree: str) -> State:
     )
 
 
-def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
-    """Return the tracked files that differ from HEAD, except for one path."""
-    paths = (".", f":(top,exclude,literal){without}") if without else ()
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
+def changed_files(worktree: str, *paths: str, untracked: str = "no") -> list[str]:
+    """Return the tracked files that differ from HEAD, below some pathspecs of git.
+
+    With `untracked` "normal", the untracked files that are not ignored are among them.
+    """
+    options = ("--porcelain", "-z", "--no-renames", f"--untracked-files={untracked}", _NOT_INSIDE)
     return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
-
-
-def all_changes(worktree: str) -> list[str]:
-    """Return the files that differ from HEAD, and the untracked files that are not ignored."""
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal", _NOT_INSIDE)
-    return [row[3:] for row in ask(worktree, "status", *options).split("\0") if row]
 
 
 def head_moves(worktree: str, most: int) -> list[str]:

@@ -228,13 +228,12 @@ class GitHub:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
         path = f"{self._repository.path}/pulls/{pr.id}"
         self._gh.run("api", "--method", "PATCH", path, "--raw-field", f"base={base}")
-        with self.book.locked():
-            self.book.write(self.book.find(pr.id)._replace(base=base))
+        self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
         self._gh.run("pr", "close", pr_id)
         if self.book.get(pr_id) is not None:
-            self.book.record(pr_id, "closed")
+            self.book.record(pr_id, state="closed")
 
     def feedback(self, pr: PullRequest) -> list[Feedback]:
         from orchestrator.pulls import github_feedback

@@ -14,8 +14,8 @@ from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.system import files
 
-#: Seconds for which the merge methods of a repository are remembered.
-METHODS_KEPT = 86_400.0
+#: Seconds for which the merge methods of a repository are remembered, and the file in the cache.
+METHODS_KEPT, MEMORY = 86_400.0, "github-methods.json"
 #: What gh and GitHub say when a pull request may be merged later, by `--auto`.
 _MUST_WAIT = re.compile(
     r"--auto|policy prohibits|is expected|status check|reviews? (is|are) required|approving review"
@@ -27,8 +27,8 @@ _FIELDS = ("mergeCommitAllowed", "squashMergeAllowed", "rebaseMergeAllowed")
 
 def methods(layout: Layout, gh: Gh) -> tuple[str, ...]:
     """Return what the repository allows, in the order of `MERGE_METHODS`. Raises SystemFault."""
-    repository = gh.repository.words
-    kept, now = files.read_json(_memory(layout)) or {}, time.time()
+    repository, memory = gh.repository.words, os.path.join(layout.cache, MEMORY)
+    kept, now = files.read_json(memory) or {}, time.time()
     asked, allowed = kept.get("asked"), kept.get("methods")
     known = kept.get("repository") == repository and isinstance(allowed, list)
     if not known or not isinstance(asked, float) or not 0 <= now - asked < METHODS_KEPT:
@@ -37,15 +37,11 @@ def methods(layout: Layout, gh: Gh) -> tuple[str, ...]:
         allowed = [m for m, answer in zip(MERGE_METHODS, answers, strict=True) if answer is True]
         files.make_folder(layout.cache)
         record = {"repository": repository, "asked": now, "methods": allowed}
-        files.write_json(_memory(layout), record)
+        files.write_json(memory, record)
     found = tuple(m for m in MERGE_METHODS if m in (allowed or ()))
     if not found:
         raise SystemFault(f"{repository} allows no way to merge", code="merge_refused")
     return found
-
-
-def _memory(layout: Layout) -> str:
-    return os.path.join(layout.cache, "github-methods.json")
 
 
 def merge(
@@ -84,7 +80,7 @@ def _merge_later(layout: Layout, gh: Gh, words: tuple[str, ...], error: Refusal)
         except Refusal as second:
             said = f"{said}\nWith --auto: {second.said}"
     # The repository's settings may have changed.
-    files.remove(_memory(layout))
+    files.remove(os.path.join(layout.cache, MEMORY))
     raise OrchestratorError(
         f"GitHub refuses to merge pull request {words[2]}: {said}",
         "see the rules of the base branch on GitHub",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files, records
 
@@ -32,17 +33,14 @@ class Memory:
 
     def __init__(self, layout: Layout) -> None:
         self._path = os.path.join(layout.shared, "issues.json")
-        kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
-        self.asked, self.made, self.authors = kept.asked, dict(kept.made), dict(kept.authors)
+        self.kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
 
-    def was_told(self, number: int) -> tuple[str, ...]:
-        return self.made.get(str(number), ())
-
-    def tell(self, number: int, what: str) -> None:
-        self.made[str(number)] = (*self.was_told(number), what)
-        self.write()
-
-    def write(self) -> None:
+    def change(self, **changes: Any) -> None:
+        self.kept = self.kept._replace(**changes)
         files.make_folder(os.path.dirname(self._path))
-        kept = Kept(self.asked, self.made, self.authors)
-        files.write_json(self._path, records.plain(kept))
+        files.write_json(self._path, records.plain(self.kept))
+
+    def tell(self, number: int, *what: str) -> None:
+        """Note that an issue became a task, and what the issue was told of it."""
+        told = (*self.kept.made.get(str(number), ()), *what)
+        self.change(made={**self.kept.made, str(number): told})

@@ -43,7 +43,7 @@ def next_look(layout: Layout, config: Config, now: float) -> float:
     """Return when issues are asked for again (epoch seconds); infinity if they never are."""
     if config.issues.label is None or config.paused:
         return math.inf
-    return min(Memory(layout).asked, now) + EVERY
+    return min(Memory(layout).kept.asked, now) + EVERY
 
 
 def problem(layout: Layout, config: Config) -> Problem | None:
@@ -81,14 +81,13 @@ class Follower:
 
         `settled` are the tasks whose runs this tick settled. Raises OrchestratorError.
         """
-        due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
+        due = self._now - EVERY >= self._memory.kept.asked or self._memory.kept.asked > self._now
         numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
         listed: list[Issue] = []
         fault: Refusal | None = None
         if due := due and not self._config.paused:
             # Noted first: a failing gh is asked again at the next look, not at each tick.
-            self._memory.asked = self._now
-            self._memory.write()
+            self._memory.change(asked=self._now)
             listed = self._listed()
             try:
                 yield from self._make(listed)
@@ -120,7 +119,7 @@ class Follower:
 
     def _make(self, listed: list[Issue]) -> Iterator[tuple[str, str]]:
         for issue in sorted(listed, key=lambda each: (each.priority, each.number)):
-            if str(issue.number) in self._memory.made:
+            if str(issue.number) in self._memory.kept.made:
                 continue
             if not self._has_room():
                 return
@@ -157,8 +156,7 @@ class Follower:
                 raise
             added = False
         if added or self._exists(name):
-            self._memory.made.setdefault(str(issue.number), ())
-            self._memory.write()
+            self._memory.tell(issue.number)
         return added
 
     def _exists(self, name: str) -> bool:
@@ -173,15 +171,14 @@ class Follower:
             return True
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
-        known = self._memory.authors.get(login)
+        known = self._memory.kept.authors.get(login)
         kept = EVERY if known is not None and known.may_write else REFUSED_KEPT
         if known is not None and 0 <= self._now - known.asked < kept:
             return known.may_write
         if not self._may_ask():
             return None
         known = Known(self._people.may_write(login), self._now)
-        self._memory.authors[login] = known
-        self._memory.write()
+        self._memory.change(authors={**self._memory.kept.authors, login: known})
         return known.may_write
 
     def _cancel(self, listed: set[int]) -> Iterator[tuple[str, str]]:
@@ -191,7 +188,7 @@ class Follower:
             for task in self._store.list("incoming").tasks
             if re.fullmatch(rf"{_ID}\d{{1,9}}", task.id) and task.pr is None
         ]
-        made = self._memory.made
+        made = self._memory.kept.made
         gone = [each for each in waiting if each[0] not in listed and str(each[0]) in made]
         for number, task in gone:
             if not self._may_ask() or self._view(number).get("state") != "CLOSED":
@@ -203,13 +200,12 @@ class Follower:
 
     def _tell(self, number: int) -> Iterator[tuple[str, str]]:
         """Comment on an issue, if its task is in a state that the issue was not told yet."""
-        if str(number) not in self._memory.made:
-            return
-        task = self._store.get(f"{_ID}{number}")
-        if task is None:
+        told = self._memory.kept.made.get(str(number))
+        task = self._store.get(f"{_ID}{number}") if told is not None else None
+        if told is None or task is None:
             return
         what = issue_text.told(task)
-        if what is None or what in self._memory.was_told(number) or not self._may_ask():
+        if what is None or what in told or not self._may_ask():
             return
         mark = f"<!-- orchestrator: {task.id} {what} -->"
         show = self._config.issues.show_questions

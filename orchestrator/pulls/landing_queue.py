@@ -48,20 +48,12 @@ class Memory(NamedTuple):
     refused: Mapping[str, Refused] = {}
 
 
-def memory_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "landing.json")
-
-
-def remembered(layout: Layout) -> Memory:
-    return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
-
-
 class Notes:
     """The memory of landings, which the holder of the landings' lock changes."""
 
     def __init__(self, layout: Layout) -> None:
-        self._path = memory_path(layout)
-        self.memory = remembered(layout)
+        self._path = os.path.join(layout.cache, "landing.json")
+        self.memory = records.build(Memory, files.read_json(self._path) or {}) or Memory()
 
     def change(self, **changes: Any) -> None:
         self.memory = self.memory._replace(**changes)
@@ -89,7 +81,7 @@ def is_refused(layout: Layout, prs: Iterable[PullRequest]) -> bool:
 
     A draft, or a pull request whose checks run, waits for something else than the next try.
     """
-    refused = remembered(layout).refused
+    refused = Notes(layout).memory.refused
     heads = {pr.id: pr.head for pr in prs if not (pr.draft or awaited(pr))}
     return any(heads.get(pr_id) == each.head for pr_id, each in refused.items())
 
@@ -104,7 +96,7 @@ def candidates(
     try, and for the required checks that still run. With `overlap: hold`, the smaller of two that
     change the same lines goes first.
     """
-    refused = remembered(layout).refused
+    refused = Notes(layout).memory.refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
     due = [
         pr

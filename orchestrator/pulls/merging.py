@@ -171,7 +171,8 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
             "end that first (git status says how), then merge again",
             code="checkout_not_clean",
         )
-    if changed := worktree_commands.changed_files(holder, without=CONFIG):
+    others = (".", f":(top,exclude,literal){CONFIG}")
+    if changed := worktree_commands.changed_files(holder, *others):
         names = ", ".join(changed[:10])
         raise OrchestratorError(
             f"{branch} is checked out in {holder} with uncommitted changes: {names}",
