@@ -36,7 +36,7 @@ from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo, issue_memory, issue_text
+from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import Gh, Repository
 from orchestrator.pulls.github import GitHub
@@ -240,7 +240,7 @@ def github_issues(data: bytes, folder: Path) -> None:
     found = layout(folder)
     os.makedirs(found.shared, exist_ok=True)
     Path(found.shared, "issues.json").write_bytes(data)
-    memory = issue_memory.Memory(found)
+    memory = issues.Memory(found)
     memory.tell(1, "asked")
     assert memory.kept.made["1"][-1:] == ("asked",)
     try:

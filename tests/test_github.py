@@ -30,9 +30,8 @@ from orchestrator.pulls import (
     look,
     states,
 )
-from orchestrator.pulls.gh import Gh, Refusal, Repository
+from orchestrator.pulls.gh import Gh, Refusal, Repository, is_signed_in
 from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.github_probe import is_signed_in
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 

@@ -176,8 +176,11 @@ def _push(
         told = [
             *(f"{key}={value}" for key, value in DURABLE.items()),
             *_hidden_siblings(folder, named),
-            *_maintenance(spec),
         ]
+        # A look whether it is to pack starts a process there, and a push has few objects. So one
+        # push in 16 has it: the last digit of the commit decides.
+        if not spec.partition(":")[0].endswith("0"):
+            told.append("receive.autogc=false")
         settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
@@ -225,15 +228,6 @@ def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
     if not any(os.path.exists(f"{x}/objects/info/alternates") for x in _git_folders(folder)):
         settings.append("core.alternateRefsCommand=true")  # true(1) names none
     return settings
-
-
-def _maintenance(spec: str) -> list[str]:
-    """Return the settings of a receiving git about its look after a push whether it is to pack.
-
-    The look starts a process, and a push has few objects. So one push in 16 has it: the last digit
-    of the commit decides.
-    """
-    return [] if spec.partition(":")[0].endswith("0") else ["receive.autogc=false"]
 
 
 def _folder(cwd: str, remote: str) -> str | None:

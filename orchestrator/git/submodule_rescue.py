@@ -31,20 +31,15 @@ def preserve(main: str, tree: str, name: str, aside: str, store: str | None = No
         if submodules.is_filled(path) and not submodules.is_own(path):
             _set_aside(path, f"{aside}-{word(each.path)}")
         elif submodules.is_whole(path):
-            _with_inner(main, tree, each.path, own, aside, store_of(main, each.path, store))
+            within = store_of(main, each.path, store)
+            if submodules.are_used(path):  # those in it first
+                preserve(os.path.join(main, each.path), path, own, aside, within)
+            _one(path, within, own, f"{aside}-{word(each.path)}")
         else:
             if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
                 files.remove(os.path.join(path, ".git"))
             kept += _files_below(store or main, tree, each, own)
     return kept
-
-
-def _with_inner(main: str, tree: str, path: str, own: str, aside: str, store: str) -> None:
-    """Keep what the submodule at `path` holds, and before that the submodules in it."""
-    here = os.path.join(tree, path)
-    if submodules.are_used(here):
-        preserve(os.path.join(main, path), here, own, aside, store)
-    _one(here, store, own, f"{aside}-{word(path)}")
 
 
 def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:

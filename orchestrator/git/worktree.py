@@ -52,12 +52,8 @@ def clear_shared(root: str) -> None:
 
 def leading_files(root: str) -> list[str]:
     """Return the files that lead git from each worktree to its repository and configuration."""
-    folders = os.path.join(place.common_folder(root), "worktrees")
-    return [
-        os.path.join(folders, name, file)
-        for name in (sorted(os.listdir(folders)) if os.path.isdir(folders) else ())
-        for file in ("commondir", "gitdir", "config.worktree")
-    ]
+    names = ("commondir", "gitdir", "config.worktree")
+    return [os.path.join(each, name) for each in place.of_worktrees(root) for name in names]
 
 
 @contextlib.contextmanager

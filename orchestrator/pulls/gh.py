@@ -18,6 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, SystemFault
 from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
 from orchestrator.system import commands, files
 
 GITHUB = "github.com"
@@ -117,6 +118,21 @@ class Gh:
         allowed = f"check what this account may do there: gh auth status --hostname {self._host}"
         raise Refusal(message, f"GitHub answered, and refused this; {allowed}", said)
 
+    def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
+        """Return why gh cannot be used with these environment variables; None if it can."""
+        named = f"gh auth login --hostname {self._host}"
+        login = f"{named}; or set `forge: local` in .orchestrator/agents.yaml"
+        try:
+            done = self.call(("auth", "status", "--hostname", self._host), variables, timeout)
+        except OSError:
+            return Problem("forge_failed", "forge is github, but gh is not installed", login)
+        if done.code is None:
+            again = f"try: gh auth status --hostname {self._host}"
+            return Problem("forge_failed", "gh did not answer in time", again)
+        if done.code != 0 and not is_signed_in(done.out + done.err):
+            return Problem("forge_failed", f"gh is not signed in to {self._host}", login)
+        return None
+
     def call(
         self,
         arguments: tuple[str, ...],
@@ -141,3 +157,16 @@ class Gh:
             timeout=timeout,
             stdin=stdin,
         )
+
+
+def is_signed_in(said: str) -> bool:
+    """Return whether the account in use is signed in, by what `gh auth status` said.
+
+    It exits with 1 as soon as one of several accounts is signed out. gh 2.23 knows one account per
+    host; later versions say which account is active.
+    """
+    accounts = re.split(
+        r"(?=^\s*(?:✓|X|!|-)? ?(?:Logged in|Failed to log in) )", said, flags=re.MULTILINE
+    )
+    active = [each for each in accounts if re.search(r"Active account: true", each)]
+    return any("Logged in to" in each for each in active or accounts)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         github_alone,
         github_people,
         github_posting,
-        github_probe,
         github_repo,
         github_rows,
     )
@@ -40,7 +39,6 @@ else:
     github_alone = Later("pulls.github_alone")
     github_people = Later("pulls.github_people")
     github_posting = Later("pulls.github_posting")
-    github_probe = Later("pulls.github_probe")
     github_repo = Later("pulls.github_repo")
     github_rows = Later("pulls.github_rows")
 
@@ -264,10 +262,9 @@ class GitHub:
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         try:
-            host = self._repository.host
+            return self._gh.probe(variables, timeout)
         except SystemFault as error:
             return Problem(error.code, error.message, error.hint)
-        return github_probe.probe(self._gh, host, variables, timeout)
 
 
 def _same(one: Repository, other: Repository) -> bool:

@@ -16,6 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
@@ -23,9 +24,8 @@ from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_people import People
-from orchestrator.pulls.issue_memory import Known, Memory
 from orchestrator.pulls.issue_text import Issue
-from orchestrator.system import files
+from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
 
 #: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
@@ -37,6 +37,41 @@ PAGE, MOST = 100, 1000
 ASKED = 20
 _FIELDS = "number,title,body,author,labels,url"
 _ID = "GH-"
+
+
+class Known(NamedTuple):
+    """Whether a login may write to the repository, and when that was asked."""
+
+    may_write: bool
+    asked: float
+
+
+class Kept(NamedTuple):
+    """The file of a `Memory`."""
+
+    #: When issues were last asked for.
+    asked: float = 0.0
+    #: By the number of an issue that became a task: what the issue was told.
+    made: Mapping[str, tuple[str, ...]] = {}
+    authors: Mapping[str, Known] = {}
+
+
+class Memory:
+    """What outlasts a tick. A task whose file a person removed is not made again."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = os.path.join(layout.shared, "issues.json")
+        self.kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
+
+    def change(self, **changes: Any) -> None:
+        self.kept = self.kept._replace(**changes)
+        files.make_folder(os.path.dirname(self._path))
+        files.write_json(self._path, records.plain(self.kept))
+
+    def tell(self, number: int, *what: str) -> None:
+        """Note that an issue became a task, and what the issue was told of it."""
+        told = (*self.kept.made.get(str(number), ()), *what)
+        self.change(made={**self.kept.made, str(number): told})
 
 
 def next_look(layout: Layout, config: Config, now: float) -> float:

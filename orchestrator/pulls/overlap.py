@@ -7,7 +7,7 @@ tick; commands that only read write nothing. What an agent has not committed is 
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import combinations
 
@@ -96,16 +96,12 @@ class Radar:
             return []
         try:
             prs = list(prs or ())
-            if not self._are_several(prs, running=running):
-                return []
+            runs = len(list(_running(self._layout))) if running else 0
+            if runs + sum(pr.state == "open" for pr in prs) < 2:
+                return []  # without a question to git
             return self._pairs(self.works(prs, running=running))
         except OrchestratorError:  # git cannot be asked: that is reported elsewhere
             return []
-
-    def _are_several(self, prs: Sequence[PullRequest], *, running: bool) -> bool:
-        """Whether there can be two pieces of live work. If not, git is not asked."""
-        runs = len(list(_running(self._layout))) if running else 0
-        return runs + sum(pr.state == "open" for pr in prs) > 1
 
     def _pairs(self, works: Collection[Work]) -> list[Overlap]:
         found: dict[tuple[str, str], Overlap] = {}
