@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.config import Config
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, PullRequest, Task, task_order
 from orchestrator.pulls import cuts, states, verdicts
@@ -108,15 +108,11 @@ def candidates(
     store = stores.of_project(layout)
     tasks: dict[str, Task] = {}
     for pr in [*due]:
-        try:
-            task = store.get(pr.task or "")
-            if task is None:
-                continue
-            tasks[pr.id] = task
-            if task.state != "done" and _is_reworked(pr, store.read(task).history):
-                due.remove(pr)
-        except OrchestratorError:
+        if (seen := stores.with_history(store, pr.task)) is None:
             continue
+        tasks[pr.id], history = seen
+        if tasks[pr.id].state != "done" and _is_reworked(pr, history):
+            due.remove(pr)
     known = []
     if any(task.depends_on for task in tasks.values()):
         known = states.known(layout, config) or []
@@ -199,9 +195,8 @@ def _waits_for_dependency(
     layout: Layout, config: Config, pr: PullRequest
 ) -> OrchestratorError | None:
     store = stores.of_project(layout)
-    try:
-        task = store.find(pr.task or "")
-    except NotFound:
+    task = store.get(pr.task or "")
+    if task is None:
         return None
     known = states.known(layout, config) if task.depends_on else None
     first = cuts.below(store, task, known or ())

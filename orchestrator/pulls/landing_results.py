@@ -6,7 +6,7 @@ The author gets the work back, or it is tried again later.
 from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.project import faults as system_faults
@@ -108,9 +108,8 @@ class Failures:
     def send_back(self, pr: PullRequest, error: CannotLand) -> bool:
         """Send the task back to its author; return whether there was a finished task to send."""
         store = stores.of_project(self._layout)
-        try:
-            task = store.find(pr.task or "")
-        except NotFound:
+        task = store.get(pr.task or "")
+        if task is None:
             return False
         said = error.message
         given = Given(SCHEDULER, "agent", "changes_requested", pr.head, said, iso(self._now))

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
-from orchestrator.model.errors import NotFound
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import PRIORITIES, Entry, Given, PullRequest, Task
-from orchestrator.pulls import forges, questions, verdicts
+from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+from orchestrator.text.words import count
 
+#: Characters of a feedback that are put into a question.
+QUOTED = 500
 #: The field of the event which says that a person opened the pull request again.
 AGAIN = "opened_again"
 #: The field of the event with which a question was withdrawn. A verdict that was given while the
@@ -177,11 +179,8 @@ def give_verdict(
     if reviewing.reviews is None:
         return
     store = stores.of_project(layout)
-    try:
-        task = store.find(reviewing.reviews)
-    except NotFound:
-        return
-    if task.state == "done":  # otherwise it was sent back already, or moved by a person
+    task = store.get(reviewing.reviews)
+    if task and task.state == "done":  # otherwise it was sent back already, or moved by a person
         record_verdict(store, config, task, given, now=now, run=run)
 
 
@@ -222,7 +221,7 @@ def record_verdict(
     if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
-    question = questions.after_rounds(store.read(task).history, task.review_rounds, given)
+    question = _after_rounds(store.read(task).history, task.review_rounds, given)
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
 
@@ -241,3 +240,23 @@ def _decided(store: Store, task: Task, given: Given, now: float, run: str) -> Ta
 def _entry(now: float, word: str, **fields: object) -> Entry:
     kept = {name: value for name, value in fields.items() if value is not None}
     return Entry(iso(now) or "", word, kept)
+
+
+def _after_rounds(history: Sequence[Entry], rounds: int, last: Given) -> str:
+    """Return the question after so many rounds; `last` is the review that ended them.
+
+    A merge that conflicts or fails its checks is a round, too, but no review.
+    """
+    asked = [
+        e for e in history if e.event == "review" and e.fields.get("verdict") == verdicts.CHANGES
+    ]
+    failed = sum(e.fields.get("reviewer") == verdicts.SCHEDULER for e in asked[-rounds:])
+    reviews = rounds - failed
+    said = [f"changes were requested in {count(reviews, 'review')}"] if reviews else []
+    said += [f"the merge failed {count(failed, 'time')}"] if failed else []
+    first = " and ".join(said)
+    name = "failed merge" if last.by == verdicts.SCHEDULER else "review"
+    return (
+        f"{first[:1].upper()}{first[1:]}. How should the work continue? The last {name} says: "
+        f"{(last.text or 'no reason given')[:QUOTED]}"
+    )
