@@ -132,10 +132,15 @@ def test_a_new_number_needs_no_look_at_what_was_put_away_but_never_repeats_one_o
     for number in range(1, 6):
         add(records, number)
     records.put_away(100)
-    whole = records._away_numbers
-    monkeypatch.setattr(records, "_away_numbers", lambda: pytest.fail("a look at old records"))
+    whole = records._numbers
+
+    def of_new_ones(*, away: bool = False) -> set[int]:
+        assert not away, "a look at old records"
+        return whole()
+
+    monkeypatch.setattr(records, "_numbers", of_new_ones)
     assert records.free_number() == 6
-    monkeypatch.setattr(records, "_away_numbers", whole)
+    monkeypatch.setattr(records, "_numbers", whole)
     os.unlink(records.path("5"))
     os.unlink(records.path("4"))
     add(records, 2, "open")
@@ -159,7 +164,7 @@ def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
         assert [pr.state for pr in records.list()] == ["open"]
         assert book.damaged(records.folder) == []
     assert parsed == ["1"]
-    records.record("1", "closed")
+    records.record("1", state="closed")
     assert records.find("1").state == "closed"
     path = Path(records.path("1"))
     path.write_text(path.read_text().replace("closed", "merged"))  # in place, by a person

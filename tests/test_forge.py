@@ -82,7 +82,7 @@ def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_over_is_never_opened_again(local: Local, state: str) -> None:
     local.open(wanted("a" * 40), "")
-    local.book.record("1", state)
+    local.book.record("1", state=state)
     assert local.open(wanted("b" * 40), "").id == "2"
     assert [(pr.id, pr.state) for pr in local.refresh()] == [("1", state), ("2", "open")]
 
@@ -101,7 +101,7 @@ def test_what_is_no_pull_request_is_not_found(local: Local, odd: str) -> None:
     with pytest.raises(NotFound):
         local.show(odd)
     with pytest.raises(NotFound):
-        local.book.record(odd, "closed")
+        local.book.record(odd, state="closed")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": "2"}', "\0"])
@@ -682,7 +682,7 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[str, ...]) -> None:
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     with pytest.raises(OrchestratorError):
-        hub.forge._run(*words)
+        hub.forge._gh.run(*words)
 
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:

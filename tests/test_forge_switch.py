@@ -90,7 +90,7 @@ def test_auto_keeps_github_when_the_remote_goes_elsewhere(layout: Layout, hub: H
     sh(hub.repo, "remote", "set-url", "origin", "https://gitlab.com/owner/repo")
     assert forges.of_project(layout, AUTO).name == "github"
     assert "then it is local" in (forges.kept(layout, AUTO) or "")
-    hub.forge.book.record("1", "closed")
+    hub.forge.book.record("1", state="closed")
     with hub.forge.book.locked():
         hub.forge.book.write(hub.forge.book.find("1")._replace(followed=True))
     assert forges.of_project(layout, AUTO).name == "local"

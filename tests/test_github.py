@@ -30,10 +30,8 @@ from orchestrator.pulls import (
     look,
     states,
 )
-from orchestrator.pulls.gh import Gh, Refusal
+from orchestrator.pulls.gh import Gh, Refusal, Repository, is_signed_in
 from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.github_probe import is_signed_in
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 
@@ -393,7 +391,7 @@ def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: H
     opened(hub)
     opened(hub, "agent/T2")
     hub.forge.close("1")
-    hub.forge.book.record("2", "merged")
+    hub.forge.book.record("2", state="merged")
     change(hub, 1, state="OPEN")
     assert [pr.state for pr in hub.forge.refresh()] == ["open", "merged"]
 
@@ -523,8 +521,7 @@ def test_whose_refusal_it_is_follows_from_githubs_words(tmp_path: Path) -> None:
     }
     found = {
         said: github_refusals.judged(
-            Gh(str(tmp_path), str(tmp_path), "github.com"),
-            where,
+            Gh(Layout(str(tmp_path)), where),
             str(tmp_path / "said.json"),
             asked,
             Refusal("gh failed", "", said),

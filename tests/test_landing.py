@@ -912,7 +912,7 @@ def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    world.forge.book.record(pr.id, state)
+    world.forge.book.record(pr.id, state=state)
     with pytest.raises(OrchestratorError) as refused:
         merge(world, world.forge.show(pr.id))
     assert refused.value.code == "not_open"

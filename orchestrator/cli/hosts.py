@@ -60,9 +60,9 @@ def remove(arguments: Namespace) -> None:
       orchestrator hosts remove build-2
     """
     session = _session(context.changing(arguments))
-    from orchestrator.database import known_hosts
+    from orchestrator.database import hosts
 
-    known_hosts.remove(session, arguments.name)
+    hosts.remove(session, arguments.name)
     said = f"removed {arguments.name}; if it ticks again, it is in the list again"
     output.answer(arguments, {"name": arguments.name, "removed": True}, said)
 
@@ -114,12 +114,11 @@ def _alone(layout: Layout) -> Row:
 
 
 def _shared(layout: Layout) -> list[Row]:
-    from orchestrator.database import hosts as leased
-    from orchestrator.database import known_hosts as known
+    from orchestrator.database import hosts as known
 
     session = access.of_project(layout)
     assert session is not None
-    leases = leased.leases(session)
+    leases = known.leases(session)
     mine = compare.digests(context.settings(layout))
     return [
         {

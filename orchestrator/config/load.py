@@ -51,15 +51,9 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
 
     known, problems = roles.load(layout.roles)
     try:
-        data = files.read_inside(layout.config, layout.root, MAX_BYTES + 1)
-        parsed = parse(data, roles=known)
-    except FileNotFoundError:
-        problems.append(Problem("config_error", f"{layout.config} is missing", mark.way_in(layout)))
+        parsed = parse(source(layout, MAX_BYTES + 1), roles=known)
     except ConfigError as error:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]
-    except OSError as error:
-        hint = "put a regular file there"
-        problems.append(Problem("config_error", f"{layout.config}: {error.strerror}", hint))
     else:
         config = _with_base_branch(layout, parsed)
         # Roles with problems are read again each time, but a good configuration is still kept.
@@ -68,6 +62,17 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
             _keep(layout, fresh[0].encode() + b"\n" + saved.dump(config, known))
         return Settings(config, known, tuple(problems), good=True)
     return Settings(kept[1] if kept else Config(), known, tuple(problems), good=False)
+
+
+def source(layout: Layout, most: int) -> bytes:
+    """Return `most` bytes of agents.yaml. Raises ConfigError."""
+    try:
+        return files.read_inside(layout.config, layout.root, most)
+    except FileNotFoundError:
+        raise ConfigError([f"{layout.config} is missing"], mark.way_in(layout)) from None
+    except OSError as error:
+        said = f"{layout.config}: {error.strerror}"
+        raise ConfigError([said], "put a regular file there") from None
 
 
 def _keep(layout: Layout, data: bytes) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator.git import repository
-from orchestrator.git.call import ask, lines, reason, run
-from orchestrator.git.worktree_commands import OUR_NAME
-from orchestrator.model.errors import GitError
+from orchestrator.git.call import ask, lines, run
+from orchestrator.git.worktree_commands import commit_tree
 from orchestrator.system import files
 
 _TREE = r"[0-9a-f]{40,64}"
@@ -43,10 +42,6 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     done = run(root, "merge-tree", "--write-tree", one, other)
     tree = lines(done.out)[0] if done.out.strip() else ""
     return tree if done.code == 0 and re.fullmatch(_TREE, tree) else None
-
-
-def _merges(root: str, head: str, base: str) -> bool:
-    return not conflicting(root, base, head)
 
 
 def conflicting(root: str, one: str, other: str) -> list[str]:
@@ -84,12 +79,8 @@ def stacked(
 def _commit(root: str, tree: str, parents: Iterable[str], said: str, *, at: str) -> str:
     """Make a commit that has the time of the commit `at`: made again, it is the same commit."""
     time = ask(root, "log", "-1", "--format=%cI", at)
-    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time, **OUR_NAME}
-    words = [word for parent in parents for word in ("-p", parent)]
-    done = run(root, "commit-tree", tree, *words, "-m", said, extra=when)
-    if done.code != 0:
-        raise GitError(f"git commit-tree failed: {reason(done.err)}")
-    return done.out.strip()
+    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time}
+    return commit_tree(root, tree, parents, said, **when)
 
 
 def restacked(
@@ -163,9 +154,22 @@ class Contents:
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
-        if self._find(f"merges {head} {base}", _merges, head, base):
-            return []
-        return conflicting(self._root, base, head) if self._ask else []
+        merges = self._find(
+            f"merges {head} {base}", lambda *both: not conflicting(*both), base, head
+        )
+        return conflicting(self._root, base, head) if self._ask and not merges else []
+
+    def stacked(
+        self, commits: Sequence[str], base: str | None, landed: Iterable[str]
+    ) -> str | list[str] | None:
+        """Return what the function `stacked` does; None if nobody has found that out."""
+        key = " ".join(("stacked", *commits, *landed))
+        known = self._known.get(key)
+        lost = isinstance(known, str) and repository.resolve(self._root, known) is None
+        if self._ask and (not known or lost):
+            known = self._known[key] = stacked(self._root, commits, base, landed)
+            self._keep()
+        return known if isinstance(known, str | list) else None
 
     def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
         if key not in self._known and self._ask:

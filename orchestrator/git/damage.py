@@ -91,7 +91,7 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
 
 def heads(root: str) -> Iterator[Damaged]:
     """Yield the worktrees whose HEAD names a missing commit: they stop the person's `git fetch`."""
-    at = dict(worktree_list.heads(root))
+    at = worktree_list.heads(root)
     kinds = _kinds(root, set(at.values()))
     sound = repository.resolve(root, "HEAD")
     for path, commit in at.items():

@@ -125,7 +125,8 @@ def _odd_below(top: str, *, links: bool = False, is_ours: bool = False) -> Itera
         # Tens of thousands of plain files can be in one folder: one look at each.
         for entry in (x for x in _entries(folder) if not x.is_file(follow_symlinks=False)):
             if entry.is_dir(follow_symlinks=False):
-                if not (links and _holds_objects(folder, entry.name)):
+                is_of_objects = links and os.path.basename(folder) == "objects"
+                if not is_of_objects or entry.name in ("info", "pack"):
                     waiting.append(entry.path)
             elif links or not entry.is_symlink():
                 yield entry.path
@@ -137,10 +138,6 @@ def _open(folder: str) -> None:
         mode = stat.S_IMODE(os.stat(folder, follow_symlinks=False).st_mode)
         if mode & 0o700 != 0o700:
             os.chmod(folder, mode | 0o700)
-
-
-def _holds_objects(folder: str, name: str) -> bool:
-    return os.path.basename(folder) == "objects" and name not in ("info", "pack")
 
 
 def _odd_in(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:

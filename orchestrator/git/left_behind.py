@@ -31,10 +31,11 @@ def keep(path: str, branch: str | None, ref: str) -> str | None:
     text = _log(log)
     known = place.words(seen)
     new = text[int(known) :] if known.isdigit() and int(known) <= len(text) else text
-    found = [*_left(new, branch), *_put_away(folder)]
+    put_away = [os.path.join(folder, name) for name in _PUT_AWAY]
+    found = [*_left(new, branch), *filter(None, map(place.words, put_away))]
     kept = [repository.keep(path, f"{ref}-left", each) for each in _unnamed(path, found)]
-    for name in _PUT_AWAY:
-        files.remove(os.path.join(folder, name))
+    for name in put_away:
+        files.remove(name)
     if new:
         files.write_atomic(seen, str(len(text)).encode(), flush=False)
     return next(iter(kept), None)
@@ -54,10 +55,6 @@ def _left(text: str, branch: str | None) -> Iterator[str]:
         found = _LEFT.match(line)
         if found and found[2] != branch:
             yield found[1]
-
-
-def _put_away(folder: str) -> Iterator[str]:
-    yield from filter(None, (place.words(os.path.join(folder, name)) for name in _PUT_AWAY))
 
 
 def _unnamed(path: str, found: list[str]) -> list[str]:

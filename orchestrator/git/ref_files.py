@@ -43,7 +43,7 @@ def may_have(root: str, below: str) -> bool:
 
     The refs' own files are looked at first: git writes the packed refs before it removes them.
     """
-    folder = own_folder(root)
+    folder = place.common_folder(root)
     if os.path.lexists(f"{folder}/reftable"):
         return True
     if any(found for _, _, found in os.walk(f"{folder}/{below}")):
@@ -62,7 +62,7 @@ def remote_commit(root: str, remote: str, branch: str) -> str | None:
     None where git must be asked: the branch or the remote is not there, or is named elsewhere than
     in the repository's own files.
     """
-    folder, ref = own_folder(root), f"refs/remotes/{remote}/{branch}"
+    folder, ref = place.common_folder(root), f"refs/remotes/{remote}/{branch}"
     try:
         has_remote = _gives_address(f"{folder}/config", remote)
         return _commit(folder, ref) if has_remote else None
@@ -94,7 +94,7 @@ def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
     None where git must be asked: a ref is not a plain one, its commit is not an object with a file
     of its own, that file is damaged, or so many refs are packed that git finds one faster.
     """
-    folder = own_folder(root)
+    folder = place.common_folder(root)
     if os.path.lexists(f"{folder}/reftable"):
         return None
     try:
@@ -144,11 +144,6 @@ def _has_file(folder: str, commit: str) -> bool:
     except OSError:
         return False
     return len(start) == 2 and start[0] & 15 == 8 and int.from_bytes(start, "big") % 31 == 0
-
-
-def own_folder(root: str) -> str:
-    """Return the git folder of a person's checkout, in which the repository's refs are."""
-    return place.common_folder(root)
 
 
 def remote_folder(root: str, remote: str, address: str | None = None) -> str | None:

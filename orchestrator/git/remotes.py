@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, repairs, settings
+from orchestrator.git import lfs, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -176,8 +176,11 @@ def _push(
         told = [
             *(f"{key}={value}" for key, value in DURABLE.items()),
             *_hidden_siblings(folder, named),
-            *_maintenance(spec),
         ]
+        # A look whether it is to pack starts a process there, and a push has few objects. So one
+        # push in 16 has it: the last digit of the commit decides.
+        if not spec.partition(":")[0].endswith("0"):
+            told.append("receive.autogc=false")
         settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
@@ -227,15 +230,6 @@ def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
     return settings
 
 
-def _maintenance(spec: str) -> list[str]:
-    """Return the settings of a receiving git about its look after a push whether it is to pack.
-
-    The look starts a process, and a push has few objects. So one push in 16 has it: the last digit
-    of the commit decides.
-    """
-    return [] if spec.partition(":")[0].endswith("0") else ["receive.autogc=false"]
-
-
 def _folder(cwd: str, remote: str) -> str | None:
     """Return where a remote on this machine's disk is; None for another remote."""
     address = _push_address(cwd, remote).removeprefix("file://")
@@ -270,7 +264,7 @@ def unreachable(remote: str, complaint: str) -> SystemFault:
     """
     if "--mirror can't be combined" in complaint:
         return is_mirror(remote)
-    if hint := repairs.hint(complaint):
+    if hint := start.repair(complaint):
         return SystemFault(f"git failed: {reason(complaint)}", hint, code="git_failed")
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",

@@ -196,19 +196,15 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     return set(lines(text))
 
 
-def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
-    """Return the commits of `commits` that no commit of `of` reaches."""
+def outside(root: str, commits: Collection[str], of: Collection[str], *options: str) -> set[str]:
+    """Return the commits of `commits` that no commit of `of` reaches; `options` of git rev-list."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
-    return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
+    return set(commits) & set(lines(ask(root, "rev-list", *options, "--stdin", stdin=asked)))
 
 
 def outside_refs(root: str, commits: Collection[str]) -> set[str]:
     """Return the commits of `commits` that no ref reaches; those that are gone are left out."""
-    of = set(refs(root).values())
-    asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
-    return set(commits) & set(
-        lines(ask(root, "rev-list", "--ignore-missing", "--stdin", stdin=asked))
-    )
+    return outside(root, commits, set(refs(root).values()), "--ignore-missing")
 
 
 def changed_in(root: str, commit: str) -> list[str]:

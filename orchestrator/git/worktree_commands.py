@@ -6,6 +6,7 @@ These are questions and single steps. `worktree` decides their order, so that no
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 
 from orchestrator import layout
 from orchestrator.git import place, run_locks
@@ -20,6 +21,12 @@ OUR_NAME = {
     "GIT_COMMITTER_NAME": "orchestrator",
     "GIT_COMMITTER_EMAIL": "orchestrator@localhost",
 }
+
+
+def commit_tree(cwd: str, tree: str, parents: Iterable[str], said: str, **extra: str) -> str:
+    """Return a new commit of the product with a tree; `extra` are variables. Raises GitError."""
+    words = [word for parent in parents for word in ("-p", parent)]
+    return ask(cwd, "commit-tree", tree, *words, "-m", said, extra={**OUR_NAME, **extra})
 
 
 def is_worktree(path: str) -> bool:
@@ -161,17 +168,13 @@ def state(worktree: str) -> State:
     )
 
 
-def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
-    """Return the tracked files that differ from HEAD, except for one path."""
-    paths = (".", f":(top,exclude,literal){without}") if without else ()
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
+def changed_files(worktree: str, *paths: str, untracked: str = "no") -> list[str]:
+    """Return the tracked files that differ from HEAD, below some pathspecs of git.
+
+    With `untracked` "normal", the untracked files that are not ignored are among them.
+    """
+    options = ("--porcelain", "-z", "--no-renames", f"--untracked-files={untracked}", _NOT_INSIDE)
     return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
-
-
-def all_changes(worktree: str) -> list[str]:
-    """Return the files that differ from HEAD, and the untracked files that are not ignored."""
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal", _NOT_INSIDE)
-    return [row[3:] for row in ask(worktree, "status", *options).split("\0") if row]
 
 
 def head_moves(worktree: str, most: int) -> list[str]:

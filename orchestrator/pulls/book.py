@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
@@ -91,10 +92,6 @@ def _seen_or_none(path: str) -> Seen | None:
         return None
 
 
-def _numbers(folder: str) -> set[int]:
-    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
-
-
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -126,18 +123,16 @@ class Book:
         """Make the place of the records, so that the book is not new any more."""
         files.make_folder(self.folder)
 
-    def _numbers(self) -> set[int]:
-        return _numbers(self.folder)
-
-    def _away_numbers(self) -> set[int]:
-        return _numbers(self._merged)
+    def _numbers(self, *, away: bool = False) -> set[int]:
+        names = _listed(self._merged if away else self.folder)
+        return {int(name[:-5]) for name in names if re.fullmatch(_RECORD, name)}
 
     def free_number(self) -> int:
         """Return a number above those of all records."""
         number = max(self._numbers(), default=0) + 1
         # The newest records are not put away, unless a person deleted those that were left.
-        if number == 1 or self._read(str(number)):
-            number = max((*self._numbers(), *self._away_numbers()), default=0) + 1
+        if number == 1 or self.raw(str(number)):
+            number = max((*self._numbers(), *self._numbers(away=True)), default=0) + 1
         return number
 
     def list(self) -> list[PullRequest]:
@@ -146,7 +141,7 @@ class Book:
 
     def every(self) -> Sequence[PullRequest]:
         """Return every pull request, oldest first."""
-        return self._all(sorted({*self._numbers(), *self._away_numbers()}))
+        return self._all(sorted({*self._numbers(), *self._numbers(away=True)}))
 
     def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
         found = (self._shown(pr_id, *self._seen(pr_id)) for pr_id in map(str, numbers))
@@ -202,43 +197,46 @@ class Book:
         return pr
 
     def body(self, pr_id: str) -> str:
-        return str(self._read(pr_id).get("body") or "")
+        return str(self.raw(pr_id).get("body") or "")
 
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
         if self._damage(pr.id):
             self._put_aside(pr.id)
-        before = self._read(pr.id)
+        before = self.raw(pr.id)
         row = records.plain(pr)
         assert isinstance(row, dict)
         kept = {"body": before.get("body") or "" if body is None else body}
         said = {_SAID: True} if before.get(_SAID) is True else {}
-        self._write(pr.id, {**row, **kept, **said})
+        self.put(pr.id, {**row, **kept, **said})
 
     def raw(self, pr_id: str) -> Mapping[str, object]:
-        """Return a record with all its keys, for a book that moves."""
-        return self._read(pr_id)
+        """Return a record with all its keys."""
+        return self._seen(pr_id)[0]
 
     def put(self, pr_id: str, record: Mapping[str, object]) -> None:
         """Write a record with all its keys, as `raw` returned it."""
-        self._write(pr_id, record)
+        files.make_folder(self.folder)
+        files.write_json(self.path(pr_id), record)
+        files.remove(self._away(pr_id))
 
-    def record(self, pr_id: str, state: str) -> None:
+    def record(self, pr_id: str, **changes: Any) -> None:
+        """Change fields of a record. Raises as `find` does."""
         with self.locked():
-            self.write(self.find(pr_id)._replace(state=state))
+            self.write(self.find(pr_id)._replace(**changes))
 
     def say_merged(self, pr_id: str) -> None:
         """Record that a person says that a pull request is merged, whatever the forge shows."""
         with self.locked():
-            record = self._read(self.find(pr_id).id)
-            self._write(pr_id, {**record, "state": "merged", _SAID: True})
+            record = self.raw(self.find(pr_id).id)
+            self.put(pr_id, {**record, "state": "merged", _SAID: True})
 
     def take_back(self, pr_id: str) -> None:
         """Undo `say_merged`: the pull request is what the forge and git show again."""
         with self.locked():
-            record = self._read(self.find(pr_id).id)
+            record = self.raw(self.find(pr_id).id)
             changed = {"state": "open", _SAID: False, "said": False, "followed": False}
-            self._write(pr_id, {**record, **changed})
+            self.put(pr_id, {**record, **changed})
 
     def locked(self) -> AbstractContextManager[object]:
         """Return the lock under which records change. Raises LockHeld."""
@@ -263,17 +261,9 @@ class Book:
     def _away(self, pr_id: str) -> str:
         return os.path.join(self._merged, f"{pr_id}.json")
 
-    def _read(self, pr_id: str) -> Mapping[str, object]:
-        return self._seen(pr_id)[0]
-
     def _seen(self, pr_id: str) -> Seen:
         # The last: it was put away, and brought back, between the two looks before.
         for place in (self.path, self._away, self.path):
             if (seen := _seen_or_none(place(pr_id))) and seen[0]:
                 return seen
         return _NOTHING
-
-    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
-        files.make_folder(self.folder)
-        files.write_json(self.path(pr_id), record)
-        files.remove(self._away(pr_id))

@@ -9,12 +9,12 @@ from orchestrator.config.load import Settings
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.project import events
-from orchestrator.pulls import cuts, forges, questions, review, rework, states, verdicts
+from orchestrator.pulls import cuts, forges, review, rework, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.rework import Step
 from orchestrator.system import files
@@ -62,7 +62,7 @@ class Follower:
         found = []
         if task.state == "done" and is_open:
             found = [*rework.requested(pr, history), *self._feedback(pr, task, history)]
-        elif is_open and any(map(questions.is_about_conflict, questions.open_facts(pr, history))):
+        elif is_open and any(map(rework.is_about_conflict, rework.open_facts(pr, history))):
             found = self._conflict(pr, task, history)
         in_review = self._is_in_review(pr, task)
         wanted = rework.step(pr, task, history, found, self._settings.config, in_review=in_review)
@@ -169,11 +169,9 @@ def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> N
     if pr is None or pr.state == "open":
         return
     with store.change():
-        try:
-            task = store.find(pr.task or "")
-            history = store.read(task).history
-        except NotFound:
+        if (seen := stores.with_history(store, pr.task)) is None:
             return
+        task, history = seen
         newer = own.book.get(pr.id) if own.name != where.name else None
         if task.pr != pr.id or (newer is not None and newer.task == task.id):
             return  # the task has another pull request, perhaps of the same number

@@ -29,19 +29,16 @@ if TYPE_CHECKING:
         github_alone,
         github_people,
         github_posting,
-        github_probe,
         github_repo,
         github_rows,
     )
-    from orchestrator.pulls.gh import Gh
+    from orchestrator.pulls.gh import Gh, Repository
     from orchestrator.pulls.github_people import Reviewers
-    from orchestrator.pulls.github_repo import Repository
 else:
     gh = Later("pulls.gh")
     github_alone = Later("pulls.github_alone")
     github_people = Later("pulls.github_people")
     github_posting = Later("pulls.github_posting")
-    github_probe = Later("pulls.github_probe")
     github_repo = Later("pulls.github_repo")
     github_rows = Later("pulls.github_rows")
 
@@ -88,15 +85,7 @@ class GitHub:
 
     @cached_property
     def _gh(self) -> Gh:
-        return gh.Gh(
-            self._layout.root, os.path.join(self._layout.cache, "gh"), self._repository.host
-        )
-
-    def _run(self, *words: str, stdin: str | None = None) -> str:
-        return self._gh.run(*words, "-R", self._repository.words, stdin=stdin)
-
-    def _json(self, *words: str, timeout: float | None = None) -> Any:
-        return self._gh.json(*words, "-R", self._repository.words, timeout=timeout)
+        return gh.Gh(self._layout, self._repository)
 
     # --- which there are ---------------------------------------------------------------------
 
@@ -112,7 +101,8 @@ class GitHub:
             alone.remember({**alone.asked, due: time.time()})
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=gh.TICK_TIMEOUT))
+        wanted = ("--json", github_rows.FIELDS)
+        rows = _listed(self._gh.json(*words, *wanted, timeout=gh.TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
         after = {}
         for old in self.book.list():
@@ -154,14 +144,12 @@ class GitHub:
 
     @cached_property
     def _reviewers(self) -> Reviewers:
-        return github_people.Reviewers(
-            self._layout, github_people.People(self._gh, self._repository)
-        )
+        return github_people.Reviewers(self._layout, github_people.People(self._gh))
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
         try:
-            row = self._json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
+            row = self._gh.json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
         except NotFound:
             return None
         return _listed([row])[0]
@@ -186,7 +174,7 @@ class GitHub:
             head = f"{self._fork}:{wanted.branch}" if self._fork else wanted.branch
             names = ("--head", head, "--base", wanted.base, "--title", wanted.title)
             try:
-                said = self._run("pr", "create", *names, "--body-file", "-", stdin=text)
+                said = self._gh.run("pr", "create", *names, "--body-file", "-", stdin=text)
             except SystemFault as error:
                 # GitHub may have it all the same.
                 row = self._open_one(wanted)
@@ -212,8 +200,7 @@ class GitHub:
         from orchestrator.pulls import github_refusals
 
         is_fork = self._fork is not None
-        place = (self._gh, self._repository, self._refused)
-        return github_refusals.judged(*place, wanted, error, may_only_read=is_fork)
+        return github_refusals.judged(self._gh, self._refused, wanted, error, may_only_read=is_fork)
 
     @property
     def _refused(self) -> str:
@@ -228,46 +215,42 @@ class GitHub:
                 if row is not None and row.get("state") == "OPEN" and self._is_ours(row):
                     return row
         words = ("pr", "list", "--head", wanted.branch, "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._json(*words, "--json", github_rows.FIELDS))
+        rows = _listed(self._gh.json(*words, "--json", github_rows.FIELDS))
         ours = [row for row in rows if self._is_ours(row) and row.get("baseRefName") == wanted.base]
         return ours[0] if ours else None
 
     def post(self, pr: PullRequest, review: Given) -> None:
-        github_posting.post(self._json, self._run, pr, review)
+        github_posting.post(self._gh, pr, review)
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
-        where = self._repository
-        path = f"repos/{where.owner}/{where.name}/pulls/{pr.id}"
-        self._gh.run(
-            "api", *where.host_words, "--method", "PATCH", path, "--raw-field", f"base={base}"
-        )
-        with self.book.locked():
-            self.book.write(self.book.find(pr.id)._replace(base=base))
+        path = f"{self._repository.path}/pulls/{pr.id}"
+        self._gh.run("api", "--method", "PATCH", path, "--raw-field", f"base={base}")
+        self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
-        self._run("pr", "close", pr_id)
+        self._gh.run("pr", "close", pr_id)
         if self.book.get(pr_id) is not None:
-            self.book.record(pr_id, "closed")
+            self.book.record(pr_id, state="closed")
 
     def feedback(self, pr: PullRequest) -> list[Feedback]:
         from orchestrator.pulls import github_feedback
 
-        return github_feedback.find(self._gh, self._repository, pr)
+        return github_feedback.find(self._gh, pr)
 
     # --- merging -----------------------------------------------------------------------------
 
     def methods(self) -> tuple[str, ...]:
         from orchestrator.pulls import github_merging
 
-        return github_merging.methods(self._layout, self._gh, self._repository.words)
+        return github_merging.methods(self._layout, self._gh)
 
     def merge(
         self, pr: PullRequest, commit: str, method: str, land: Callable[[], str]
     ) -> str | None:
         from orchestrator.pulls import github_merging
 
-        row = github_merging.merge(self._layout, self._run, self._view, pr.id, commit, method)
+        row = github_merging.merge(self._layout, self._gh, self._view, pr.id, commit, method)
         merged = row.get("state") == "MERGED"
         self._read(self.book.get(pr.id) or pr, row)
         with self.book.locked():
@@ -279,10 +262,9 @@ class GitHub:
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         try:
-            host = self._repository.host
+            return self._gh.probe(variables, timeout)
         except SystemFault as error:
             return Problem(error.code, error.message, error.hint)
-        return github_probe.probe(self._gh, host, variables, timeout)
 
 
 def _same(one: Repository, other: Repository) -> bool:

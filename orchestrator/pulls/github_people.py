@@ -8,7 +8,6 @@ from orchestrator.layout import Layout
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
 #: `permission` has the base role of a custom role. Some servers name `maintain` there, others call
@@ -21,8 +20,8 @@ REFUSED = 500
 class People:
     """The people of one repository; each is asked for once in a process."""
 
-    def __init__(self, gh: Gh, repository: Repository) -> None:
-        self._gh, self._repository = gh, repository
+    def __init__(self, gh: Gh) -> None:
+        self._gh = gh
         self._known: dict[str, bool] = {}
 
     def may_write(self, login: str) -> bool:
@@ -35,10 +34,9 @@ class People:
         return self._known[login]
 
     def _asked(self, login: str) -> bool:
-        repository = self._repository
-        path = f"repos/{repository.owner}/{repository.name}/collaborators/{login}/permission"
+        path = f"{self._gh.repository.path}/collaborators/{login}/permission"
         try:
-            answer = self._gh.json("api", *repository.host_words, path, timeout=TICK_TIMEOUT)
+            answer = self._gh.json("api", path, timeout=TICK_TIMEOUT)
         except Refusal as error:
             # The repository itself was just asked: it is the account that does not exist.
             if "HTTP 404" not in error.said:

@@ -66,11 +66,10 @@ class Local:
         return merged
 
     def retarget(self, pr: PullRequest, base: str) -> None:
-        with self.book.locked():
-            self.book.write(self.book.find(pr.id)._replace(base=base))
+        self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
-        self.book.record(pr_id, "closed")
+        self.book.record(pr_id, state="closed")
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         return None

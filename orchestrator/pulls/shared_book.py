@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from orchestrator.database import access, json_text
+from orchestrator.database import access
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.work import PullRequest
@@ -56,16 +56,10 @@ class SharedBook(Book):
     def begin(self) -> None:
         """The rows need no place of their own."""
 
-    def _numbers(self) -> set[int]:
-        return self._found(is_away=False)
-
-    def _away_numbers(self) -> set[int]:
-        return self._found(is_away=True)
-
-    def _found(self, *, is_away: bool) -> set[int]:
+    def _numbers(self, *, away: bool = False) -> set[int]:
         rows = self._rows(
             "SELECT number FROM orchestrator_pull_requests WHERE forge = %s AND is_away = %s",
-            *(self._forge, is_away),
+            *(self._forge, away),
         )
         return {number for (number,) in rows}
 
@@ -120,13 +114,13 @@ class SharedBook(Book):
             return _seen(record)
         return {}, None
 
-    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
+    def put(self, pr_id: str, record: Mapping[str, object]) -> None:
         with self._session.transaction():
             self._session.rows(
                 "INSERT INTO orchestrator_pull_requests (forge, number, record) VALUES (%s, %s, %s)"
                 " ON CONFLICT (forge, number) DO UPDATE"
                 " SET record = excluded.record, is_away = false",
-                *(self._forge, int(pr_id), json_text.dumped(record)),
+                *(self._forge, int(pr_id), access.as_json(record)),
             )
 
 

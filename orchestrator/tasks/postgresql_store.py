@@ -175,7 +175,7 @@ class PostgresqlStore(HostsStore):
         query = "SELECT file FROM orchestrator_tasks WHERE id = %s AND state = %s"
         for (data,) in self._session.rows(query, task.id, task.state):
             return task_file.parse(data, f"{task.id}.md")
-        return dropped.read(self._layout, task)
+        return FileStore(self._layout).read(task)
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         self._require_open()
