@@ -38,9 +38,9 @@ def overview(
 
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    waiting = survey(layout, loaded, seen, prs, planned)
+    waiting = survey(layout, loaded, seen, planned=planned)
     blocked = stores.of_project(layout).list("blocked")
-    looked = Looked(layout, loaded, seen, planned, waiting, prs, blocked)
+    looked = Looked(layout, loaded, seen, planned, waiting, blocked)
     return Overview({each.key: each.value(looked) for each in SHOWN}, looked)
 
 

@@ -23,16 +23,10 @@ class Context(dict[str, Any]):
         raise TemplateError(f"{name!r} is undefined")
 
 
-class Loop:
-    """What a template sees of a loop: the number of this round, from 1, and whether it is last."""
-
-    def __init__(self, index: int, *, last: bool) -> None:
-        self.index, self.last = index, last
-
-
-def loop_context(items: Iterable[Any]) -> Iterator[tuple[Any, Loop]]:
+def loop_context(items: Iterable[Any]) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Yield items, each with what a template sees of the round: its number, if it is the last."""
     whole = list(items)
-    return ((item, Loop(i, last=i == len(whole))) for i, item in enumerate(whole, 1))
+    return ((item, {"index": i, "last": i == len(whole)}) for i, item in enumerate(whole, 1))
 
 
 def text(*parts: object) -> str:
