@@ -263,7 +263,7 @@ def test_stop_says_where_the_task_went_and_how_to_end_it(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.lay_out(project, "pm-agent", "R1", task="TASK-1")
-    monkeypatch.setattr("orchestrator.cli.stop.end_runs", lambda *_: {"pm-agent": "R1"})
+    monkeypatch.setattr("orchestrator.tick.stop.end_runs", lambda *_: {"pm-agent": "R1"})
     said = cli("stop", "pm-agent").out
     assert "TASK-1 is in the queue again" in said
     assert "orchestrator task cancel TASK-1\n" in said

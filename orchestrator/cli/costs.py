@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.account import costs as account
-from orchestrator.account import fold, forecast, ledger
+from orchestrator.account import fold, ledger
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.model.annotations import Any
@@ -64,7 +64,7 @@ def costs(arguments: Namespace) -> None:
             "costliest_run": account.costliest(found),
             "costliest_task": everything.costliest_task(),
         },
-        "forecast": forecast.forecast(everything.finished, waiting)._asdict(),
+        "forecast": account.forecast(everything.finished, waiting)._asdict(),
         "history_begins": iso(begins),
     }
     if arguments.json:
@@ -123,7 +123,7 @@ def _forecast_line(guess: Row) -> str:
         for each in guess["roles"]
         if each["median_usd"] is None
     ]
-    why = f"it takes {forecast.ENOUGH} finished tasks of a role; {', '.join(missing)}"
+    why = f"it takes {account.ENOUGH} finished tasks of a role; {', '.join(missing)}"
     if guess["cost_usd"] is None:
         return f"forecast: not known for {count(guess['waiting'], 'waiting task')} ({why})"
     number = count(guess["tasks"], "waiting task")

@@ -23,6 +23,7 @@ Row = json_rows.Row
 MOST_NAMED = 3
 
 
+@command("hosts list")
 @command("hosts")
 def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
@@ -32,7 +33,7 @@ def hosts(arguments: Namespace) -> None:
     `problems` also names the settings that differ from those of this host.
 
     examples:
-      orchestrator hosts
+      orchestrator hosts          (or: orchestrator hosts list)
       orchestrator hosts --json | jq '.[] | select(.alive | not) | .name'
       orchestrator hosts remove build-2
     """
@@ -44,12 +45,6 @@ def hosts(arguments: Namespace) -> None:
     output.listing(arguments, rows, headings, cells, "no host has run a tick yet")
     if session is None and not arguments.json:
         output.out("\nThe queue is on this machine only; to share it: docs/several-machines.md")
-
-
-@command("hosts list")
-def list_all(arguments: Namespace) -> None:
-    """Show the same as `hosts` without a command."""
-    hosts(arguments)
 
 
 @command("hosts remove", argument("name", metavar="NAME", help="the name of a host that is gone"))

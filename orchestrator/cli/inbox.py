@@ -18,17 +18,12 @@ ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbo
 
 
 @command("inbox list")
-def list_all(arguments: Namespace) -> None:
-    """Show the same as `inbox` without a command."""
-    inbox(arguments)
-
-
 @command("inbox")
 def inbox(arguments: Namespace) -> None:
     """Show the questions and decisions that wait for a person.
 
     examples:
-      orchestrator inbox
+      orchestrator inbox          (or: orchestrator inbox list)
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
       orchestrator inbox reject pr:3 'Keep the old name of the option.'
     """

@@ -153,6 +153,11 @@ def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
                 yield Line(each, "plain", entry.about)
 
 
+def of_line(line: str, width: int) -> list[str]:
+    """Return a line of a command's output as lines of at most `width` cells."""
+    return wrapped(harmless(line.expandtabs(4)).replace("\n", " "), width)
+
+
 def clipped(text: str, width: int | None) -> str:
     """Return a text that fills at most `width` cells of a terminal; an ellipsis shows a cut."""
     return text if width is None else columns.cut(text, width)

@@ -16,7 +16,7 @@ from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time
-from orchestrator.model.work import STATES, PullRequest
+from orchestrator.model.work import STATES
 from orchestrator.plan.planner import Plan
 from orchestrator.plan.rows import refusal
 from orchestrator.project import agent_memory
@@ -37,8 +37,6 @@ class Looked(NamedTuple):
     seen: Observation
     planned: Plan
     waiting: Survey
-    #: None if they are not known.
-    prs: list[PullRequest] | None
     blocked: Listing
 
     def age(self, run: RunView) -> int | None:
@@ -203,7 +201,7 @@ def clock(text: str | None) -> str | None:
 def _notes(looked: Looked) -> list[str]:
     from orchestrator.pulls import states
 
-    return states.notes(looked.layout, looked.loaded.config, looked.prs)
+    return states.notes(looked.layout, looked.loaded.config, looked.seen.prs)
 
 
 def _notes_lines(notes: list[str], _: Looked) -> Iterator[Entry]:
@@ -220,7 +218,7 @@ def _overlaps(looked: Looked) -> list[Row]:
             "files": list(each.files),
             "by_line": each.by_line,
         }
-        for each in Radar(looked.layout, looked.loaded.config).overlaps(looked.prs)
+        for each in Radar(looked.layout, looked.loaded.config).overlaps(looked.seen.prs)
     ]
 
 

@@ -198,14 +198,8 @@ def _refuse_unknown(key: str, file: TaskFile) -> None:
         raise OrchestratorError(message, f"known: {', '.join(FIELDS).lower()}")
     if key not in FIELDS and key not in file.known:
         known = [name.lower() for name in (*FIELDS, *file.known) if name not in OWN]
-        raise NotAField(key.lower(), did_you_mean(key.lower(), dict.fromkeys(known)))
-
-
-class NotAField(OrchestratorError):
-    """A key of `task set` that no task has."""
-
-    def __init__(self, key: str, hint: str) -> None:
-        super().__init__(f"a task has no field {key!r}", hint, code="unknown_field")
+        hint = did_you_mean(key.lower(), dict.fromkeys(known))
+        raise OrchestratorError(f"a task has no field {key.lower()!r}", hint, code="unknown_field")
 
 
 def _differences(before: TaskFile, after: TaskFile) -> dict[str, str]:

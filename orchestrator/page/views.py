@@ -82,15 +82,12 @@ def _agent(commands: Commands, layout: Layout, subject: str) -> Row:
 
 
 def _pull_request(commands: Commands, layout: Layout, subject: str) -> Row:
-    return {
-        "pr": commands.read("pr show", subject=subject),
-    }
+    return {"pr": commands.read("pr show", subject=subject)}
 
 
 def _run(commands: Commands, layout: Layout, subject: str) -> Row:
-    return {
-        "run": run_files.facts(layout, load.settings(layout, write_cache=False).config, subject)
-    }
+    config = load.settings(layout, write_cache=False).config
+    return {"run": run_files.facts(layout, config, subject)}
 
 
 def _or_none(read: Callable[[], Any]) -> Any:

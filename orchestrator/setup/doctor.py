@@ -16,9 +16,8 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import faults, mark, memories
 from orchestrator.setup import (
-    checks_probe,
     hosts_probe,
-    named_files,
+    named_probe,
     probes,
     repository_probe,
     schedule_probe,
@@ -59,14 +58,14 @@ def examine(
         _notify,
         state_probe.clock,
         state_probe.leftovers,
-        named_files.look,
+        named_probe.look,
         lambda subject: user_files.look(subject.layout.root),
         lambda subject: iter(walkers.look(subject.layout.root)),
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     if try_checks:
-        checks.append(checks_probe.look)
+        checks.append(named_probe.try_checks)
     for check in checks:
         try:
             findings += check(subject)

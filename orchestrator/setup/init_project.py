@@ -80,7 +80,12 @@ def init(
     if not os.path.lexists(layout.config):
         files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
-    elif start and config_change.apply(layout, _started, even_if_broken=True).written:
+    elif (
+        start
+        and config_change.apply(
+            layout, lambda text: edit.set_paused(text, False), even_if_broken=True
+        ).written
+    ):
         change.written.append(".orchestrator/agents.yaml (paused: false)")
     change.written += user_files.put(layout)
     if commands is None:
@@ -169,10 +174,6 @@ def first_config(root: str, *, start: bool) -> bytes:
         text = file.read()
     text = edit.set_values(text, (), {"base_branch": branch})
     return edit.set_paused(text, not start).encode()
-
-
-def _started(text: str) -> str:
-    return edit.set_paused(text, False)
 
 
 def _warnings(layout: Layout) -> list[str]:

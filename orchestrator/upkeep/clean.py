@@ -32,7 +32,7 @@ from orchestrator.project import agent_memory, unsettled, worktree_setup
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks
 from orchestrator.upkeep import branches, leftovers
-from orchestrator.upkeep.item import Item
+from orchestrator.upkeep.leftovers import Item
 
 
 def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> list[Item]:
