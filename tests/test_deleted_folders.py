@@ -83,17 +83,22 @@ INSTANTS = {
 def test_a_client_ends_when_its_folders_are_deleted_between_two_steps(
     world: World, module: str, name: str
 ) -> None:
-    folders = str(world.home_folder / "agents")
+    # At the instant the process says so, and goes on when the folders were deleted.
+    there, deleted = world.folder / "there", world.folder / "deleted"
     edge = (
-        "import shutil\nfrom orchestrator.run import supervisor, watch\n"
+        "import os, time\nfrom orchestrator.run import supervisor, watch\n"
         f"supervisor.SMALL_AFTER = 0.1\nactual = {module}.{name}\n"
         # The first image waits for a time, which is the second value; the small image waits on.
         "def late(first, most=None):\n"
-        f"    if most is None:\n        shutil.rmtree({folders!r})\n"
+        f"    if most is None:\n        open({str(there)!r}, 'w').close()\n"
+        f"        while not os.path.exists({str(deleted)!r}):\n            time.sleep(0.03)\n"
         "    return actual(first, *([] if actual.__name__ == 'become' else [most]))\n"
         f"{module}.{name} = late\n"
     )
     world.product = shadow(world.folder / "shadow", edge)
     world.create()
     _, pids = begin(world)
+    wait_until(there.exists, "the instant")
+    delete(world, "agents")
+    deleted.touch()
     wait_until(lambda: not any(map(is_alive, pids)), "the end of the client")
