@@ -63,6 +63,8 @@ class Layout:
         self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: There since all records of what runs cost were found deleted (`account.spending`).
+        self.costs_lost = join(self.home, "costs-lost")
         #: The shares of the account's usage windows that are used.
         self.usage = join(self.shared, "usage.json")
 

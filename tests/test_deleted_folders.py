@@ -102,3 +102,63 @@ def test_a_client_ends_when_its_folders_are_deleted_between_two_steps(
     delete(world, "agents")
     deleted.touch()
     wait_until(lambda: not any(map(is_alive, pids)), "the end of the client")
+
+
+def spent(world: World) -> float:
+    return float(world.json("costs")["budgets"]["spent_today_usd"])
+
+
+@pytest.mark.parametrize("what", ["agents", "agent"])
+def test_what_runs_cost_today_is_known_after_their_folders_were_deleted(
+    world: World, what: str
+) -> None:
+    agents = [World.agent("impl-1"), World.agent("impl-2", role="reviewer")]
+    world.create(budgets={"run_usd": 1, "daily_usd": 0.2}, agents=agents)
+    world.add("Costs a quarter")
+    world.tick_until(lambda: world.places()["done"], "the first task")
+    world.quiet()
+    assert spent(world) == 0.25
+    world.add("Too expensive for today")
+    folder = world.home_folder / "agents"
+    shutil.rmtree(folder if what == "agents" else folder / "impl-1")
+
+    def reason() -> str:
+        return str(world.status()["agents"][0]["reason"])
+
+    assert (spent(world), reason()) == (0.25, "budget_exhausted")
+    # Another agent gets its memory first, and then the file with the events is deleted too.
+    for _ in range(2):
+        world.ok("tick")
+        assert (spent(world), reason()) == (0.25, "budget_exhausted")
+        (world.home_folder / "events.jsonl").unlink(missing_ok=True)
+    assert len(world.starts()) == 1
+    assert world.status()["problems"] == []
+
+
+def test_that_all_records_of_what_runs_cost_were_deleted_is_a_problem_of_that_day(
+    world: World,
+) -> None:
+    world.product, move = harness.movable_clock(world.folder)
+    world.create(budgets={"run_usd": 1, "daily_usd": 50})
+    world.git("add", "-A")
+    world.git("commit", "-q", "-m", "Set up")
+    world.add("Costs a quarter")
+    world.tick_until(lambda: world.places()["done"], "the task")
+    world.quiet()
+
+    def codes() -> list[str]:
+        return [problem["code"] for problem in world.status()["problems"]]
+
+    assert codes() == []
+    delete(world, "git clean")
+    assert codes() == ["queue_missing"]
+    said = world.ok("init", "--schedule", "none", "--no-commands").out
+    assert ".orchestrator/shared/ (it was missing)" in said
+    assert codes() == ["costs_lost"]
+    world.ok("tick")
+    assert codes() == ["costs_lost"]
+    assert "can cost more than 50 USD today" in world.ok("status").out
+    assert '"costs_lost"' in world.run("doctor", "--json").out
+    move(86_400.0)
+    world.ok("tick")
+    assert "costs_lost" not in codes()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
@@ -69,6 +70,7 @@ def observe(
         incoming = store.list("incoming") if ask or surely else store.waiting()
         left = _left(layout, settings)
         elsewhere = store.elsewhere()
+    states |= spending.forgotten(layout, settings.config, states, elsewhere, now)
     others = memories.of_others(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:

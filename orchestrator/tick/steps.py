@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
@@ -30,7 +31,7 @@ from orchestrator.tick.start import Starter
 #: lock, would last as long as their preparation; runs that begin together work in waves.
 MOST_FREE = 50
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
-_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
+_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged", "costs_lost")
 
 
 class Wanted(NamedTuple):
@@ -104,10 +105,14 @@ class Steps:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
         memory, claimed, runs, records = observe.observe_runs(layout, surely=True)
-        _adopt(layout, memory, runs)
+        others = store.elsewhere()
+        lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
+        _adopt(layout, memory | lost, runs)
+        for name in lost.keys() - {run.agent for run in runs}:
+            agent_memory.write(layout, name, lost[name])
+        spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:
-            others = store.elsewhere()
             for name in agent_memory.follow_wakes(layout, others.own):
                 events.append(layout, now, "resumed", agents=[name])
             for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
