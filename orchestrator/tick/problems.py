@@ -73,6 +73,9 @@ def _found(
     yield from _of_agents(layout, seen)
     yield from spending.loss(layout, settings.config, now)
     yield from _told_by_others(layout, settings)
+    remote = faults.read(layout.remote_fault)
+    if remote and not (hold and hold.message.startswith(f"{remote.code}: ")):
+        yield remote
     yield from _overdue(layout, hold, now)
 
 

@@ -77,7 +77,7 @@ class Steps:
         number = self.store.number()
         self._settle_runs()
         settled = list(report.actions)
-        prs = states.record(self.layout, loaded.config, looked, report.problems)
+        prs = states.record(self.layout, loaded.config, looked)
         self._follow(prs)
         before = len(report.actions)
         seen, planned = self._act(prs)
