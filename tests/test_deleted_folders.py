@@ -104,6 +104,35 @@ def test_a_client_ends_when_its_folders_are_deleted_between_two_steps(
     wait_until(lambda: not any(map(is_alive, pids)), "the end of the client")
 
 
+@pytest.mark.parametrize("command", [["tick"], ["stop", "--all"]], ids=" ".join)
+def test_a_run_is_found_by_its_processes_when_nothing_else_says_that_there_is_one(
+    world: World, command: list[str]
+) -> None:
+    """Its supervisor, which would end it, was killed."""
+    world.create(agents=[World.agent("pm-1", role="product_manager")])
+    world.script("default", {"steps": [["spawn", True], ["wait", "never"]]})
+    world.tick_until(lambda: world.ledger("spawn"), "the client")
+    world.ok("agent", "pause", "--all")
+    [client], [spawned] = world.starts(), world.ledger("spawn")
+    pids = [client["pid"], spawned["child"]]
+    [run] = world.status()["running"]
+    harness.kill(run["pid"])
+    wait_until(lambda: not is_alive(run["pid"]), "the end of the supervisor")
+    marks = {"ORCHESTRATOR_AGENT": "pm-1", "ORCHESTRATOR_RUN_ID": "20260101T000000Z-aaaaaa"}
+    elsewhere = {**world.environment, **marks, "ORCHESTRATOR_PROJECT": f"{world.root}-2"}
+    other = subprocess.Popen(["sleep", "600"], env=elsewhere)
+    try:
+        shutil.rmtree(world.home_folder / "agents")
+        shutil.rmtree(world.root / ".git" / "worktrees")
+        assert [*map(is_alive, pids)] == [True, True]
+        world.ok(*command)
+        assert not any(map(is_alive, pids))
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
 def spent(world: World) -> float:
     return float(world.json("costs")["budgets"]["spent_today_usd"])
 

@@ -130,11 +130,12 @@ def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> di
 
 
 def observe_runs(
-    layout: Layout, *, surely: bool = False
+    layout: Layout, *, surely: bool = False, configured: Iterable[str] = ()
 ) -> tuple[dict[str, AgentState], Listing, tuple[RunView, ...], dict[str, RunRecord]]:
     """Return the agents' memory, the claimed tasks, and the views and records of unsettled runs.
 
-    `surely`: raises OSError if the disk does not give an agent's memory.
+    `surely`: raises OSError if the disk does not give an agent's memory. If one of the `configured`
+    agents has no memory, its processes are looked for.
     """
     names = agent_memory.names(layout)
     states = {name: agent_memory.read(layout, name, surely=surely) for name in names}
@@ -142,7 +143,8 @@ def observe_runs(
     views, records = [], {}
     known = {state.run: name for name, state in states.items() if state.run}
     # An agent's memory can be lost, with its whole folder, while its client works.
-    unsettled = {run: name for name, run in forgotten(layout, states)} | known
+    look = any(states.get(name, AgentState()) == AgentState() for name in configured)
+    unsettled = {run: name for name, run in forgotten(layout, states, look=look)} | known
     for task in claimed.tasks:
         # The task also records its agent and run.
         run_id, agent = task.run, task.claimed_by

@@ -104,7 +104,9 @@ class Steps:
     def _settle_runs(self) -> None:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
-        memory, claimed, runs, records = observe.observe_runs(layout, surely=True)
+        names = [agent.name for agent in self.loaded.config.agents]
+        found = observe.observe_runs(layout, surely=True, configured=names)
+        memory, claimed, runs, records = found
         others = store.elsewhere()
         lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
         _adopt(layout, memory | lost, runs)
