@@ -53,6 +53,9 @@ class Layout:
         self.forge_fault = join(self.cache, "forge-fault.json")
         #: Why an approved pull request could not be merged; missing if all were merged.
         self.landing_fault = join(self.cache, "not-landed.json")
+        #: Why the remote with the branches of open pull requests did not answer the last look;
+        #: missing if it answered.
+        self.remote_fault = join(self.cache, "remote-fault.json")
         #: Where the branches of open pull requests were at the last look, as git has its address.
         self.remote_place = join(self.cache, "remote-place")
         #: Which branches the remote lacks since its address was changed; missing if it has them.
@@ -63,6 +66,8 @@ class Layout:
         self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: There since all records of what runs cost were found deleted (`account.spending`).
+        self.costs_lost = join(self.home, "costs-lost")
         #: The shares of the account's usage windows that are used.
         self.usage = join(self.shared, "usage.json")
 

@@ -41,7 +41,6 @@ from crash_plugin import (  # noqa: F401  (pytest's hooks)
 if TYPE_CHECKING:
     from orchestrator.layout import Layout
     from orchestrator.model.config import Config
-    from orchestrator.model.snapshot import Problem
     from orchestrator.model.work import PullRequest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -274,13 +273,11 @@ def own_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                     pipe.close()
 
 
-def refresh(
-    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
-) -> list[PullRequest] | None:
+def refresh(layout: Layout, config: Config, *, after_run: bool = False) -> list[PullRequest] | None:
     """Look at the forge and the remotes, and record what they say, as a tick does."""
     from orchestrator.pulls import look, states
 
-    return states.record(layout, config, look.look(layout, config, after_run=after_run), problems)
+    return states.record(layout, config, look.look(layout, config, after_run=after_run))
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -268,7 +268,7 @@ def test_a_squash_that_a_person_pushed_merges_the_pull_request(
     opened(hub)
     opened(hub, "agent/T2", "other\n")
     config = Config(forge="github")
-    refresh(layout, config, [])
+    refresh(layout, config)
     sh(hub.repo, "checkout", "--quiet", "--detach", "origin/main")
     sh(hub.repo, "merge", "--quiet", "--squash", "agent/T1")
     sh(hub.repo, "commit", "--quiet", "--message", "Squash")
@@ -278,13 +278,13 @@ def test_a_squash_that_a_person_pushed_merges_the_pull_request(
     if by == "a person":
         sh(hub.repo, "fetch", "--quiet", "origin")
     else:
-        assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open", "open"]
+        assert [pr.state for pr in refresh(layout, config) or ()] == ["open", "open"]
         monkeypatch.setattr(look, "LOOK_EVERY", 0.0)
     before = len(hub.calls())
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged", "open"]
+    assert [pr.state for pr in refresh(layout, config) or ()] == ["merged", "open"]
     assert hub.calls()[before:] == ["pr list"]
     # GitHub shows it as open: that changes nothing.
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged", "open"]
+    assert [pr.state for pr in refresh(layout, config) or ()] == ["merged", "open"]
 
 
 def test_nothing_new_is_one_request(hub: Hub, layout: Layout) -> None:
@@ -294,10 +294,10 @@ def test_nothing_new_is_one_request(hub: Hub, layout: Layout) -> None:
     change(hub, 1, state="MERGED")
     change(hub, 2, state="CLOSED")
     config = Config(forge="github")
-    refresh(layout, config, [])
+    refresh(layout, config)
     for _ in range(3):
         before = len(hub.calls())
-        refresh(layout, config, [])
+        refresh(layout, config)
         assert hub.calls()[before:] == ["pr list"]
     listed = hub.state["calls"][-1]
     assert listed[listed.index("--limit") + 1] == "100", "the most that one request lists"

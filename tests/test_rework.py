@@ -231,7 +231,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
     }
     agents = (Agent("rev-1", "reviewer", 0),) if reviewer else ()
     settings = Settings(world.config._replace(agents=agents), roles, (), True)
-    prs = refresh(world.layout, settings.config, [])
+    prs = refresh(world.layout, settings.config)
     assert prs is not None
     return follower.follow(world.layout, settings, prs, NOW)[0]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.account import costs as account
-from orchestrator.account import fold, ledger
+from orchestrator.account import fold, ledger, spending
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.model.waiting import roles
-from orchestrator.project import memories
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
@@ -58,7 +57,7 @@ def costs(arguments: Namespace) -> None:
         "total": account.total(found),
         "budgets": {
             "daily_usd": loaded.config.budgets.daily_usd,
-            "spent_today_usd": round(memories.spent_today(layout, now), 6),
+            "spent_today_usd": round(spending.today(layout, loaded.config, now), 6),
             "run_usd": loaded.config.budgets.run_usd,
             "task_usd": loaded.config.budgets.task_usd,
             "costliest_run": account.costliest(found),

@@ -16,7 +16,6 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges
@@ -41,8 +40,6 @@ class Look(NamedTuple):
 
     #: Why the forge did not answer.
     fault: OrchestratorError | None = None
-    #: A remote that could not be reached.
-    problems: tuple[Problem, ...] = ()
     #: The pull requests of which git is asked what became of them; empty if no look was due.
     unsure: frozenset[str] = frozenset()
     #: Whether the branches of all of them, and the bases, are here as the remotes had them.
@@ -60,7 +57,8 @@ class Look(NamedTuple):
     @property
     def is_calm(self) -> bool:
         """Whether what was found is nothing but what it left on this disk."""
-        return self.fault is None and not (self.problems or self.gone)
+        is_asked_in_vain = bool(self.looked_at) and not self.is_fetched
+        return self.fault is None and not (is_asked_in_vain or self.gone)
 
 
 def look(
@@ -95,7 +93,7 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
-        for path in (layout.remote_place, layout.remote_moved):
+        for path in (layout.remote_place, layout.remote_moved, layout.remote_fault):
             files.remove(path)
         if is_doubtful(layout, config):
             remote_pair.find(layout.root, config)
@@ -106,15 +104,14 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     if has_remote and after_run and not (is_due or where.is_elsewhere):
         return Look()
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
-    problems: list[Problem] = []
-    there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
+    there = _fetch(layout, pair, looked_at) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
     missing = [pr for pr in unsure if there is not None and pr.branch not in there]
     if there is not None and not where.is_elsewhere and _is_moved(layout, pair, missing):
         missing = []
     gone = frozenset(pr.id for pr in missing)
     seen = frozenset(pr.id for pr in looked_at)
-    return Look(None, tuple(problems), ids, there is not None, gone, seen)
+    return Look(None, ids, there is not None, gone, seen)
 
 
 def is_doubtful(layout: Layout, config: Config) -> bool:
@@ -178,19 +175,18 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(
-    layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]
-) -> Collection[str] | None:
+def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest]) -> Collection[str] | None:
     """Fetch bases and branches; return the names that exist.
 
-    None if a remote cannot be reached: nothing changes.
+    None if a remote cannot be reached: nothing changes, and it is a problem until a look succeeds.
     """
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
         there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
-        problems.append(Problem(error.code, error.message, error.hint))
+        faults.keep(layout.remote_fault, error)
         return None
+    files.remove(layout.remote_fault)
     files.write_atomic(_seen_path(layout), b"", flush=False)
     return there
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.model.annotations import IO, Any
 from orchestrator.system import locks
@@ -246,6 +246,28 @@ def left_beside(folder: str, before: float) -> list[str]:
     return found
 
 
+def left_of(path: str) -> list[str]:
+    """Return the temporary files beside `path` whose writers (`write_atomic`) were killed."""
+    folder, name = os.path.split(os.path.realpath(path))
+    pattern, found = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)\.tmp"), []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = pattern.fullmatch(entry.name)
+            if match and entry.is_file(follow_symlinks=False) and not _is_process(int(match[1])):
+                found.append(entry.path)
+    return found
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
+
+
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
     with contextlib.suppress(FileNotFoundError):
@@ -301,3 +323,11 @@ def make_folder(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+
+
+def make_folders(paths: Iterable[str]) -> list[str]:
+    """Create folders as `make_folder` does; return those that were missing. Raises OSError."""
+    missing = [path for path in paths if not os.path.isdir(path)]
+    for path in missing:
+        make_folder(path)
+    return missing

@@ -247,9 +247,8 @@ class FileStore(Store):
             files.flush(os.path.dirname(task.where))
             return task_file.summarise(file, task.state, task.where, mtime)
 
-    def prepare(self) -> None:
-        for folder in self._folders.values():
-            files.make_folder(folder)
+    def prepare(self) -> Sequence[str]:
+        return files.make_folders(self._folders.values())
 
     def put_aside(self, folder: str) -> None:
         """Move the whole queue below another folder, where no file in it counts any more."""

@@ -251,9 +251,10 @@ class PostgresqlStore(HostsStore):
 
     # --- the place where the queue is ---
 
-    def prepare(self) -> None:
+    def prepare(self) -> Sequence[str]:
         schema.prepare(self._session, this_host.note_project(self._layout))
         this_host.known(self._layout)
+        return ()
 
     def tidy(self) -> bool:
         return False  # the database's autovacuum does it

@@ -206,8 +206,11 @@ class Store(Sharing, Protocol):
         (see `rewrite.with_text`).
         """
 
-    def prepare(self) -> None:
-        """Create what the queue needs, for `init`; a queue that exists is not changed."""
+    def prepare(self) -> Sequence[str]:
+        """Create what the queue needs, for `init`; a queue that exists is not changed.
+
+        Returns the folders that were made on this disk.
+        """
 
     def tidy(self) -> bool:
         """Do a part of what keeps the queue fast, outside the lock; return whether more is left.

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
@@ -30,7 +31,7 @@ from orchestrator.tick.start import Starter
 #: lock, would last as long as their preparation; runs that begin together work in waves.
 MOST_FREE = 50
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
-_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
+_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged", "costs_lost")
 
 
 class Wanted(NamedTuple):
@@ -76,7 +77,7 @@ class Steps:
         number = self.store.number()
         self._settle_runs()
         settled = list(report.actions)
-        prs = states.record(self.layout, loaded.config, looked, report.problems)
+        prs = states.record(self.layout, loaded.config, looked)
         self._follow(prs)
         before = len(report.actions)
         seen, planned = self._act(prs)
@@ -103,11 +104,17 @@ class Steps:
     def _settle_runs(self) -> None:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
-        memory, claimed, runs, records = observe.observe_runs(layout, surely=True)
-        _adopt(layout, memory, runs)
+        names = [agent.name for agent in self.loaded.config.agents]
+        found = observe.observe_runs(layout, surely=True, configured=names)
+        memory, claimed, runs, records = found
+        others = store.elsewhere()
+        lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
+        _adopt(layout, memory | lost, runs)
+        for name in lost.keys() - {run.agent for run in runs}:
+            agent_memory.write(layout, name, lost[name])
+        spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:
-            others = store.elsewhere()
             for name in agent_memory.follow_wakes(layout, others.own):
                 events.append(layout, now, "resumed", agents=[name])
             for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
