@@ -684,6 +684,7 @@ def test_retry_of_several_is_all_or_nothing(cli: Cli, project: Layout) -> None:
     assert done.code == 1
     assert f"{waiting} is in incoming" in done.err
     assert "no task named 'nope'" in done.err
+    assert done.err.count("orchestrator task list") == 1
     assert state_of(project, failed) == "failed"
 
 

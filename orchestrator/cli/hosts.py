@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.database.session import Session
 
 Row = json_rows.Row
+TO_SHARE = "to share it: docs/several-machines.md in the program's folder"
 #: Settings that differ from those of this host, and are named.
 MOST_NAMED = 3
 
@@ -43,7 +44,7 @@ def hosts(arguments: Namespace) -> None:
     headings = ("host", "version", "last tick", "heartbeat", "running", "problems")
     output.listing(arguments, rows, headings, cells, "no host has run a tick yet")
     if session is None and not arguments.json:
-        output.out("\nThe queue is on this machine only; to share it: docs/several-machines.md")
+        output.out(f"\nThe queue is on this machine only; {TO_SHARE}")
 
 
 @command("hosts list")
@@ -91,8 +92,7 @@ def _session(layout: Layout) -> Session:
     """Return the session with the queue that hosts share. Raises OrchestratorError without one."""
     session = access.of_project(layout)
     if session is None:
-        hint = "to share it: docs/several-machines.md"
-        raise OrchestratorError("the queue is on this machine only", hint, code="wrong_state")
+        raise OrchestratorError("the queue is on this machine only", TO_SHARE, code="wrong_state")
     return session
 
 

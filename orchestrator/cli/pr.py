@@ -237,6 +237,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
+    if own.checks:
+        output.progress(f"merging {number}: `checks` must pass on the merged result ...")
     with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())
