@@ -28,8 +28,8 @@ MOST_NAMED = 3
 def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
 
-    Ages are by the database's clock. A host without a heartbeat for 60 s is dead: the other hosts
-    take its tasks back. A host without a schedule has a heartbeat only during its ticks and runs.
+    Ages are measured by the database's clock. A host without a heartbeat for 60 s is dead: the
+    other hosts take its tasks back. A host without a schedule has a heartbeat only during its ticks and runs.
     `problems` also names the settings that differ from those of this host.
 
     examples:
@@ -73,7 +73,7 @@ def adopt(arguments: Namespace) -> None:
     """Let this clone work with the queue, although its history begins with other commits.
 
     A queue belongs to one project, which is known by the first commits of its history. Use this
-    command if that history was rewritten, not for another project: give that a schema of its own.
+    command if that history was rewritten. Another project needs a schema of its own instead.
 
     examples:
       orchestrator hosts adopt

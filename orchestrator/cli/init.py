@@ -28,7 +28,7 @@ COMMANDS = (
 LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
 BASE = (
     "make this branch the base branch, after a rename at the remote: agents.yaml, unfinished tasks "
-    "and open pull requests follow"
+    "and open pull requests are updated"
 )
 HOST = (
     "the name of this clone among the machines with one queue (`store` in agents.yaml); default: "
