@@ -29,8 +29,8 @@ def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
 
     Ages are measured by the database's clock. A host without a heartbeat for 60 s is dead: the
-    other hosts take its tasks back. A host without a schedule has a heartbeat only during its ticks and runs.
-    `problems` also names the settings that differ from those of this host.
+    other hosts take its tasks back. A host without a schedule has a heartbeat only during its
+    ticks and runs. `problems` also names the settings that differ from those of this host.
 
     examples:
       orchestrator hosts
