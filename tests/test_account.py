@@ -433,3 +433,21 @@ def test_audit_finds_what_is_on_no_branch_in_any_worktree(world: World) -> None:
     assert world.sha("rescued-R1") == left
     assert "new.txt" in world.git("stash", "show", "--include-untracked", "--name-only")
     assert (foreign / "new.txt").read_text() == "new"
+
+
+def test_audit_shows_the_changes_of_your_own_checkout_also_files_that_git_does_not_track(
+    world: World,
+) -> None:
+    world.create()
+    world.git("add", "--all")
+    world.git("commit", "-q", "-m", "set up")
+    (world.root / "app.py").write_text("edited")
+    (world.root / "new.txt").write_text("new")
+    [found] = world.json("audit")
+    before = harness.fingerprint(world.root)
+    shown = subprocess.run(
+        ["sh", "-c", found["command"]], env=world.environment, check=True, capture_output=True
+    ).stdout.decode()
+    assert "+edited" in shown
+    assert "new.txt" in shown
+    assert harness.fingerprint(world.root) == before

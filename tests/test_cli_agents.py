@@ -269,6 +269,18 @@ def test_stop_says_where_the_task_went_and_how_to_end_it(
     assert "orchestrator task cancel TASK-1\n" in said
 
 
+def test_stop_says_that_the_run_ended_by_itself_before_it_could_be_stopped(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.lay_out(project, "pm-agent", "R1", task="TASK-1", outcome={"verdict": "done"})
+    Path(project.state("done"), "TASK-1.md").write_text("# [TASK-1] Title\n\nROLE: implement\n")
+    monkeypatch.setattr("orchestrator.cli.stop.end_runs", lambda *_: {"pm-agent": "R1"})
+    said = cli("stop", "pm-agent").out
+    assert "run R1 of pm-agent ended before it could be stopped: done\n" in said
+    assert "TASK-1 is in done" in said
+    assert "queue again" not in said
+
+
 def test_the_name_that_agent_set_lacks_is_asked_for(cli: Cli, project: Layout) -> None:
     refused = cli("agent", "set", "model=opus", "--json")
     assert (refused.code, refused.json["error"]["code"]) == (2, "usage")

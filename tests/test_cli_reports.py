@@ -196,7 +196,7 @@ def test_tasks_that_are_tried_again_and_those_that_wait_for_a_person_are_listed(
     plain = cli("status").out
     # A person reads local times.
     at = local(parse_time("2026-01-01T00:00:10Z"))
-    assert f"attempt 2 of 3 from {at}: checks_failed: no" in plain
+    assert f"attempt 2 of 3, not before {at}; last error: checks_failed: no" in plain
     assert "Which format?" in plain
 
 

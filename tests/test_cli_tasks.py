@@ -202,6 +202,16 @@ def test_a_full_queue_is_refused_but_not_to_force(cli: Cli, project: Layout) -> 
     add(cli, "Three", "implement", "--force")
 
 
+def test_a_file_that_cannot_be_a_task_is_not_named_as_its_own_correction(
+    cli: Cli, project: Layout
+) -> None:
+    Path(project.state("incoming"), "-rf.md").write_text("# [-rf] Title\n\nROLE: implement\n")
+    done = cli("task", "cancel", "--", "-rf")
+    assert done.code == 1
+    assert "did you mean" not in done.err
+    assert "orchestrator task list" in done.err
+
+
 def test_malformed_files_do_not_fill_the_queue(cli: Cli, project: Layout) -> None:
     assert cli("limits", "set", "max_incoming=1").code == 0
     Path(project.state("incoming"), "bad.md").write_text("no task\n")
@@ -684,6 +694,7 @@ def test_retry_of_several_is_all_or_nothing(cli: Cli, project: Layout) -> None:
     assert done.code == 1
     assert f"{waiting} is in incoming" in done.err
     assert "no task named 'nope'" in done.err
+    assert done.err.count("orchestrator task list") == 1
     assert state_of(project, failed) == "failed"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
 import time
 from typing import Any
 
@@ -212,6 +215,25 @@ def test_without_a_remote_everything_works_on_local_branches(world: World) -> No
     assert world.prs()[0]["state"] == "merged"
     assert (world.root / f"{task}.txt").exists(), "a merge by a person updates the clean checkout"
     assert world.git("status", "--porcelain", "--untracked-files=no") == ""
+
+
+def test_commands_that_run_checks_say_so_first_on_a_terminal(world: World) -> None:
+    world.create(remote=False, checks=["true"])
+    task = world.add("Checked before it lands")
+    world.tick_until_in("done", task)
+    for words in (("doctor", "--checks"), ("pr", "merge", world.prs()[0]["id"])):
+        terminal, side = pty.openpty()
+        argv = [*harness.PYTHON, str(world.product), *words]
+        done = subprocess.run(
+            argv, cwd=world.root, env=world.environment, stdout=subprocess.PIPE, stderr=side
+        )
+        os.close(side)
+        said = os.read(terminal, 65_536).decode()
+        os.close(terminal)
+        assert done.returncode == 0, said
+        assert "`checks`" in said
+        assert "..." in said
+        assert said.replace("\r\n", "") not in done.stdout.decode()
 
 
 def test_without_a_remote_a_merge_is_refused_in_a_checkout_with_changes(world: World) -> None:

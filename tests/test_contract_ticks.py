@@ -142,6 +142,14 @@ def test_tick_wait_says_what_follows_from_the_runs_it_waited_for(world: World) -
     assert f"still running: impl-1 {long}\n" in world.ok("tick", "--wait", "0.5").out
 
 
+def test_tick_wait_says_how_to_end_the_system_fault_that_its_run_met(world: World) -> None:
+    world.create(claude={"command": ["no-such-client"]})
+    world.add("Never started")
+    said = world.ok("tick", "--wait", "60").out
+    assert "\nsystem_fault: client_missing: " in f"\n{said}"
+    assert "  install Claude Code" in said
+
+
 def test_tick_wait_asks_for_the_approval_that_a_review_led_to(world: World) -> None:
     world.create(agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer", paused=True)])
     world.git("remote", "remove", "origin")

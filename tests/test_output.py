@@ -46,6 +46,18 @@ def test_what_is_printed_is_flushed(
         assert pipe.getvalue() == shown
 
 
+def test_what_takes_long_is_said_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.progress("for a pipe")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with output.caught() as found:
+        output.progress("for the page")
+    output.progress("for a person")
+    assert capsys.readouterr().err == "for a person\n"
+    assert found.warnings == []
+
+
 def test_json_is_ascii_whatever_a_title_holds(capsys: pytest.CaptureFixture[str]) -> None:
     value = {"title": "\u202eright\u2066 \x9b31m red \x1b[31m \u00fc"}
     output.show_json(value)

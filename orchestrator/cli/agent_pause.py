@@ -57,12 +57,24 @@ def pause(arguments: Namespace) -> None:
 
 
 def ended(layout: Layout, agent: str, run: str) -> Iterator[str]:
-    """Yield the lines on a run that a person ended, and on the task that the run had."""
-    yield f"ended run {run} of {agent}; it does not count as an attempt"
+    """Yield the lines on a run that a person ended, and on the task that the run had.
+
+    A run can end by itself before it sees the request: then its task is where its work led.
+    """
     record = run_record.read(layout.run(agent, run))
-    if record is not None and record.task is not None:
-        yield f"  {record.task} is in the queue again, for any agent of the role that is not paused"
-        yield f"  to end the task itself: orchestrator task cancel {record.task}"
+    verdict = record.outcome.verdict if record and record.outcome else "stopped"
+    if verdict == "stopped":
+        yield f"ended run {run} of {agent}; it does not count as an attempt"
+    else:
+        yield f"run {run} of {agent} ended before it could be stopped: {verdict}"
+    if record is None or record.task is None:
+        return
+    task = stores.of_project(layout).get(record.task)
+    if task is not None and task.state not in ("incoming", "claimed"):
+        yield f"  {task.id} is in {task.state}; see: orchestrator task show {task.id}"
+        return
+    yield f"  {record.task} is in the queue again, for any agent of the role that is not paused"
+    yield f"  to end the task itself: orchestrator task cancel {record.task}"
 
 
 def _set_each(text: str, names: list[str], value: bool) -> str:

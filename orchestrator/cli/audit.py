@@ -20,8 +20,8 @@ def audit(arguments: Namespace) -> None:
     repository, other tools' worktrees included, each with a command that keeps it in git.
 
     A stray commit was at a worktree's HEAD and is on no branch, tag or other ref. The command makes
-    a stash of uncommitted changes, and a branch for commits; in the worktree of a running agent it
-    only shows the changes. The audit itself changes nothing.
+    a stash of uncommitted changes, and a branch for commits; in your own checkout and in the
+    worktree of a running agent it only shows the changes. The audit itself changes nothing.
 
     examples:
       orchestrator audit

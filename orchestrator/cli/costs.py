@@ -15,7 +15,7 @@ from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
 DEFAULT_PERIOD = "7d"
-BY = "what each row stands for (default: day)"
+BY = "one row per day, agent, role, task or model (default: day)"
 _COLUMNS = ("runs", "input_tokens", "output_tokens", "cost_usd")
 
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ EXPORT = "write the page as one HTML file instead (-: to standard output)"
     flag("--open", "open the page in your browser"),
     flag("--read-only", "show everything, change nothing"),
     argument("--export", metavar="FILE", help=EXPORT),
-    flag("--force", "with --export: replace FILE also if it is not an earlier export"),
+    flag("--force", "with --export: replace FILE even if it is not an earlier export"),
 )
 def dashboard(arguments: Namespace) -> None:
     """Serve a local web page of the project: board, agents, pull requests, inbox, history, costs.

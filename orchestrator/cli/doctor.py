@@ -36,6 +36,8 @@ def examine(arguments: Namespace) -> None:
     except OrchestratorError as error:
         findings = doctor.without_project(error, root)
     else:
+        if arguments.checks:
+            output.progress("running `setup` and `checks` on the base branch ...")
         findings = doctor.examine(
             layout, dict(os.environ), context.now(), try_checks=arguments.checks
         )

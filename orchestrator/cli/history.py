@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @command("history", period.since(DEFAULT_PERIOD), period.until())
 def history(arguments: Namespace) -> None:
-    """Show what each day came to: tasks added, done, merged and failed, and how long they took.
+    """Show the totals of each day: tasks added, done, merged and failed, and how long they took.
 
     `to done` and `to merge` are the median times since the task was added; `rounds` is how often a
     merged task was delivered for review, on average; `success` is the share of runs that got their

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.database.session import Session
 
 Row = json_rows.Row
+TO_SHARE = "to share it: docs/several-machines.md in the program's folder"
 #: Settings that differ from those of this host, and are named.
 MOST_NAMED = 3
 
@@ -28,9 +29,9 @@ MOST_NAMED = 3
 def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
 
-    Ages are by the database's clock. A host without a heartbeat for 60 s is dead: the other hosts
-    take its tasks back. A host without a schedule has a heartbeat only during its ticks and runs.
-    `problems` also names the settings that differ from those of this host.
+    Ages are measured by the database's clock. A host without a heartbeat for 60 s is dead: the
+    other hosts take its tasks back. A host without a schedule has a heartbeat only during its
+    ticks and runs. `problems` also names the settings that differ from those of this host.
 
     examples:
       orchestrator hosts          (or: orchestrator hosts list)
@@ -44,7 +45,7 @@ def hosts(arguments: Namespace) -> None:
     headings = ("host", "version", "last tick", "heartbeat", "running", "problems")
     output.listing(arguments, rows, headings, cells, "no host has run a tick yet")
     if session is None and not arguments.json:
-        output.out("\nThe queue is on this machine only; to share it: docs/several-machines.md")
+        output.out(f"\nThe queue is on this machine only; {TO_SHARE}")
 
 
 @command("hosts remove", argument("name", metavar="NAME", help="the name of a host that is gone"))
@@ -67,7 +68,7 @@ def adopt(arguments: Namespace) -> None:
     """Let this clone work with the queue, although its history begins with other commits.
 
     A queue belongs to one project, which is known by the first commits of its history. Use this
-    command if that history was rewritten, not for another project: give that a schema of its own.
+    command if that history was rewritten. Another project needs a schema of its own instead.
 
     examples:
       orchestrator hosts adopt
@@ -86,8 +87,7 @@ def _session(layout: Layout) -> Session:
     """Return the session with the queue that hosts share. Raises OrchestratorError without one."""
     session = access.of_project(layout)
     if session is None:
-        hint = "to share it: docs/several-machines.md"
-        raise OrchestratorError("the queue is on this machine only", hint, code="wrong_state")
+        raise OrchestratorError("the queue is on this machine only", TO_SHARE, code="wrong_state")
     return session
 
 

@@ -152,7 +152,7 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
 
 @command("inbox reject", ID, argument("text", metavar="TEXT", help=body_text.HELP), NO_TICK)
 def reject(arguments: Namespace) -> None:
-    """Request changes of a pull request: its task returns to its author, with your text first."""
+    """Request changes in a pull request: its task returns to its author, with your text first."""
     layout = context.changing(arguments)
     from orchestrator.cli import pr_review
 

@@ -28,7 +28,7 @@ COMMANDS = (
 LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
 BASE = (
     "make this branch the base branch, after a rename at the remote: agents.yaml, unfinished tasks "
-    "and open pull requests follow"
+    "and open pull requests are updated"
 )
 HOST = (
     "the name of this clone among the machines with one queue (`store` in agents.yaml); default: "
@@ -254,8 +254,10 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
             output.out(f"    cd {shlex.quote(layout.root)}")
         if repository.is_sparse(layout.root):
             output.out(f"    {init_project.WIDER}")
-        output.out(f"    git add -- {shlex.join(_short(layout, names))}")
-        output.out("    git commit -m 'Set up orchestrator'")
+        paths = shlex.join(_short(layout, names))
+        output.out(f"    git add -- {paths}")
+        # Only these files: the person may have staged other work.
+        output.out(f"    git commit -m 'Set up orchestrator' -- {paths}")
         if remotes.url(layout.root, config.remote):
             output.out("    git push")
     output.out("  orchestrator task add 'Fix the login form'")

@@ -94,6 +94,12 @@ def err(text: str) -> None:
     print(harmless(text), file=sys.stderr)
 
 
+def progress(text: str) -> None:
+    """Say on a person's terminal what takes long. Scripts, pipes and `caught` get nothing."""
+    if _CAUGHT.get() is None and sys.stderr.isatty():
+        err(text)
+
+
 def warn_of(problems: Iterable[Problem]) -> None:
     """Print problems to standard error, beside the answer of a command."""
     for problem in problems:

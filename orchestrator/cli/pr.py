@@ -224,7 +224,7 @@ def merge(arguments: Namespace) -> None:
 def how_to_have(layout: Layout, merged: str | None) -> list[str]:
     """Return how a person gets a merge into the checkout; without a remote, it is there already."""
     if merged and base_branch.remote_of(layout, context.settings(layout).config):
-        return ["  it is at the remote; to have it in your checkout: git pull"]
+        return ["  it is at the remote; to update your checkout: git pull"]
     return []
 
 
@@ -237,6 +237,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
+    if own.checks:
+        output.progress(f"merging {number}: `checks` must pass on the merged result ...")
     with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())

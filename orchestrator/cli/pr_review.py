@@ -22,8 +22,8 @@ TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
 @command("pr approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
-    """Approve the head of a pull request; this resolves every requested change before it. It is
-    merged by `pr merge`, or automatically with `review.auto_merge`. (`inbox approve` also merges.)
+    """Approve the head of a pull request; this resolves every earlier request for changes. To
+    merge, use `pr merge`, or `review.auto_merge`. (`inbox approve` approves and merges.)
     """
     from orchestrator.tick import inbox
 
@@ -57,7 +57,9 @@ def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
     _answer(arguments, pr, task, said)
 
 
-@command("pr merged", ID, flag("--undo", "take that back: it is open again"), NO_TICK)
+@command(
+    "pr merged", ID, flag("--undo", "withdraw the record: the pull request is open again"), NO_TICK
+)
 def merged(arguments: Namespace) -> None:
     """Record that somebody has merged a pull request, where neither the forge nor git shows it;
     merges nothing. (`pr merge` merges it.)

@@ -38,7 +38,7 @@ def report(arguments: Namespace) -> None:
         return
     wanted = loaded.config.notify
     if not wanted.command:
-        hint = "name a program in .orchestrator/agents.yaml, see docs/notifications.md"
+        hint = "name one in agents.yaml, see docs/notifications.md in the program's folder"
         raise OrchestratorError("notify.command is not set", hint, code="notify_failed")
     failure = daily.send(layout, wanted, found.markdown, since, now)
     if failure is not None:

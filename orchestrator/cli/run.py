@@ -19,7 +19,7 @@ LOCK_WAIT = 30.0
     "run",
     argument("agent", metavar="AGENT", help="the name of the agent"),
     argument("--task", metavar="ID", help="the task to work on (default: the agent's next task)"),
-    flag("--fresh", "start in a new worktree, and set it up again; nothing that git sees is lost"),
+    flag("--fresh", "start in a new worktree, and set it up again; ignored files are not kept"),
 )
 def run(arguments: Namespace) -> None:
     """Start a run of an agent now, even if the agent is not due; all other rules apply.

@@ -124,8 +124,9 @@ def _retrying(looked: Looked) -> list[Row]:
 def _retrying_lines(rows: list[Row], looked: Looked) -> Iterator[Entry]:
     for row in rows:
         number = f"attempt {row['attempt']} of {looked.loaded.config.retry.max_attempts}"
-        when = f" from {clock(row['not_before'])}" if row["not_before"] else ""
-        text = f"  {row['task']}  {number}{when}: {one_line(row['error'] or '', CELL)}"
+        when = f", not before {clock(row['not_before'])}" if row["not_before"] else ""
+        error = one_line(row["error"] or "", CELL)
+        text = f"  {row['task']}  {number}{when}; last error: {error}"
         yield Entry(text, about=("task", row["task"]))
 
 

@@ -17,7 +17,7 @@ from orchestrator.tasks import parts, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
-PRIORITY = "P0 is first (default: P2; for a part: as its task)"
+PRIORITY = "P0 is first (default: P2; for a part: that of its task)"
 DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 ROLE = "implement"
 NO_TITLE = "Write the title here"

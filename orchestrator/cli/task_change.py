@@ -74,7 +74,8 @@ def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task
         except OrchestratorError as error:
             if len(ids) == 1:
                 raise
-            wrong.append(f"{error.message} ({error.hint})" if error.hint else error.message)
+            near = f" ({error.hint})" if (error.hint or "").startswith("did you mean") else ""
+            wrong.append(f"{error.message}{near}")
             continue
         tasks.append(task)
         if task.state not in states:

@@ -34,8 +34,8 @@ ID = argument("id", metavar="ID", help="the id of a task")
 def set_fields(arguments: Namespace) -> None:
     """Change fields of a task's header: title, role, priority, branch, depends_on, not_before.
 
-    An empty value removes a field; its default then counts. --body-file replaces the text below the
-    header.
+    An empty value removes a field; its default then applies. --body-file replaces the text below
+    the header.
 
     examples:
       orchestrator task set TASK-a1b2c3d4 priority=P0

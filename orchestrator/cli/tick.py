@@ -13,7 +13,7 @@ from orchestrator.model.errors import NotFound, UsageError
 from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.model.waiting import touched
 from orchestrator.plan.planner import hint, plan
-from orchestrator.project import agent_memory, mark
+from orchestrator.project import agent_memory, faults, mark
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
@@ -119,6 +119,10 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
     from orchestrator.tick import inbox
 
     loaded, seen = context.look(layout)
+    if seen.snapshot.hold is not None:
+        problem = faults.hold_problem(seen.snapshot.hold)
+        yield f"{problem.code}: {problem.message}"
+        yield f"  {problem.hint}"
     planned = plan(seen.snapshot, loaded.config, context.now())
     items, moves = inbox.survey(layout, loaded, seen, planned=planned)
     approvals = {

@@ -37,7 +37,7 @@ class Mark(NamedTuple):
     flag("--dry-run", "say what would be sent, and send nothing"),
 )
 def traces(arguments: Namespace) -> None:
-    """Send what ended since the last call to an OpenTelemetry collector: runs and ticks, by OTLP.
+    """Send an OpenTelemetry collector the runs and ticks that ended since the last call, by OTLP.
 
     OTEL_EXPORTER_OTLP_ENDPOINT is the collector's address (default: http://localhost:4318); the
     other variables OTEL_EXPORTER_OTLP_... and OTEL_SERVICE_NAME work too. Ticks and runs never wait

@@ -158,7 +158,7 @@ def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
         case errors.UndefinedFunction() | errors.UndefinedColumn():
             return NotSetUp(f"{shown} has no queue of this version: {reason}", NOT_SET_UP)
         case errors.InsufficientPrivilege():
-            hint = "give the role these rights: docs/several-machines.md"
+            hint = "give the role these rights: docs/several-machines.md in the program's folder"
             return StoreFault(f"the role may not use {shown}: {reason}", hint, code="permissions")
         case psycopg.DataError():
             message = f"{shown} cannot store a value: {reason}"

@@ -105,11 +105,11 @@ def did_you_mean(
 ) -> str:
     """Return the hint for an unknown word: the nearest known word, ignoring case.
 
-    If no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
+    The word itself, such as the name of a file that cannot be a task, is no hint. If no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
     """
     import difflib
 
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {each.lower(): each for each in known if each != word}
     found = difflib.get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=cutoff)
     if found:
         return f"did you mean {by_lower[found[0]]!r}?"

@@ -190,7 +190,7 @@ def _notify(subject: Subject) -> Iterator[Finding]:
     """Run the user's program for notifications with a test item; in a new clone it is not run."""
     wanted = subject.loaded.config.notify
     if wanted.report and not wanted.command:
-        hint = "name a program, see docs/notifications.md; or remove notify.report"
+        hint = "name a program, or remove notify.report"
         yield warn(notify.FAILED, "notify.report is set, but notify.command is not", hint)
     if wanted.command and mark.is_initialised(subject.layout):
         test = notify.News("test", "test", None, None, "A test of notify.command by doctor", None)

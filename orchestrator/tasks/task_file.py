@@ -85,7 +85,8 @@ def parse(data: bytes, name: str) -> TaskFile:
 
 def _check(file: TaskFile) -> TaskFile:
     if not file.title:
-        raise TaskFileError("it has no title", "make its first line `# Title` or `# [ID] Title`")
+        hint = "write `# Title` or `# [ID] Title` as its first line, below any front matter"
+        raise TaskFileError("it has no title", hint)
     if not is_id(file.id):
         allowed = "letters, digits, `.`, `_`, `-`, at most 64"
         if _ID.fullmatch(file.id):
