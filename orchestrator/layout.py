@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from os.path import join
 
 #: Where ticks that a schedule starts write their errors, below the project. Not in `cache/`: with
@@ -98,17 +97,20 @@ class Layout:
         return join(self.agents, name, "runs", run_id)
 
 
-#: The worktrees that the product makes: agents' below `agents/`, temporary ones below `cache/`.
-_WORKTREE = r"(?s)(.+)/\.orchestrator/(?:agents/[^/]+/worktree|cache/[^/]+)(?=/|$)"
-
-
 def worktree_around(path: str) -> tuple[str, str] | None:
     """Return the project and the top of the product's worktree that a path is in; else None.
 
-    Decided by names alone: nothing that lies in the worktree is believed.
+    Agents' worktrees are below `agents/`, temporary ones below `cache/`. Decided by names alone:
+    nothing that lies in the worktree is believed.
     """
-    found = re.match(_WORKTREE, os.path.abspath(path))
-    return (found[1], found[0]) if found else None
+    names = os.path.abspath(path).split("/")
+    for place in range(len(names) - 1, 1, -1):
+        match names[place : place + 4]:
+            case [".orchestrator", "agents", _, "worktree"]:
+                return "/".join(names[:place]), "/".join(names[: place + 4])
+            case [".orchestrator", "cache", _, *_]:
+                return "/".join(names[:place]), "/".join(names[: place + 3])
+    return None
 
 
 def resources() -> str:

@@ -7,7 +7,6 @@ its first entries, and its title says how many are left out and which command sh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from orchestrator.cli import columns
@@ -172,6 +171,8 @@ def wrapped(text: str, width: int | None) -> list[str]:
     indent = text[: len(text) - len(text.lstrip())] + INDENT
     if width < 3 * len(indent):
         indent = ""
+    import re
+
     lines, line = [], ""
     for piece in re.findall(r"\s*\S+", text):
         if cell_len(line + piece) <= width:

@@ -5,15 +5,14 @@ The libraries are loaded only for a project that has a database.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 
 from orchestrator.database import address
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.errors import OrchestratorError, StoreFault
+from orchestrator.system import json_codec
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
@@ -63,6 +62,8 @@ def as_json(value: object) -> str:
 
     These are NUL and half characters (surrogates), which an agent's text can contain.
     """
-    text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+    import re
+
+    text = json_codec.dumps(value).encode(errors="replace").decode()
     # One escape after the other: an escaped backslash before `u0000` is not an escape of NUL.
     return re.sub(r"\\(?:u0000|.)", lambda m: "\ufffd" if m[0] == r"\u0000" else m[0], text)

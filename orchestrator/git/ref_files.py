@@ -5,12 +5,13 @@ too (git's `refs/files-backend.c`). All packed refs are in one file; a repositor
 (gitformat-reftable(5)) names its tables in one file.
 """
 
+import itertools
 import os
-import re
 from collections.abc import Iterable
 
 from orchestrator.git import place
 from orchestrator.system import files
+from orchestrator.text.alphabets import is_commit
 
 #: In the order in which git looks for the repository at a path (git's `enter_repo`).
 _SUFFIXES = ("/.git", "", ".git/.git", ".git")
@@ -18,7 +19,6 @@ _SUFFIXES = ("/.git", "", ".git/.git", ".git")
 RESCUE = "refs/orchestrator/rescue/"
 #: Bytes of packed refs up to which they are looked through: some thousand refs.
 MOST_PACKED = 1 << 18
-_COMMIT = "[0-9a-f]{40}|[0-9a-f]{64}"
 #: Settings of a remote by which git asks another program than its own, or another place.
 _ELSEWHERE = ("uploadpack", "vcs")
 
@@ -72,8 +72,12 @@ def remote_commit(root: str, remote: str, branch: str) -> str | None:
 
 def _gives_address(config: str, remote: str) -> bool:
     text = files.read_regular(config).decode(errors="replace")
-    section = re.search(rf'^\[remote "{re.escape(remote)}"\]\n((?:[ \t].*\n)*)', text, re.MULTILINE)
-    return section is not None and re.search(r"(?m)^\s*url\s*=\s*\S", section[1]) is not None
+    section = f"\n{text}".partition(f'\n[remote "{remote}"]\n')[2]
+    for line in itertools.takewhile(lambda line: line[:1] in (" ", "\t"), section.split("\n")):
+        key, _, value = line.partition("=")
+        if key.strip() == "url" and value.strip():
+            return True
+    return False
 
 
 def _commit(folder: str, ref: str) -> str | None:
@@ -85,7 +89,7 @@ def _commit(folder: str, ref: str) -> str | None:
     except FileNotFoundError:
         found = _in_packed(files.read_regular(f"{folder}/packed-refs"), ref) or b""
     text = found.decode(errors="replace").strip()
-    return text if re.fullmatch(_COMMIT, text) else None
+    return text if is_commit(text) else None
 
 
 def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
@@ -107,7 +111,7 @@ def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
         return None
     found = {ref: _in_packed(packed, ref) if own is None else own for ref, own in said.items()}
     known = {ref: x.decode(errors="replace").strip() for ref, x in found.items() if x is not None}
-    is_plain = all(re.fullmatch(_COMMIT, commit) for commit in known.values())
+    is_plain = all(map(is_commit, known.values()))
     return known if is_plain and all(_has_file(folder, x) for x in {*known.values()}) else None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -18,12 +17,11 @@ from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
 from orchestrator.system.remembered import Remembered
+from orchestrator.text.alphabets import DIGITS, LETTERS, consists_of
 
 STATES = ("open", "merged", "closed")
-#: What git accepts as a branch, and never as an option; and the name of a commit.
-_BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
-_COMMIT = r"[0-9A-Za-z]{1,64}"
-_RECORD = r"[0-9]{1,9}\.json"
+#: What git accepts in no branch.
+_NOT_IN_BRANCH = frozenset(map(chr, range(0x21))) | {*"\x7f~^:?*[\\"}
 #: What is added to the name of a damaged record when its pull request is recorded again.
 ASIDE = ".damaged-"
 #: Merged pull requests whose records stay beside those of the unfinished ones, and how many more
@@ -39,9 +37,22 @@ def from_record(record: Mapping[str, object]) -> PullRequest | None:
     pr = records.build(PullRequest, record)
     if pr is None:
         return None
-    branches = all(re.fullmatch(_BRANCH, name) for name in (pr.branch, pr.base))
-    good = branches and re.fullmatch(_COMMIT, pr.head) and pr.state in STATES
-    return pr if good else None
+    branches = all(map(_may_be_branch, (pr.branch, pr.base)))
+    is_commit = len(pr.head) <= 64 and consists_of(pr.head, LETTERS + DIGITS)
+    return pr if branches and is_commit and pr.state in STATES else None
+
+
+def _may_be_branch(name: str) -> bool:
+    """Return whether git may accept a name as a branch, and never takes it for an option."""
+    return name[:1] not in "-/." and len(name) <= 300 and _NOT_IN_BRANCH.isdisjoint(name)
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= 9 and consists_of(text, DIGITS)
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and _is_number(name[:-5])
 
 
 def damaged(folder: str) -> list[tuple[str, str]]:
@@ -51,7 +62,7 @@ def damaged(folder: str) -> list[tuple[str, str]]:
         path = os.path.join(folder, name)
         if ASIDE in name:
             found.append((path, "it could not be read when its pull request was recorded again"))
-        elif re.fullmatch(_RECORD, name) and (why := _damage(path, name[:-5])):
+        elif _is_record(name) and (why := _damage(path, name[:-5])):
             found.append((path, why))
     return found
 
@@ -125,7 +136,7 @@ class Book:
 
     def _numbers(self, *, away: bool = False) -> set[int]:
         names = _listed(self._merged if away else self.folder)
-        return {int(name[:-5]) for name in names if re.fullmatch(_RECORD, name)}
+        return {int(name[:-5]) for name in names if _is_record(name)}
 
     def free_number(self) -> int:
         """Return a number above those of all records."""
@@ -172,7 +183,7 @@ class Book:
         return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
-        seen = self._seen(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else _NOTHING
+        seen = self._seen(pr_id) if _is_number(pr_id) else _NOTHING
         return self._shown(pr_id, *seen)
 
     def _shown(
@@ -188,8 +199,7 @@ class Book:
     def find(self, pr_id: str) -> PullRequest:
         """Return one pull request. Raises NotFound, and OrchestratorError for a damaged record."""
         pr = self.get(pr_id)
-        known = re.fullmatch(r"[0-9]{1,9}", pr_id)
-        if pr is None and known and (why := self._damage(pr_id)):
+        if pr is None and _is_number(pr_id) and (why := self._damage(pr_id)):
             message = f"the record of pull request {pr_id} is damaged: {self.path(pr_id)}: {why}"
             raise OrchestratorError(message, "correct that file", code="record_damaged")
         if pr is None:

@@ -8,7 +8,6 @@ its own, gh prefers a remote named `upstream`.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -181,6 +180,8 @@ class GitHub:
                 if row is None:
                     raise self._judged(wanted, error) from error
             else:
+                import re
+
                 made = re.search(r"/pull/(\d+)\s*\Z", said)
                 row = self._view(made[1]) if made else self._open_one(wanted)
         if row is None:

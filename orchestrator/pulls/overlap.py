@@ -6,7 +6,6 @@ tick; commands that only read write nothing. What an agent has not committed is 
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import combinations
@@ -24,6 +23,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files, records
 from orchestrator.system.later import Later
 from orchestrator.tasks import history, stores
+from orchestrator.text.alphabets import is_commit
 
 if TYPE_CHECKING:
     from orchestrator.git import base_branch, repository, worktree_commands
@@ -162,6 +162,8 @@ class Radar:
             body = self._store.read(task).body
         except OrchestratorError:
             body = ""
+        import re
+
         words = re.findall(_WORD, f"{task.title}\n{body}"[:SEARCHED])
         for word in dict.fromkeys(word.removeprefix("./").rstrip(".") for word in words):
             yield from places.get(word, ())
@@ -214,7 +216,7 @@ class Radar:
         key, root = f"{head} {tip}", self._layout.root
         since = self._known.get(key)
         # A file in the cache is no place from which git takes options.
-        if not isinstance(since, str) or not re.fullmatch("[0-9a-f]{40,64}", since):
+        if not isinstance(since, str) or not is_commit(since):
             since = self._since(root, head, repository.merge_base(root, head, tip), task)
         if since is None:
             return None

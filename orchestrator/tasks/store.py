@@ -9,7 +9,6 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 """
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
@@ -247,6 +246,8 @@ def of_branch(store: Store, branch: str) -> Task | None:
 
     An id is looked for at the start of the name, and after each character that no word has.
     """
+    import re
+
     starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
     ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
     for start, end in ((start, end) for start in starts for end in ends if start < end):
