@@ -247,6 +247,8 @@ def left_beside(folder: str, before: float) -> list[str]:
 
 def left_of(path: str) -> list[str]:
     """Return the temporary files beside `path` whose writers (`write_atomic`) were killed."""
+    import re
+
     folder, name = os.path.split(os.path.realpath(path))
     pattern, found = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)\.tmp"), []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
