@@ -8,15 +8,21 @@ import time
 from collections.abc import Iterable, Mapping
 
 from orchestrator import idle
-from orchestrator.account import ledger
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import agent_memory, events, mark, memories
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.system import files
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.tasks.sharing import Elsewhere
+
+if TYPE_CHECKING:
+    from orchestrator.account import ledger
+else:
+    ledger = Later("account.ledger")
 
 #: Seconds before now whose runs are looked at: longer than a local day, which can have 25 hours.
 _RECENT = 100_000.0
