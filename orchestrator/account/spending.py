@@ -40,7 +40,7 @@ def forgotten(
 
     Empty as long as each configured agent has a memory. `now` is epoch seconds. Raises StoreFault.
     """
-    if all(states.get(agent.name, _NOTHING) != _NOTHING for agent in config.agents):
+    if not agent_memory.lost(layout, states, (agent.name for agent in config.agents)):
         return {}
     since = now - _RECENT
     spend: dict[str, dict[str, float]] = {}

@@ -39,7 +39,8 @@ def branch_commits(root: str, *branches: tuple[str | None, str]) -> list[str | N
     return [next((known[name] for name in each if name in known), None) for each in names]
 
 
-_QUIETLY = (
+#: A fetch that changes nothing but what it names.
+QUIETLY = (
     "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
 )  # fmt: skip
 #: Seconds for a fetch of the whole history.
@@ -96,7 +97,7 @@ def _complete(layout: Layout, remote: str, address: str, branches: Sequence[str]
     if not branches or not is_shallow or not files.holds(was_shallow, b"no"):
         return
     specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
-    call.run(layout.root, "fetch", "--unshallow", *_QUIETLY, address, *specs, timeout=_UNSHALLOW)
+    call.run(layout.root, "fetch", "--unshallow", *QUIETLY, address, *specs, timeout=_UNSHALLOW)
 
 
 def _fetch(
@@ -137,7 +138,7 @@ def _fetch(
         return theirs
     for spec in specs:
         repository.make_plain(root, spec.partition(":")[2], keep=False)
-    words = [*_QUIETLY, address, *specs]
+    words = [*QUIETLY, address, *specs]
     done = call.run(root, "fetch", *words, timeout=timeout)
     tries = 1
     while re.search(_MOVED, done.err) and tries < _TRIES:

@@ -70,8 +70,8 @@ class HostsStore(Store):
         if not self._moves:
             schema.require_open(self._session, self._project)
 
-    def _project(self) -> Sequence[str]:
-        return this_host.project(self._layout)
+    def _project(self, theirs: Sequence[str]) -> Sequence[str]:
+        return this_host.project(self._layout, theirs)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

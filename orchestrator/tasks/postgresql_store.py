@@ -8,6 +8,7 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
@@ -252,7 +253,7 @@ class PostgresqlStore(HostsStore):
     # --- the place where the queue is ---
 
     def prepare(self) -> Sequence[str]:
-        schema.prepare(self._session, this_host.note_project(self._layout))
+        schema.prepare(self._session, partial(this_host.note_project, self._layout))
         this_host.known(self._layout)
         return ()
 

@@ -143,7 +143,7 @@ def observe_runs(
     views, records = [], {}
     known = {state.run: name for name, state in states.items() if state.run}
     # An agent's memory can be lost, with its whole folder, while its client works.
-    look = any(states.get(name, AgentState()) == AgentState() for name in configured)
+    look = bool(agent_memory.lost(layout, states, configured))
     unsettled = {run: name for name, run in forgotten(layout, states, look=look)} | known
     for task in claimed.tasks:
         # The task also records its agent and run.

@@ -110,8 +110,10 @@ class Steps:
         others = store.elsewhere()
         lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
         _adopt(layout, memory | lost, runs)
-        for name in lost.keys() - {run.agent for run in runs}:
-            agent_memory.write(layout, name, lost[name])
+        # So the next ticks need not look for what these agents lost. A full disk takes no memory.
+        for name in agent_memory.lost(layout, memory, [*names, *lost]):
+            with contextlib.suppress(OSError):
+                agent_memory.write(layout, name, lost.get(name, AgentState()))
         spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:
