@@ -118,6 +118,10 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     `ignored` are paths in the worktree that its git must not see.
     """
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if not job.record.id.endswith("0"):
+        # After each commit, git starts a process that looks whether it is to pack: in one run of
+        # 16, that is often enough.
+        settings["maintenance.auto"] = "false"
     if job.role.delivers == "verdict":
         # By default a diff shows of a submodule only that it has another commit, and the client
         # refuses reviewers the options of `git diff` that show more.
