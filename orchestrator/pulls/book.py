@@ -92,7 +92,8 @@ def _seen_or_none(path: str) -> Seen | None:
 
 
 def _numbers(folder: str) -> set[int]:
-    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
+    is_record = re.compile(_RECORD).fullmatch
+    return {int(name[:-5]) for name in _listed(folder) if is_record(name)}
 
 
 def _listed(folder: str) -> list[str]:
