@@ -251,7 +251,7 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks that killed processes left here: they would stop the run, or its agent's git.
+    """Remove the locks that killed processes left here: they would stop the run, or its git.
 
     They have no living holder: the agent's lock proves that no process works here.
     """
