@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.git import repository
 from orchestrator.git.call import ask, lines, run
@@ -150,7 +150,19 @@ class Contents:
 
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
-        return self._find(f"landed {head} {base}", _has_landed, head, base)
+        return self._find(_landed(head, base), _has_landed, head, base)
+
+    def look_ahead(self, base: str, refs: Mapping[str, str]) -> None:
+        """Find out with one question which of many commits have not landed in `base`.
+
+        A commit that has the base among its commits has not. `refs` are full names of refs with
+        their commits.
+        """
+        new = [ref for ref, head in refs.items() if _landed(head, base) not in self._known]
+        if self._ask and len(new) > 1:
+            ahead = repository.refs(self._root, f"--contains={base}", *new)
+            self._known |= {_landed(head, base): False for head in ahead.values()}
+            self._keep()
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
@@ -182,6 +194,11 @@ class Contents:
         newest = dict([*self._known.items()][-REMEMBERED:])
         # Not flushed: git is asked again after a power cut. A moved base asks for each request.
         files.write_atomic(self._memory, json.dumps(newest).encode(), flush=False)
+
+
+def _landed(head: str, base: str) -> str:
+    """Return the key of the answer whether a commit has landed."""
+    return f"landed {head} {base}"
 
 
 def _is_update(root: str, reviewed: str, head: str, base: str) -> bool:

@@ -78,19 +78,20 @@ def clear_git_folder(folder: str) -> list[str]:
     return [*cleared, *_put_aside(misplaced, folder)]
 
 
-def clear_shared(common: str) -> list[str]:
+def clear_shared(common: str, *, folders: bool = True) -> list[str]:
     """Clear the git folder that all worktrees share of pipes, sockets and devices.
 
     Git looks into the folders of all worktrees, also of those that other agents work in, but not
-    into the folders there, which the end of their runs clears. Nothing else of the common folder is
-    touched: it is the person's. Returns what was removed or moved.
+    into the folders there, which the end of their runs clears. Without `folders`, they are left
+    out: only commands that make a worktree, check out or list look there. Nothing else of the
+    common folder is touched: it is the person's. Returns what was removed or moved.
     """
     trees = os.path.join(common, "worktrees")
     found = [path for name in _SHARED for path in _odd_in(_entries(os.path.join(common, name)))]
     for name in _SHARED_TREES:
         found += _odd_below(os.path.join(common, name))
     moved = []
-    for name in files.folders(trees):
+    for name in files.folders(trees) if folders else ():
         inside = _entries(os.path.join(trees, name))  # one look per agent, in each run
         odd = [*_odd_in(inside)]
         misplaced = [path for path in _misplaced_in(inside) if path not in odd]

@@ -116,6 +116,8 @@ _NO_ACCESS = (
     r"(?i)returned error: 403|permission denied|permission to \S+ denied"
     r"|access to \S+ not granted|access denied|marked as read only"
 )
+#: A log that is there gets its lines as before (git-config(1), `core.logAllRefUpdates`).
+_NO_NEW_LOG = ("-c", "core.logAllRefUpdates=false")
 #: Hooks of a remote that can change a ref after the remote has reported it as pushed.
 _AFTER = ("post-receive", "post-update", "proc-receive")
 #: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
@@ -187,7 +189,8 @@ def _push(
     if beside is not None:
         options += beside.words()
         specs.append(beside.spec())
-    done = run(cwd, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
+    # A log of the branch as it is at the remote would have one line.
+    done = run(cwd, *_NO_NEW_LOG, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.

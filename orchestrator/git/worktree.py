@@ -45,9 +45,15 @@ def ensure(root: str, path: str, commit: str) -> bool:
     return True
 
 
-def clear_shared(root: str) -> None:
-    """Clear what all worktrees share of pipes: no git of the product may wait for their writers."""
-    irregular.clear_shared(place.common_folder(root))
+def clear_shared(root: str, *, folders: bool = True) -> None:
+    """Clear what all worktrees share of pipes, and of locks that killed processes left.
+
+    No git of the product may wait for the writers of the pipes. `folders` as in
+    `irregular.clear_shared`.
+    """
+    common = place.common_folder(root)
+    irregular.clear_shared(common, folders=folders)
+    abandoned_locks.free(abandoned_locks.shared(common), common)
 
 
 def leading_files(root: str) -> list[str]:
@@ -240,9 +246,9 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks that killed processes left: they would stop the run, or the agent's git.
+    """Remove the locks that killed processes left here: they would stop the run, or its git.
 
-    Those of the worktree have no living holder: the agent's lock proves that no process works here.
+    They have no living holder: the agent's lock proves that no process works here.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
@@ -252,9 +258,8 @@ def _unlock(path: str, branch: str | None = None) -> None:
         files.remove(lock)
     # The worktree is the product's, so a configuration of its own is an agent's.
     files.remove(os.path.join(folder, "config.worktree"))
-    common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
-    abandoned_locks.free(abandoned_locks.shared(common), common)
     if branch is not None:
+        common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
         task_branch.unlink_log(common, branch)
 
 

@@ -150,6 +150,21 @@ class Book:
         """Return the pull requests that are not put away, oldest first."""
         return [*self._all(sorted(self._numbers()))]
 
+    def open_on(self, branch: str) -> PullRequest | None:
+        """Return the open pull request of a branch; None without one."""
+        found = self._maybe_on(branch)
+        return next((pr for pr in found if (pr.branch, pr.state) == (branch, "open")), None)
+
+    def _maybe_on(self, branch: str) -> Sequence[PullRequest]:
+        """Return, of those that are not put away, all of this branch, and maybe others."""
+
+        def is_of_another(number: int) -> bool:
+            # The branch of a record never changes: what was read once needs no look at the file.
+            _, pr = _look.before(self.path(str(number))) or _NOTHING
+            return pr is not None and pr.branch != branch
+
+        return self._all(n for n in sorted(self._numbers()) if not is_of_another(n))
+
     def every(self) -> Sequence[PullRequest]:
         """Return every pull request, oldest first."""
         return self._all(sorted({*self._numbers(), *self._numbers(away=True)}))

@@ -66,6 +66,9 @@ class SharedBook(Book):
     def list(self) -> list[PullRequest]:
         return [*self._shown_where("AND NOT is_away")]
 
+    def _maybe_on(self, branch: str) -> Sequence[PullRequest]:
+        return self.list()
+
     def every(self) -> Sequence[PullRequest]:
         return self._shown_where("")
 

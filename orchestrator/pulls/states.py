@@ -221,6 +221,9 @@ def _seen(
         tip = commits.get(tips[pr.id])
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
+            mine = [tips[other.id] for other in prs if other.base == pr.base]
+            new = {x: commits[x] for x in mine if x in commits and x not in merged[pr.base]}
+            answers.look_ahead(bases[-1], new)
         if tip is not None and tips[pr.id] in merged.get(pr.base, ()):
             seen[pr.id] = pr._replace(state="merged")
             continue

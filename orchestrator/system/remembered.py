@@ -26,6 +26,11 @@ class Remembered(Generic[Said]):
         #: By path: what changes when the file does, and what the file says.
         self._known: dict[str, tuple[tuple[int, ...], Said]] = {}
 
+    def before(self, path: str) -> Said | None:
+        """Return what a file said when it was last read, without a look; None if it was not."""
+        known = self._known.get(path)
+        return known[1] if known else None
+
     def __call__(self, path: str) -> Said:
         """Return what a file says; callers must not change it. Raises OSError, and as `read`.
 

@@ -6,8 +6,9 @@ from functools import partial
 
 from orchestrator.account import spending
 from orchestrator.config.load import Settings
+from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
-from orchestrator.model.errors import StoreFault
+from orchestrator.model.errors import OrchestratorError, StoreFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Problem, RunView
 from orchestrator.model.waiting import with_ids
@@ -186,6 +187,10 @@ class Steps:
     def _start(self) -> None:
         """Start the supervisors of the claimed runs."""
         claimed = self.starter.claimed
+        if len(claimed) > 1:
+            # Asked once, and not by each of the forked processes.
+            with contextlib.suppress(OrchestratorError):
+                git_settings.seen(self.layout.root)
         with contextlib.closing(supervisor.Gate()) as gate:
             held = gate if len(claimed) > MOST_FREE else None
             for action in claimed:
