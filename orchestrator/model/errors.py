@@ -105,7 +105,8 @@ def did_you_mean(
 ) -> str:
     """Return the hint for an unknown word: the nearest known word, ignoring case.
 
-    The word itself, such as the name of a file that cannot be a task, is no hint. If no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
+    The word itself, such as the name of a file that cannot be a task, is no hint. If no word is as
+    near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
     """
     import difflib
 
