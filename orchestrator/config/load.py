@@ -59,6 +59,8 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]
     except OSError as error:
         hint = "put a regular file there"
+        if isinstance(error, PermissionError):
+            hint = "check its owner and its permissions"
         problems.append(Problem("config_error", f"{layout.config}: {error.strerror}", hint))
     else:
         config = _with_base_branch(layout, parsed)
