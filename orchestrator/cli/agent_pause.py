@@ -49,6 +49,7 @@ def pause(arguments: Namespace) -> None:
     if arguments.stop:
         from orchestrator.tick import stop
 
+        output.progress("stopping runs; their work is kept ...")
         stopped = stop.end_runs(layout, names or None, "stopped")
         said += [f"  {line}" for each in stopped.items() for line in ended(layout, *each)]
     elif {*unsettled.runs(layout)}.intersection(names or unsettled.runs(layout)):
