@@ -487,6 +487,17 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
     unchanged()
 
 
+def test_the_line_of_an_error_is_that_of_the_file_and_not_of_the_refused_edit(
+    cli: Cli, project: Layout
+) -> None:
+    text = AGENTS_YAML + "base_port: many\n"
+    Path(project.config).write_text(text)
+    done = cli("agent", "add", "late-agent", "--role", "tester")
+    assert done.code == 1
+    assert f"agents.yaml:{text.count(chr(10))}: base_port" in done.err
+    assert Path(project.config).read_text() == text
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -124,3 +124,15 @@ def test_a_broken_copy_is_replaced(project: Layout, content: bytes) -> None:
     assert load.last_good(project) is None
     assert load.settings(project, write_cache=True) == first
     assert Path(project.last_good_config).read_bytes() == good
+
+
+def test_a_file_that_may_not_be_read_is_not_asked_to_be_another_kind_of_file(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, root: str, most: int) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "read_inside", refuse)
+    [problem] = load.settings(project, write_cache=False).problems
+    assert problem.message.endswith("agents.yaml: Permission denied")
+    assert problem.hint == "check its owner and its permissions"

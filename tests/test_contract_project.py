@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -71,6 +72,16 @@ def test_init_says_exactly_what_to_commit_until_it_is_committed(world: World) ->
     assert world.git("status", "--porcelain") == "A  mine.txt", "a person's own staged work stays"
     assert world.json("init")["to_commit"] == []
     assert "git add" not in world.ok("init").out
+
+
+@pytest.mark.parametrize("name", [b"new\nline", b"not-\xff-utf8"])
+def test_init_refuses_a_folder_whose_path_no_text_can_name(world: World, name: bytes) -> None:
+    world.create(init=False)
+    folder = os.path.join(os.fsencode(world.folder), name)
+    os.rename(world.root, folder)
+    done = world.refused("init", cwd=Path(os.fsdecode(folder)))
+    assert "rename the folder" in done.err
+    assert not os.path.exists(os.path.join(folder, b".orchestrator"))
 
 
 def test_init_names_no_removed_file_to_commit(world: World) -> None:

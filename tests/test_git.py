@@ -102,7 +102,43 @@ def test_a_callers_git_variables_do_not_reach_our_git(
 def test_what_says_how_to_reach_a_remote_stays() -> None:
     base = {"GIT_SSH_COMMAND": "ssh -i key", "GIT_SSL_CAINFO": "/ca", "PATH": "/bin", "HOME": "/h"}
     assert base.items() <= client_environment.for_git(base).items()
-    assert "BatchMode" in client_environment.for_git({})["GIT_SSH_COMMAND"]
+
+
+@pytest.mark.parametrize("way", ["GIT_SSH_COMMAND", "core.sshCommand", "GIT_SSH", "global"])
+def test_a_remote_is_reached_by_the_persons_own_ssh_command(
+    remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for name in ("GIT_SSH", "GIT_SSH_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
+    other = script(tmp_path / "ssh", "echo 'not this one' >&2; exit 255")
+    monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
+    # `-G` is git's question which kind of ssh this is; the last word is the command for the host.
+    last = 'for word in "$@"; do last=$word; done'
+    key = script(tmp_path / "with-key", f'[ "$1" = -G ] && exit; {last}; exec sh -c "$last"')
+    if way.startswith("GIT"):
+        monkeypatch.setenv(way, str(key))
+    elif way == "global":
+        sh(repo, "config", "--global", "core.sshCommand", str(key))
+    else:
+        sh(repo, "config", way, str(key))
+    sh(repo, "remote", "set-url", "origin", f"ssh://host.invalid{remote}")
+    fetched = base_branch.fetch(Layout(str(repo)), "origin", ["main"])
+    assert fetched == {"main": head(repo)}
+    assert remotes.push(str(repo), "origin", head(repo), "agent/x") is None
+    assert remotes.tips(str(repo), "origin", ["agent/x"]) == {"agent/x": head(repo)}
+
+
+def test_ssh_asks_nothing_unless_the_person_configured_another_command(
+    remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
+    words = tmp_path / "words"
+    ssh = script(tmp_path / "ssh", f'echo "$*" >>"{words}"; exit 255')
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    sh(repo, "remote", "set-url", "origin", "ssh://host.invalid/x.git")
+    with pytest.raises(SystemFault):
+        base_branch.fetch(Layout(str(repo)), "origin", ["main"])
+    assert words.read_text().startswith("-oBatchMode=yes ")
 
 
 def test_git_never_asks_a_question(repo: Path) -> None:

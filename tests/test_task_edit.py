@@ -189,6 +189,9 @@ def test_fields_are_set_and_the_printed_command_undoes_it(cli: Cli, project: Lay
     changed = cli("task", "set", task_id, "priority=P1", "--json").json
     assert changed["changed"] == {"priority": {"from": "P2", "to": "P1"}}
     assert "nothing changed" in cli("task", "set", task_id, "priority=P1").out
+    assert (
+        "not_before none -> 2026-01-31" in cli("task", "set", task_id, "not_before=2026-01-31").out
+    )
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def pause(arguments: Namespace) -> None:
         raise stop.end_unpaused(layout, names or None, error) from error
     stopped: dict[str, str] = {}
     if arguments.stop:
+        output.progress("stopping runs; their work is kept ...")
         stopped = stop.end_runs(layout, names or None, "stopped")
         said += [f"  {line}" for each in stopped.items() for line in ended(layout, *each)]
     elif {*unsettled.runs(layout)}.intersection(names or unsettled.runs(layout)):

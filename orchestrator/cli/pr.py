@@ -237,8 +237,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    if own.checks:
-        output.progress(f"merging {number}: `checks` must pass on the merged result ...")
+    first = "; `checks` run on the merged result first" if own.checks else ""
+    output.progress(f"merging {number}{first} ...")
     with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())

@@ -38,6 +38,7 @@ def stop(arguments: Namespace) -> None:
             change.pause(layout, name)
     except OSError as error:
         raise runs.end_unpaused(layout, given or None, error) from error
+    output.progress("stopping runs; their work is kept ...")
     stopped = runs.end_runs(layout, given or None, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}

@@ -220,7 +220,7 @@ def _report(arguments: Namespace, before: TaskFile, after: TaskFile, *undo: str)
     """Print what changed; `undo` is the subcommand that undoes it, and its words after the id."""
     new, old = _differences(before, after), _differences(after, before)
     changed = {key.lower(): {"from": old[key] or None, "to": new[key] or None} for key in new}
-    told = [f"{k} {v['from'] or '-'} -> {v['to'] or '-'}" for k, v in changed.items()]
+    told = [f"{k} {v['from'] or 'none'} -> {v['to'] or 'none'}" for k, v in changed.items()]
     if before.body != after.body:
         told.append("the text")
     lines = [f"{after.id}: {', '.join(told) or 'nothing changed'}"]

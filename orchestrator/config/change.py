@@ -54,7 +54,11 @@ def apply(
     with _locked(layout, brake=even_if_broken):
         data = load.source(layout, MAX_BYTES + 1)
         known, _ = roles.load(layout.roles)
-        before = _parsed(data, known)
+        before, broken = None, None
+        try:
+            before = keys.parse(data, roles=known)
+        except ConfigError as error:
+            broken = error
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -64,8 +68,8 @@ def apply(
         try:
             after = keys.parse(changed, roles=known)
         except ConfigError as error:
-            if before is not None or not even_if_broken:
-                raise _refusal(error, was_good=before is not None) from None
+            if broken is None or not even_if_broken:
+                raise _refusal(error, broken) from None
         if changed != text:
             if not brake:
                 refuse_link(layout)
@@ -85,9 +89,10 @@ def refuse_link(layout: Layout) -> None:
         )
 
 
-def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
-    if not was_good:
-        return ConfigError(error.problems, "it was broken before this command: correct it first")
+def _refusal(error: ConfigError, broken: ConfigError | None) -> ConfigError:
+    if broken is not None:
+        hint = "it was broken before this command: correct it first"
+        return ConfigError(broken.problems, hint)
     # The line numbers are those of a text that is discarded.
     prefix = re.compile(rf"^{re.escape(keys.FILE)}:\d+: ")
     problems = [prefix.sub("", problem) for problem in error.problems]

@@ -71,8 +71,10 @@ def source(layout: Layout, most: int) -> bytes:
     except FileNotFoundError:
         raise ConfigError([f"{layout.config} is missing"], mark.way_in(layout)) from None
     except OSError as error:
-        said = f"{layout.config}: {error.strerror}"
-        raise ConfigError([said], "put a regular file there") from None
+        hint = "put a regular file there"
+        if isinstance(error, PermissionError):
+            hint = "check its owner and its permissions"
+        raise ConfigError([f"{layout.config}: {error.strerror}"], hint) from None
 
 
 def _keep(layout: Layout, data: bytes) -> None:

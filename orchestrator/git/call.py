@@ -61,7 +61,7 @@ def run(
     was only asked something is killed again and again (no answer is not the answer no); GitError in
     a worktree that does not belong to its project any more.
     """
-    environment = _environment(cwd, extra or {})
+    environment = _environment(cwd, extra or {}, _subcommand(arguments))
     pause = 0.02
     while True:
         done = start.run((*_OPTIONS, *arguments), cwd, environment, timeout, stdin)
@@ -168,7 +168,7 @@ def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
     The command only reads: it takes no lock, not even to refresh the index.
     """
     try:
-        environment = _environment(cwd, {"GIT_OPTIONAL_LOCKS": "0"})
+        environment = _environment(cwd, {"GIT_OPTIONAL_LOCKS": "0"}, _subcommand(arguments))
         return commands.head(
             ("git", *_OPTIONS, *arguments),
             cwd=cwd,
@@ -180,7 +180,11 @@ def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
         return None
 
 
-def _environment(cwd: str, extra: Mapping[str, str]) -> dict[str, str]:
+#: Commands that may reach a remote.
+_REACHING = {"clone", "fetch", "lfs", "ls-remote", "push", "submodule"}
+
+
+def _environment(cwd: str, extra: Mapping[str, str], subcommand: str) -> dict[str, str]:
     """Return git's environment, which tells it where it works, and what it may run there."""
     told = place.variables(cwd)
     around = layout.worktree_around(cwd)
@@ -190,7 +194,21 @@ def _environment(cwd: str, extra: Mapping[str, str]) -> dict[str, str]:
         told |= drivers.variables(around[0], told)
         # The log of HEAD tells the product's own checkouts from an agent's (`left_behind`).
         told["GIT_REFLOG_ACTION"] = "orchestrator"
+    if subcommand in _REACHING:
+        told |= _ssh(around[0] if around else cwd)
     return client_environment.for_git(os.environ, **told, **extra)
+
+
+def _ssh(root: str) -> dict[str, str]:
+    """Return how git starts ssh: as the person configured it, else without questions."""
+    from orchestrator.git import settings
+
+    own = None
+    with contextlib.suppress(GitError, SystemFault):  # git itself says what is wrong
+        own = settings.ssh_command(root)
+    if own is None and "GIT_SSH" in os.environ:
+        return {}
+    return {"GIT_SSH_COMMAND": own or "ssh -oBatchMode=yes"}
 
 
 def ask(

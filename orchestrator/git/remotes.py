@@ -35,11 +35,6 @@ def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
     return [address for address in dict.fromkeys(found) if address]
 
 
-def ssh_command(root: str) -> str | None:
-    """Return the user's own command for ssh, if git's configuration has one."""
-    return run(root, "config", "--get", "core.sshCommand").out.strip() or None
-
-
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
     done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")

@@ -110,6 +110,15 @@ def matching(cwd: str, pattern: str) -> list[tuple[str, str]]:
     return [(name, value) for name, values in found for value in values]
 
 
+def ssh_command(root: str) -> str | None:
+    """Return the person's own command for ssh, which git would use in a checkout; None without one.
+
+    The environment outranks the configuration (git-config(1), `core.sshCommand`). Raises as `seen`.
+    """
+    values = seen(root).get("core.sshcommand", ())
+    return os.environ.get("GIT_SSH_COMMAND") or (values[-1] if values else None) or None
+
+
 def system_file(cwd: str) -> str | None:
     """Return the file of the system's configuration; None if git reads no such file.
 

@@ -77,6 +77,7 @@ def for_git(base: Mapping[str, str], **extra: str) -> dict[str, str]:
         GIT_TERMINAL_PROMPT="0",
         GIT_ASKPASS="true",
         SSH_ASKPASS="true",
+        SSH_ASKPASS_REQUIRE="force",
         GIT_OPTIONAL_LOCKS="0",
         # A ref whose object is missing is passed over, instead of ending each command that looks at
         # all refs (git(1)). No command of the product deletes objects.
@@ -86,6 +87,5 @@ def for_git(base: Mapping[str, str], **extra: str) -> dict[str, str]:
         LC_ALL="C",
         **_AS_PUSHED,
     )
-    clean.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     clean.update(extra)
     return clean

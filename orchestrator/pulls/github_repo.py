@@ -10,8 +10,9 @@ import os
 import re
 import time
 
-from orchestrator.git import remotes
+from orchestrator.git import remotes, settings
 from orchestrator.layout import Layout
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.pulls.gh import GITHUB, Gh, Repository
 from orchestrator.system import commands, files, records
@@ -103,15 +104,15 @@ def _ssh_host(root: str, alias: str) -> str:
     """Return the host that the user's ssh configuration means by a name, without a connection."""
     import shlex
 
-    own = os.environ.get("GIT_SSH_COMMAND") or remotes.ssh_command(root) or "ssh"
     try:
+        own = settings.ssh_command(root) or "ssh"
         done = commands.run(
             (*shlex.split(own), "-G", "--", alias),
             cwd=root,
             environment=os.environ,
             timeout=TIMEOUT,
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, OrchestratorError):
         return alias
     named = re.search(r"^hostname (\S+)$", done.out, re.MULTILINE) if done.code == 0 else None
     return named[1] if named else alias

@@ -59,6 +59,7 @@ def init(
             "make a first commit, then: orchestrator init",
             code="unborn_repository",
         )
+    _require_usable_path(root)
     mark.require_no_links(layout)
     changed = None if os.path.lexists(layout.config) else checkout_changed.problem(layout)
     if changed is not None:
@@ -133,6 +134,22 @@ def _named(layout: Layout, host: str) -> list[str]:
         raise OrchestratorError(message, hint, code="running")
     this_host.write(layout, host)
     return [f".orchestrator/{os.path.basename(layout.host)} (the name of this host: {host})"]
+
+
+def _require_usable_path(root: str) -> None:
+    """Refuse a folder that texts cannot name: git's lists have a path per line, JSON is UTF-8."""
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        why = "is not UTF-8"
+    else:
+        if "\n" not in root:
+            return
+        why = "has a line break"
+    message = f"the path of this folder {why}: {root}"
+    raise OrchestratorError(
+        message, "rename the folder, then: orchestrator init", code="no_project"
+    )
 
 
 def _require_no_left_out(layout: Layout) -> None:
