@@ -20,6 +20,14 @@ def consists_of(text: str, characters: str) -> bool:
     return text != "" and not text.strip(characters)
 
 
+def is_time(text: str) -> bool:
+    """Return whether a text has the form of a time (ISO 8601): `2026-01-31T`, and more."""
+    day, _, clock = text.partition("T")
+    numbers = day.split("-")
+    has_day = [*map(len, numbers)] == [4, 2, 2] and consists_of("".join(numbers), DIGITS)
+    return has_day and consists_of(clock, f"{DIGITS}:.,+Z-")
+
+
 def is_commit(text: str) -> bool:
     """Return whether a text has the form of the full name of one of git's objects."""
     return len(text) in (40, 64) and consists_of(text, f"{DIGITS}abcdef")
