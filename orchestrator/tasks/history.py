@@ -12,6 +12,8 @@ from orchestrator.model.work import Entry, Task
 from orchestrator.system import json_codec
 from orchestrator.text.alphabets import SMALL, consists_of, is_time
 
+#: The characters of the name of an event.
+_EVENT = f"{SMALL}_"
 MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"
 
@@ -67,7 +69,7 @@ def _words(line: str) -> tuple[str, str, str] | None:
     match line.rstrip(" \t\r").split(" ", 3):
         case ["-", at, event, fields]:
             is_object = fields[0] + fields[-1] == "{}"
-            if is_object and is_time(at) and consists_of(event, f"{SMALL}_"):
+            if is_object and is_time(at) and consists_of(event, _EVENT):
                 return at, event, fields
     return None
 
