@@ -13,6 +13,8 @@ from orchestrator.model.work import PullRequest
 from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, run_record
 from orchestrator.tasks import stores
+from orchestrator.tick import observe
+from orchestrator.tick.inbox import survey
 
 #: Everything that `status` shows.
 SHOWN = (*shown.SHOWN, *shown_work.SHOWN)
@@ -33,9 +35,6 @@ def overview(
 
     `prs` are the pull requests; None if the forge cannot be asked.
     """
-    from orchestrator.tick import observe
-    from orchestrator.tick.inbox import survey
-
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
     waiting = survey(layout, loaded, seen, planned=planned)

@@ -17,7 +17,7 @@ from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
 from orchestrator.system.remembered import Remembered
-from orchestrator.text.alphabets import DIGITS, LETTERS, consists_of
+from orchestrator.text.alphabets import DIGITS, consists_of
 
 STATES = ("open", "merged", "closed")
 #: What git accepts in no branch.
@@ -38,7 +38,7 @@ def from_record(record: Mapping[str, object]) -> PullRequest | None:
     if pr is None:
         return None
     branches = all(map(_may_be_branch, (pr.branch, pr.base)))
-    is_commit = len(pr.head) <= 64 and consists_of(pr.head, LETTERS + DIGITS)
+    is_commit = len(pr.head) <= 64 and pr.head.isascii() and pr.head.isalnum()
     return pr if branches and is_commit and pr.state in STATES else None
 
 

@@ -42,10 +42,14 @@ def reader(parse_constant: Callable[[str], Any]) -> Callable[[str | bytes], Any]
 
 
 def writer(
-    quoted: Callable[[str], str] = encode_basestring, *, allow_nan: bool = True
+    quoted: Callable[[str], str] = encode_basestring,
+    *,
+    allow_nan: bool = True,
+    separators: tuple[str, str] = (", ", ": "),
 ) -> Callable[[Any], str]:
     """Return `json.dumps` with `ensure_ascii=False`, unless `quoted` escapes these characters."""
-    encode = make_encoder(None, _refuse, quoted, None, ": ", ", ", False, False, allow_nan)
+    between, after_key = separators
+    encode = make_encoder(None, _refuse, quoted, None, after_key, between, False, False, allow_nan)
     return lambda value: "".join(encode(value, 0))
 
 
@@ -58,6 +62,8 @@ loads = reader(_CONSTANTS.__getitem__)
 #: As `json.dumps` with `ensure_ascii=False`. Raises TypeError and ValueError.
 dumps = writer()
 _ascii = writer(encode_basestring_ascii)
+#: As `json.dumps` with `separators=(",", ":")`.
+compact = writer(encode_basestring_ascii, separators=(",", ":"))
 
 
 def indented(value: Any, margin: str = "\n") -> str:

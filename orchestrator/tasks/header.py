@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import ConfigError, TaskFileError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.text.alphabets import DIGITS, LETTERS, consists_of
 
 #: Maximum characters of front matter.
 _MAX_YAML = 64 << 10
@@ -95,7 +94,7 @@ def _field(text: str, start: int) -> tuple[str, str, int] | None:
 
 def is_key(text: str) -> bool:
     """Return whether a text can be the key of a field."""
-    return text[:1].isalpha() and consists_of(text, f"{LETTERS}{DIGITS}_-")
+    return text.isascii() and text[:1].isalpha() and text.replace("-", "_").isidentifier()
 
 
 def _front_matter(text: str, start: int) -> Header:

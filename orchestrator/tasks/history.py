@@ -10,15 +10,15 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
 from orchestrator.system import json_codec
-from orchestrator.text.alphabets import DIGITS, SMALL, consists_of
+from orchestrator.text.alphabets import SMALL, consists_of, is_time
 
+#: The characters of the name of an event.
+_EVENT = f"{SMALL}_"
 MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"
 
 # Line breaks of `str.splitlines` that JSON does not escape.
-_ESCAPED = "[\x85\u2028\u2029]"
-# Characters that UTF-8 cannot encode.
-_SURROGATE = "[\ud800-\udfff]"
+_ESCAPED = "\x85\u2028\u2029"
 
 
 def split(data: bytes) -> tuple[int, int]:
@@ -69,17 +69,9 @@ def _words(line: str) -> tuple[str, str, str] | None:
     match line.rstrip(" \t\r").split(" ", 3):
         case ["-", at, event, fields]:
             is_object = fields[0] + fields[-1] == "{}"
-            if is_object and _is_time(at) and consists_of(event, f"{SMALL}_"):
+            if is_object and is_time(at) and consists_of(event, _EVENT):
                 return at, event, fields
     return None
-
-
-def _is_time(word: str) -> bool:
-    """Return whether a word has the form of a time: `2026-01-31T`, and more."""
-    day, _, clock = word.partition("T")
-    numbers = day.split("-")
-    has_day = [*map(len, numbers)] == [4, 2, 2] and consists_of("".join(numbers), DIGITS)
-    return has_day and consists_of(clock, f"{DIGITS}:.,+Z-")
 
 
 def _refuse(constant: str) -> None:
@@ -97,10 +89,9 @@ def line(entry: Entry) -> str:
     """
     text = _write(entry.fields)
     if not text.isascii():
-        import re
-
-        text = re.sub(_SURROGATE, "\ufffd", text)
-        text = re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", text)
+        text = "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+        for each in _ESCAPED:
+            text = text.replace(each, f"\\u{ord(each):04x}")
     whole = f"- {entry.at} {entry.event} {text}"
     if _words(whole) is None:
         raise ValueError(f"not a history entry: {whole[:80]!r}")

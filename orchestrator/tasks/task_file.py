@@ -12,7 +12,7 @@ from orchestrator.model.times import parse_time
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
-from orchestrator.text.alphabets import CONTROL, DIGITS, LETTERS, consists_of
+from orchestrator.text.alphabets import CONTROL
 
 #: Maximum bytes of title, header and body together (reference 3).
 MAX_TASK_BYTES = 1 << 20
@@ -117,8 +117,8 @@ def is_id(text: str) -> bool:
 
 
 def _has_letters_of_id(text: str) -> bool:
-    letters = LETTERS + DIGITS
-    return len(text) <= 64 and text[:1] in letters and consists_of(text, f"{letters}._-")
+    words = text.replace(".", "_").replace("-", "_")
+    return len(text) <= 64 and text.isascii() and text[:1].isalnum() and f"_{words}".isidentifier()
 
 
 def id_of_name(name: str) -> str:
