@@ -33,6 +33,8 @@ PYTHON = [sys.executable, "-I", "-S"]
 PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
 #: The main files whose commands may be forked. `harness.shadow` adds copies with an edge.
 FORKED = {PRODUCT}
+#: Bytes for which there is room in the arguments that a forked process shows.
+_ARGUMENTS = 1000
 #: Bytes that any pipe takes at once (pipe(7), PIPE_BUF).
 _INPUT = 4096
 
@@ -96,7 +98,7 @@ def spawn(listener: socket.socket, program: str, *words: str) -> None:
     input_end, _kept_open = os.pipe()
     os.posix_spawn(
         sys.executable,
-        [*PYTHON, str(TESTS / program), *words, "3"],
+        [*PYTHON, str(TESTS / program), *words, f"{3:0{_ARGUMENTS}}"],
         {**AT_START, "ROOM": "x" * ROOM},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, input_end, 0),
