@@ -23,7 +23,14 @@ def share() -> None:
     if _SHARED not in os.environ:
         os.environ[_SHARED] = folder = tempfile.mkdtemp(prefix="orch-tests-")
         os.chmod(folder, 0o711)  # a database has a user of its own
+        Path(folder, "pid").write_text(str(os.getpid()), encoding="ascii")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def sharing() -> int:
+    """Return the id of the process that shares: what is shared may be used until it ends."""
+    share()
+    return int(Path(os.environ[_SHARED], "pid").read_text(encoding="ascii"))
 
 
 def once(name: str, make: Callable[[Path], object]) -> Path:

@@ -2,7 +2,7 @@
 
 Run by path with `-I -S`, as the product is. Its arguments are the product's main file, maybe
 "database", and the descriptor of the socket to listen at, with zeros before it that make room for
-other arguments. It ends when its standard input ends, that is with the process that started it.
+other arguments. It ends with the process whose descriptor (pidfd_open(2)) is its standard input.
 
 A command's process has all that a started process would have: the arguments, the folder, the
 environment (also in /proc/PID/environ, where the product and the tests look for the processes of a
