@@ -64,6 +64,7 @@ def in_memory() -> bool:
 
 if in_memory():
     tempfile.tempdir = _MEMORY
+copies.share()
 
 #: Below a home, what running the tests may well touch: this checkout, Python, temporary files.
 _OURS = tuple(
@@ -298,16 +299,18 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def templates(
-    tmp_path_factory: pytest.TempPathFactory, scratch_home: Path
-) -> dict[str, copies.Kept]:
+def templates(scratch_home: Path) -> dict[str, copies.Kept]:
     """What `repo`, `remote` and `project` start from: made once, then copied for each test."""
-    folder = tmp_path_factory.mktemp("templates")
+    folder = copies.once("templates", lambda folder: _make_templates(folder, scratch_home))
+    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
+
+
+def _make_templates(folder: Path, home: Path) -> None:
     root = folder / "repo"
-    root.mkdir()
+    root.mkdir(parents=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
-        "HOME": str(scratch_home),
+        "HOME": str(home),
         "GIT_CONFIG_NOSYSTEM": "1",
     }
 
@@ -330,7 +333,6 @@ def templates(
         there = project / path.relative_to(root)
         assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
         there.unlink()
-    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
 
 
 @pytest.fixture
