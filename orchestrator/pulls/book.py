@@ -92,6 +92,10 @@ def _seen_or_none(path: str) -> Seen | None:
         return None
 
 
+def _numbers(folder: str) -> set[int]:
+    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -124,8 +128,7 @@ class Book:
         files.make_folder(self.folder)
 
     def _numbers(self, *, away: bool = False) -> set[int]:
-        names = _listed(self._merged if away else self.folder)
-        return {int(name[:-5]) for name in names if re.fullmatch(_RECORD, name)}
+        return _numbers(self._merged if away else self.folder)
 
     def free_number(self) -> int:
         """Return a number above those of all records."""
