@@ -129,10 +129,7 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
     pushes them there, or closes them, that is a problem.
     """
     address = pair.place.encode("utf-8", "surrogateescape")
-    try:
-        before = files.read_regular(layout.remote_place)
-    except OSError:
-        before = None
+    before = files.content(layout.remote_place)
     if not missing or before in (None, address):
         files.remove(layout.remote_moved)
         if before != address:
