@@ -395,7 +395,7 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     linked = tmp_path / f"linked {kind}"
     worktree_commands.add(str(moved), str(linked), head(moved))
     assert project_root.find(str(linked)) == str(moved)
-    assert worktree_commands.is_worktree(str(linked))
+    assert worktree_commands.leads_to(str(moved), str(linked))
     worktree_commands.start_branch(str(linked), "agent/x", head(moved))
     holder = worktree_list.holder_of(str(moved), "agent/x")
     assert holder == str(linked)

@@ -206,7 +206,7 @@ def test_the_number_changes_once_for_each_change_that_a_tick_reads(
         lambda: store.rewrite(store.find("T1"), "# [T1] Another title\n\nROLE: implement\n"),
         lambda: store.begin("pm", "R7"),
         lambda: store.end("pm", "R7", {"spend": {}}),
-        lambda: book._write("1", {"id": "1"}),
+        lambda: book.put("1", {"id": "1"}),
     ]
     for change in changes:
         before = store.number()

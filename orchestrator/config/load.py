@@ -115,11 +115,9 @@ def last_good(layout: Layout) -> Config | None:
 
 def read_again(layout: Layout) -> None:
     """Have the next process read the files again, and ask git again for the base branch."""
-    try:
-        _, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
-    except OSError:
-        return
-    files.write_atomic(layout.last_good_config, mark.key(layout).encode() + b"\n" + data)
+    if (kept := files.content(layout.last_good_config)) is not None:
+        data = mark.key(layout).encode() + b"\n" + kept.partition(b"\n")[2]
+        files.write_atomic(layout.last_good_config, data)
 
 
 def usable(layout: Layout) -> Config | None:
@@ -137,10 +135,7 @@ def usable(layout: Layout) -> Config | None:
 
 def _cached(layout: Layout) -> tuple[str, Config, Mapping[str, Role]] | None:
     """Return the copy's seal, configuration and roles; None if there is no usable copy."""
-    try:
-        head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
-    except OSError:
-        return None
+    head, _, data = (files.content(layout.last_good_config) or b"").partition(b"\n")
     seal = head.decode(errors="replace")
     if seal.partition("|")[0] != mark.key(layout):
         return None

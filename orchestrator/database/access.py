@@ -1,7 +1,4 @@
-"""The session with a project's database, if it has one, and values as JSON that it stores.
-
-The libraries are loaded only for a project that has a database.
-"""
+"""The session with a project's database, if it has one. The libraries are loaded only then."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from orchestrator.database import address
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.errors import OrchestratorError, StoreFault
-from orchestrator.system import json_codec
 
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
@@ -55,15 +51,3 @@ def _install(missing: str | None) -> None:
         message = f"`{SETTING}` needs the library {missing!r}"
         hint = f"install it: {sys.executable} -m pip install {NEEDS}"
         raise StoreFault(message, hint, code="not_installed") from None
-
-
-def as_json(value: object) -> str:
-    """Return a value as JSON; characters that `jsonb` refuses are replaced.
-
-    These are NUL and half characters (surrogates), which an agent's text can contain.
-    """
-    import re
-
-    text = json_codec.dumps(value).encode(errors="replace").decode()
-    # One escape after the other: an escaped backslash before `u0000` is not an escape of NUL.
-    return re.sub(r"\\(?:u0000|.)", lambda m: "\ufffd" if m[0] == r"\u0000" else m[0], text)

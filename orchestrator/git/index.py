@@ -15,11 +15,7 @@ from orchestrator.system import files
 
 def read(worktree: str) -> bytes | None:
     """Return a worktree's index file; None if it is missing, or is not a file."""
-    folder = git_folder(worktree)
-    try:
-        return files.read_regular(os.path.join(folder, "index"))
-    except OSError:
-        return None
+    return files.content(os.path.join(git_folder(worktree), "index"))
 
 
 def may_track(worktree: str, name: str) -> bool:

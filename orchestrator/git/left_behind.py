@@ -28,7 +28,7 @@ def keep(path: str, branch: str | None, ref: str) -> str | None:
     if folder is None:
         return None
     log, seen = os.path.join(folder, "logs", "HEAD"), os.path.join(folder, "orchestrator-log-read")
-    text = _log(log)
+    text = (files.content(log) or b"").decode(errors="replace")
     known = place.words(seen)
     new = text[int(known) :] if known.isdigit() and int(known) <= len(text) else text
     put_away = [os.path.join(folder, name) for name in _PUT_AWAY]
@@ -39,14 +39,6 @@ def keep(path: str, branch: str | None, ref: str) -> str | None:
     if new:
         files.write_atomic(seen, str(len(text)).encode(), flush=False)
     return next(iter(kept), None)
-
-
-def _log(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _left(text: str, branch: str | None) -> Iterator[str]:

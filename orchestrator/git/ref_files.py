@@ -143,10 +143,7 @@ def _in_packed(packed: bytes, ref: str) -> bytes | None:
 
 def _has_file(folder: str, commit: str) -> bool:
     """Whether an object has a file that begins as git's do: a power cut can leave zeros."""
-    try:
-        start = files.read_regular(f"{folder}/objects/{commit[:2]}/{commit[2:]}", 2)
-    except OSError:
-        return False
+    start = files.content(f"{folder}/objects/{commit[:2]}/{commit[2:]}", 2) or b""
     return len(start) == 2 and start[0] & 15 == 8 and int.from_bytes(start, "big") % 31 == 0
 
 

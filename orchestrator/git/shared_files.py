@@ -110,7 +110,4 @@ def _is_simple(path: str) -> bool:
 def _content(path: str) -> bytes | None:
     if os.path.islink(path):
         return os.fsencode(f"{_LINK}{os.readlink(path)}")
-    try:
-        return files.read_regular(path)
-    except OSError:
-        return None
+    return files.content(path)

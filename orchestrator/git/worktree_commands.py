@@ -30,16 +30,14 @@ def commit_tree(cwd: str, tree: str, parents: Iterable[str], said: str, **extra:
 
 
 def is_worktree(path: str) -> bool:
-    """Return whether `path` is the top of a linked worktree that its repository knows.
+    """Return whether `path` is the top of a worktree of the product that its repository knows.
 
     Read from git's own files: asked often.
     """
     around = layout.worktree_around(path)
-    if around is not None:
-        return around[1] == os.path.abspath(path) and place.own_folder(*around) is not None
-    folder = own_folder(path)
-    back = place.words(os.path.join(folder, "gitdir")) if folder else ""
-    return back != "" and os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
+    if around is None or around[1] != os.path.abspath(path):
+        return False
+    return place.own_folder(*around) is not None
 
 
 def add(root: str, path: str, commit: str) -> None:

@@ -25,24 +25,25 @@ from orchestrator.system.later import Later
 if TYPE_CHECKING:
     from orchestrator.pulls import (
         gh,
-        github_alone,
         github_people,
         github_posting,
         github_repo,
         github_rows,
     )
     from orchestrator.pulls.gh import Gh, Repository
-    from orchestrator.pulls.github_people import Reviewers
+    from orchestrator.pulls.github_people import People
 else:
     gh = Later("pulls.gh")
-    github_alone = Later("pulls.github_alone")
     github_people = Later("pulls.github_people")
     github_posting = Later("pulls.github_posting")
     github_repo = Later("pulls.github_repo")
     github_rows = Later("pulls.github_rows")
 
-#: The open pull requests that one request lists.
+#: The open pull requests that one request lists: the newest, and of each its first reviews and
+#: checks.
 LISTED = 100
+#: Seconds after which a pull request of which the list says too little is asked for alone again.
+ASK_AGAIN = 600.0
 
 
 class GitHub:
@@ -93,32 +94,32 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
-        alone = github_alone.Alone(self._layout, self.book.list())
-        if (due := alone.due(time.time())) is not None:
+        now = time.time()
+        open_ones = (pr for pr in self.book.list() if pr.state == "open")
+        asked = {pr.id: pr.asked for pr in open_ones if pr.asked is not None}
+        due = [pr_id for pr_id, at in asked.items() if not 0 <= now - at < ASK_AGAIN]
+        if due:
             # Instead of the list, so that a tick makes one request (reference 9.9).
-            self._keep(due, self._view(due))
-            alone.remember({**alone.asked, due: time.time()})
+            oldest = min(due, key=asked.__getitem__)
+            self._keep(oldest, self._view(oldest))
+            self.book.record(oldest, asked=now)
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
         wanted = ("--json", github_rows.FIELDS)
         rows = _listed(self._gh.json(*words, *wanted, timeout=gh.TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
-        after = {}
         for old in self.book.list():
             row = by_number.get(old.id)
             cut_off = row is not None and github_rows.is_cut_off(row)
             # It is no longer open, unless there are more open ones than one request lists.
             unlisted = row is None and old.state == "open"
-            if cut_off or (unlisted and len(rows) >= LISTED):
-                after[old.id] = alone.asked.get(old.id, time.time())
-            if (unlisted and (len(rows) < LISTED or old.id not in alone.asked)) or (
-                cut_off and (old.id not in alone.asked or github_rows.has_changed(old, row))
-            ):
-                row = self._view(old.id)
-            elif cut_off:
-                row = None
-            self._keep(old.id, row)
-        alone.remember(after)
+            is_partial = cut_off or (unlisted and len(rows) >= LISTED)
+            has_changed = cut_off and github_rows.has_changed(old, row)
+            if is_partial and old.id in asked and not has_changed:
+                continue
+            self._keep(old.id, self._view(old.id) if cut_off or unlisted else row)
+            if is_partial or old.asked is not None:
+                self.book.record(old.id, asked=now if is_partial else None)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
@@ -136,14 +137,19 @@ class GitHub:
     def _read(self, old: PullRequest, row: Any) -> PullRequest:
         """Return what a row of gh says now, with the reviews of people who may write (9.1)."""
         new = github_rows.updated(old, github_rows.pull_request(row))
-        reviews = (
-            each for each in new.reviews if each in old.reviews or self._reviewers.count(new, each)
-        )
-        return new._replace(reviews=tuple(reviews))
+        fresh = [each for each in new.reviews if each not in old.reviews]
+        marks = {each: f"{each.by} {each.verdict} {each.at}" for each in fresh}
+        refused = [
+            mark
+            for each, mark in marks.items()
+            if mark in old.refused or not self._people.counts(each.by)
+        ]
+        reviews = tuple(each for each in new.reviews if marks.get(each) not in refused)
+        return new._replace(reviews=reviews, refused=tuple(refused))
 
     @cached_property
-    def _reviewers(self) -> Reviewers:
-        return github_people.Reviewers(self._layout, github_people.People(self._gh))
+    def _people(self) -> People:
+        return github_people.People(self._gh)
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from orchestrator.database import access
+from orchestrator.database import access, json_text
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.work import PullRequest
@@ -123,7 +123,7 @@ class SharedBook(Book):
                 "INSERT INTO orchestrator_pull_requests (forge, number, record) VALUES (%s, %s, %s)"
                 " ON CONFLICT (forge, number) DO UPDATE"
                 " SET record = excluded.record, is_away = false",
-                *(self._forge, int(pr_id), access.as_json(record)),
+                *(self._forge, int(pr_id), json_text.dumped(record)),
             )
 
 

@@ -131,6 +131,13 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
         os.close(descriptor)
 
 
+def content(path: str, limit: int = MOST_READ) -> bytes | None:
+    """Return a regular file's bytes, `limit` at most; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return read_regular(path, limit)
+    return None
+
+
 def read_inside(path: str, top: str, limit: int = MOST_READ) -> bytes:
     """Return the bytes, `limit` at most, of a file below the folder `top` of a project.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from orchestrator import __version__
-from orchestrator.database import access, hosts, schema, shared_events, this_host
+from orchestrator.database import hosts, json_text, schema, shared_events, this_host
 from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
@@ -106,7 +106,7 @@ class HostsStore(Store):
                 "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
                 " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
                 " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
-                (host, agent, access.as_json(memory), time.time(), times),
+                (host, agent, json_text.dumped(memory), time.time(), times),
             )
 
     def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
@@ -156,7 +156,7 @@ class HostsStore(Store):
     ) -> None:
         facts: dict[str, object] = {"problems": [*problems], "settings": settings}
         facts |= {"takes": [*takes], "scheduled": scheduled}
-        text, me = access.as_json(facts), this_host.known(self._layout)
+        text, me = json_text.dumped(facts), this_host.known(self._layout)
         query = (
             "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s"
         )
