@@ -103,10 +103,6 @@ def _seen_or_none(path: str) -> Seen | None:
         return None
 
 
-def _numbers(folder: str) -> set[int]:
-    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
-
-
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
