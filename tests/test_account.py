@@ -18,7 +18,7 @@ import pytest
 from harness import World
 
 from orchestrator import idle
-from orchestrator.account import costs, ledger, report, ticks
+from orchestrator.account import costs, ledger, narrative, ticks
 from orchestrator.account.totals import Totals
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
@@ -324,7 +324,7 @@ def test_a_task_that_was_delivered_again_is_told_once_and_a_retried_one_has_not_
         {"at": "2025-01-02T13:00:00Z", "event": "merged", "task": "T-0", "pr": "1"},
     ]  # fmt: skip
     since = 1_760_000_000.0
-    found = report.ends(collected(*told), told, since, {"T-1": "3"})
+    found = narrative.ends(collected(*told), told, since, {"T-1": "3"})
     assert [(row["task"], row["head"][0], row["checks"]) for row in found.delivered] == [
         ("T-1", "c", ["make", "lint"])
     ]
@@ -348,7 +348,7 @@ def test_a_delivery_has_the_title_and_the_commits_that_its_event_lists(
     told: dict[str, object], title: str | None, commits: object
 ) -> None:
     events = [end("R1", pr="3", head="a" * 40, base="b" * 40, **told)]
-    [found] = report.ends(collected(*events), events, 1_760_000_000.0, {}).delivered
+    [found] = narrative.ends(collected(*events), events, 1_760_000_000.0, {}).delivered
     assert (found["title"], found["commits"]) == (title, commits)
 
 

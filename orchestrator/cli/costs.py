@@ -56,10 +56,8 @@ def costs(arguments: Namespace) -> None:
         "rows": rows,
         "total": account.total(found),
         "budgets": {
-            "daily_usd": loaded.config.budgets.daily_usd,
+            **loaded.config.budgets._asdict(),
             "spent_today_usd": round(spending.today(layout, loaded.config, now), 6),
-            "run_usd": loaded.config.budgets.run_usd,
-            "task_usd": loaded.config.budgets.task_usd,
             "costliest_run": account.costliest(found),
             "costliest_task": everything.costliest_task(),
         },

@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
-from orchestrator.page import board, history, work
+from orchestrator.page import history, work
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ class Region(NamedTuple):
 REGIONS = (
     Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
     Region("inbox", "Inbox", work.inbox, ("queue", "agents", "prs", "events")),
-    Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
+    Region("board", "Board", work.board, ("queue", "agents", "config", "events")),
     Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
     Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
     Region("history", "History", history.history, ("events",), 5),
