@@ -29,8 +29,8 @@ class Answer(NamedTuple):
     said: tuple[str, ...] = ()
 
 
-class Commands(Protocol):
-    """The commands of one project. Threads may call these at once.
+class Reads(Protocol):
+    """The read commands of one project. Threads may call these at once.
 
     `words` name a command, as in `task add`; `subject` is its first positional argument; `values`
     are its other arguments by name, and the pairs of a command that takes `key=value`.
@@ -41,6 +41,10 @@ class Commands(Protocol):
     ) -> Any:
         """Return what a read command prints with `--json`. Raises OrchestratorError."""
 
+
+class Commands(Reads, Protocol):
+    """All commands of one project, with the parameters of `Reads`."""
+
     def text(self, words: str) -> str:
         """Return what a read command prints. Raises OrchestratorError."""
 
@@ -50,10 +54,10 @@ class Commands(Protocol):
         """Run a command that changes something, to its end. Raises OrchestratorError."""
 
 
-class Remembered(Commands):
-    """Commands whose answers are used again until something in the project changes."""
+class Remembered(Reads):
+    """Reads whose answers are used again until something in the project changes."""
 
-    def __init__(self, commands: Commands, layout: Layout) -> None:
+    def __init__(self, commands: Reads, layout: Layout) -> None:
         self._commands, self._layout = commands, layout
         self._answers: dict[object, tuple[float, changes.Marks, Any]] = {}
         self._locks: dict[object, threading.Lock] = {}
@@ -74,11 +78,3 @@ class Remembered(Commands):
                 self._locks.clear()
             self._answers[key] = now, marks, value
             return value
-
-    def text(self, words: str) -> str:
-        return self._commands.text(words)
-
-    def change(
-        self, words: str, values: Mapping[str, object], subject: str | None = None
-    ) -> Answer:
-        return self._commands.change(words, values, subject)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.page import regions, render
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 from orchestrator.system import files
 
 #: Says in the file that it is an export, so that the next export may replace it.
@@ -92,7 +92,7 @@ def static(html: str) -> Markup:
     return Markup("".join(parser.parts))
 
 
-def document(commands: Commands, root: str, now: float) -> str:
+def document(commands: Reads, root: str, now: float) -> str:
     """Return the page of a project as one HTML document; `now` is epoch seconds.
 
     A region that a command refuses to show says why.

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import history, work
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 
 Row = dict[str, Any]
 #: What the address of a region asks for, as in `?state=done&q=login`.
@@ -27,7 +27,7 @@ class Region(NamedTuple):
     #: What the landmark is called.
     title: str
     #: Returns what its template shows.
-    load: Callable[[Commands, Query], Row]
+    load: Callable[[Reads, Query], Row]
     #: The parts of the project (`changes.marks`) after whose change it is loaded again.
     shows: tuple[str, ...]
     #: Seconds between two loads that changes cause: a region that reads the whole history rests.
@@ -48,7 +48,7 @@ BY_NAME = {region.name: region for region in REGIONS}
 
 
 def html(
-    templates: Environment, commands: Commands, region: Region, query: Query, **shared: object
+    templates: Environment, commands: Reads, region: Region, query: Query, **shared: object
 ) -> str:
     """Return one region as HTML, the contents of its landmark. Raises OrchestratorError."""
     found = {**shared, **region.load(commands, query), "region": region, "query": query}

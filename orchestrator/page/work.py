@@ -9,7 +9,7 @@ from urllib.parse import quote
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound
 from orchestrator.model.work import OPEN_STATES, PRIORITIES, STATES
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 
 Row = dict[str, Any]
 Query = Mapping[str, str]
@@ -101,7 +101,7 @@ def click(command: str) -> Row | None:
     return {"path": f"/api/{noun}/{quote(words[2], safe='')}/{verb}", "body": {}}
 
 
-def problems(commands: Commands, query: Query) -> Row:
+def problems(commands: Reads, query: Query) -> Row:
     """Return what is wrong, what cannot start, and the limits."""
     status = commands.read("status")
     stuck: dict[tuple[str, str | None], list[str]] = {}
@@ -112,12 +112,12 @@ def problems(commands: Commands, query: Query) -> Row:
     return {"status": status, "stuck": stuck, "halt": HALTS.get(halt) if halt else None}
 
 
-def inbox(commands: Commands, query: Query) -> Row:
+def inbox(commands: Reads, query: Query) -> Row:
     """Return what waits for a person."""
     return {"items": commands.read("inbox")}
 
 
-def agents(commands: Commands, query: Query) -> Row:
+def agents(commands: Reads, query: Query) -> Row:
     """Return every agent with its reason in words, and the queue's limits."""
     status = commands.read("status")
     rows = status["agents"]
@@ -142,7 +142,7 @@ def words(row: Row) -> str:
     return WORDS.get(reason, reason.replace("_", " "))
 
 
-def pull_requests(commands: Commands, query: Query) -> Row:
+def pull_requests(commands: Reads, query: Query) -> Row:
     """Return the pull requests, the open ones first."""
     prs = commands.read("pr list")
     return {
@@ -158,7 +158,7 @@ OPEN_CARDS, FINISHED_CARDS = 200, 20
 TARGETS = tuple(state for state in STATES if state != "claimed")
 
 
-def board(commands: Commands, query: Query) -> Row:
+def board(commands: Reads, query: Query) -> Row:
     """Return the board's columns. The query has `q`, `role`, `done_after` and `failed_after`."""
     status = commands.read("status")
     shared: Row = {"search": query.get("q") or None, "role": query.get("role") or None}
@@ -178,7 +178,7 @@ def board(commands: Commands, query: Query) -> Row:
     }
 
 
-def _column(commands: Commands, state: str, shared: Row, query: Query) -> Row:
+def _column(commands: Reads, state: str, shared: Row, query: Query) -> Row:
     finished = state not in OPEN_STATES
     most = FINISHED_CARDS if finished else OPEN_CARDS
     after = (query.get(f"{state}_after") or None) if finished else None
