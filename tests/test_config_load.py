@@ -129,8 +129,12 @@ def test_a_broken_copy_is_replaced(project: Layout, content: bytes) -> None:
 def test_a_file_that_may_not_be_read_is_not_asked_to_be_another_kind_of_file(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read = files.read_inside
+
     def refuse(path: str, root: str, most: int) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", path)
+        if path == project.config:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return read(path, root, most)
 
     monkeypatch.setattr(files, "read_inside", refuse)
     [problem] = load.settings(project, write_cache=False).problems
