@@ -31,7 +31,7 @@ unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-test: lint client ## lint, types and all tests, with the real client if npm is installed
+test: lint client .venv/.collected ## lint, types and all tests, with the real client if npm is installed
 	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) \
 	  --dist $(DIST) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
@@ -95,6 +95,11 @@ clean: ## remove everything that make and the tools created here
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The first collection compiles all tests (8 s of the processor): not in each worker at the same time.
+.venv/.collected: .venv/.made
+	@$(BIN)/python -m pytest --collect-only -qq >.venv/collected 2>&1 || true
 	@touch $@
 
 # A missing client is no failure on a developer's machine: the tests that need it are skipped by name.

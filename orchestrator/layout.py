@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from os.path import join
 
 #: Where ticks that a schedule starts write their errors, below the project. Not in `cache/`: with
@@ -53,6 +52,9 @@ class Layout:
         self.forge_fault = join(self.cache, "forge-fault.json")
         #: Why an approved pull request could not be merged; missing if all were merged.
         self.landing_fault = join(self.cache, "not-landed.json")
+        #: Why the remote with the branches of open pull requests did not answer the last look;
+        #: missing if it answered.
+        self.remote_fault = join(self.cache, "remote-fault.json")
         #: Where the branches of open pull requests were at the last look, as git has its address.
         self.remote_place = join(self.cache, "remote-place")
         #: Which branches the remote lacks since its address was changed; missing if it has them.
@@ -63,6 +65,8 @@ class Layout:
         self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: There since all records of what runs cost were found deleted (`account.spending`).
+        self.costs_lost = join(self.home, "costs-lost")
         #: The shares of the account's usage windows that are used.
         self.usage = join(self.shared, "usage.json")
 
@@ -93,17 +97,20 @@ class Layout:
         return join(self.agents, name, "runs", run_id)
 
 
-#: The worktrees that the product makes: agents' below `agents/`, temporary ones below `cache/`.
-_WORKTREE = r"(?s)(.+)/\.orchestrator/(?:agents/[^/]+/worktree|cache/[^/]+)(?=/|$)"
-
-
 def worktree_around(path: str) -> tuple[str, str] | None:
     """Return the project and the top of the product's worktree that a path is in; else None.
 
-    Decided by names alone: nothing that lies in the worktree is believed.
+    Agents' worktrees are below `agents/`, temporary ones below `cache/`. Decided by names alone:
+    nothing that lies in the worktree is believed.
     """
-    found = re.match(_WORKTREE, os.path.abspath(path))
-    return (found[1], found[0]) if found else None
+    names = os.path.abspath(path).split("/")
+    for place in range(len(names) - 1, 1, -1):
+        match names[place : place + 4]:
+            case [".orchestrator", "agents", _, "worktree"]:
+                return "/".join(names[:place]), "/".join(names[: place + 4])
+            case [".orchestrator", "cache", _, *_]:
+                return "/".join(names[:place]), "/".join(names[: place + 3])
+    return None
 
 
 def resources() -> str:

@@ -41,7 +41,6 @@ from crash_plugin import (  # noqa: F401  (pytest's hooks)
 if TYPE_CHECKING:
     from orchestrator.layout import Layout
     from orchestrator.model.config import Config
-    from orchestrator.model.snapshot import Problem
     from orchestrator.model.work import PullRequest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -65,6 +64,7 @@ def in_memory() -> bool:
 
 if in_memory():
     tempfile.tempdir = _MEMORY
+copies.share()
 
 #: Below a home, what running the tests may well touch: this checkout, Python, temporary files.
 _OURS = tuple(
@@ -274,13 +274,11 @@ def own_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                     pipe.close()
 
 
-def refresh(
-    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
-) -> list[PullRequest] | None:
+def refresh(layout: Layout, config: Config, *, after_run: bool = False) -> list[PullRequest] | None:
     """Look at the forge and the remotes, and record what they say, as a tick does."""
     from orchestrator.pulls import look, states
 
-    return states.record(layout, config, look.look(layout, config, after_run=after_run), problems)
+    return states.record(layout, config, look.look(layout, config, after_run=after_run))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -301,16 +299,18 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def templates(
-    tmp_path_factory: pytest.TempPathFactory, scratch_home: Path
-) -> dict[str, copies.Kept]:
+def templates(scratch_home: Path) -> dict[str, copies.Kept]:
     """What `repo`, `remote` and `project` start from: made once, then copied for each test."""
-    folder = tmp_path_factory.mktemp("templates")
+    folder = copies.once("templates", lambda folder: _make_templates(folder, scratch_home))
+    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
+
+
+def _make_templates(folder: Path, home: Path) -> None:
     root = folder / "repo"
-    root.mkdir()
+    root.mkdir(parents=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
-        "HOME": str(scratch_home),
+        "HOME": str(home),
         "GIT_CONFIG_NOSYSTEM": "1",
     }
 
@@ -333,7 +333,6 @@ def templates(
         there = project / path.relative_to(root)
         assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
         there.unlink()
-    return {name: copies.Kept(folder / name) for name in ("repo", "remote", "project")}
 
 
 @pytest.fixture

@@ -1,12 +1,51 @@
-"""A folder that is kept in memory, to be written again for each test.
+"""What tests start from, made once: folders on disk for all processes, and folders in memory.
 
-`shutil.copytree` also reads each file and copies its times, which takes four times as long.
+A folder in memory is written again for each test. `shutil.copytree` also reads each file and copies
+its times, which takes four times as long.
 """
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+#: The variable with the folder of what the processes of one run of the tests share.
+_SHARED = "SHARED_BY_TESTS"
+
+
+def share() -> None:
+    """Let this process and those that it starts share what `once` makes, until this one ends."""
+    if _SHARED not in os.environ:
+        os.environ[_SHARED] = folder = tempfile.mkdtemp(prefix="orch-tests-")
+        os.chmod(folder, 0o711)  # a database has a user of its own
+        Path(folder, "pid").write_text(str(os.getpid()), encoding="ascii")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def sharing() -> int:
+    """Return the id of the process that shares: what is shared may be used until it ends."""
+    share()
+    return int(Path(os.environ[_SHARED], "pid").read_text(encoding="ascii"))
+
+
+def once(name: str, make: Callable[[Path], object]) -> Path:
+    """Return the path that `make` made, once for all processes that share; it is given the path.
+
+    It must not be changed.
+    """
+    share()
+    path = Path(os.environ[_SHARED], name)
+    with open(f"{path}.lock", "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.getsize(lock.name):
+            make(path)
+            lock.write("made")
+    return path
 
 
 class Kept:

@@ -2,8 +2,8 @@
 
 Run by path with `-I -S`; its argument is the descriptor of the socket to listen at. A call is the
 id of a process that waits for the answer: the exit code. The call's process takes words, folder,
-environment and standard streams of the waiting process from /proc (proc(5)). The server ends when
-its standard input ends, that is with the process that started it.
+environment and standard streams of the waiting process from /proc (proc(5)). The server ends
+with the process whose descriptor (pidfd_open(2)) is its standard input.
 """
 
 from __future__ import annotations

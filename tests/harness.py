@@ -11,16 +11,19 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import commits
+import copies
 import events_schema
 import psutil
 import pytest
@@ -71,12 +74,21 @@ _TEMPLATES: dict[Path, tuple[list[Kept | None], str]] = {}
 def from_template(template: Path, root: Path, remote: Path, make: Callable[[], object]) -> None:
     """Have `make` make a project in `root`, maybe with a `remote`; later copy what it made.
 
-    `template` is the name of the copies: a path that only one set of tests uses.
+    `template` is the name of the copies, for all processes of a run of the tests: a path that only
+    one set of tests uses.
     """
-    if template not in _TEMPLATES:
+    made = []
+
+    def make_and_keep(path: Path) -> None:
         make()
         kept = [Kept(path) if path.exists() else None for path in (root, remote)]
-        _TEMPLATES[template] = kept, str(remote)
+        path.write_bytes(pickle.dumps((kept, str(remote))))
+        made.append(path)
+
+    if template not in _TEMPLATES:
+        name = f"{template.name}-{zlib.crc32(bytes(template)):08x}"
+        _TEMPLATES[template] = pickle.loads(copies.once(name, make_and_keep).read_bytes())
+    if made:
         return
     kept, there = _TEMPLATES[template]
     for copy, path in zip(kept, (root, remote), strict=True):
@@ -576,8 +588,9 @@ def of_a_test(made: World) -> Iterator[World]:
 
 
 def templates(factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the projects that `World.create` copies."""
-    return factory.getbasetemp() / "contract-templates"
+    """Return the folder of the projects that `World.create` copies: one for all workers."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "contract-templates"
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ from planted_faults import Fault
 CHECKOUT = Path(__file__).resolve().parent.parent
 #: Seconds after which a test that a fault made wait for ever counts as failed.
 TIMEOUT = 120
+#: How the variables of a run of the tests begin: each copy makes its own templates.
+_OF_A_RUN = ("PYTEST_", "SHARED_BY_TESTS")
 
 
 def main(words: list[str]) -> int:
@@ -173,7 +175,7 @@ def run(names: tuple[str, ...], copy: Path) -> dict[str, str]:
             *("--basetemp", copy.with_suffix(".tmp"), *files),
         ),
         cwd=copy,
-        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
+        env={key: value for key, value in os.environ.items() if not key.startswith(_OF_A_RUN)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

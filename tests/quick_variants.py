@@ -225,6 +225,11 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one": ("True",),
     "test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help": ("lost",),
     "test_where_there_is_no_project_one_sentence_says_so": ("words0",),
+    "test_no_command_takes_a_database_without_tables_for_an_empty_queue": ("no schema", "no row"),
+    "test_the_brake_ends_clients_on_a_disk_that_takes_nothing": (
+        "[no space-agent pause",
+        "[no inodes-stop",
+    ),
     # On both forges, the work of others meets the same code; what the forges do differently is in
     # the contract of a forge.
     "test_an_agent_may_rewrite_what_only_the_product_pushed": ("github-begun",),

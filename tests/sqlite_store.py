@@ -121,10 +121,11 @@ class SqliteStore(Store):
 
     # --- the place where the queue is ---
 
-    def prepare(self) -> None:
-        files.make_folder(self._layout.shared)
+    def prepare(self) -> Sequence[str]:
+        made = files.make_folders([self._layout.shared])
         with closing(self._connect()) as base:
             base.execute(_TABLE)
+        return made
 
     def take_away(self) -> None:
         """Nothing is needed between two changes."""

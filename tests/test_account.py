@@ -18,7 +18,7 @@ import pytest
 from harness import World
 
 from orchestrator import idle
-from orchestrator.account import costs, forecast, ledger, report, ticks
+from orchestrator.account import costs, ledger, narrative, ticks
 from orchestrator.account.totals import Totals
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
@@ -109,7 +109,7 @@ def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartil
     before = {"task": "T-1", "cost_usd": 2.0, "event": "requeue", "verdict": "interrupted"}
     told.insert(0, end("before", at="2026-01-01T12:00:00Z", **before))
     found = collected(*told)
-    guess = forecast.forecast(Totals(found).finished, ["implementer", "implementer", "tester"])
+    guess = costs.forecast(Totals(found).finished, ["implementer", "implementer", "tester"])
     assert guess[:5] == (2, 3, 6.0, 5.0, 12.0)
     assert guess.roles == [
         {"role": "implementer", "waiting": 2, "finished": 3, "median_usd": 3.0},
@@ -130,8 +130,8 @@ def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartil
 def test_a_forecast_needs_three_finished_tasks_of_known_cost(last: dict[str, Any]) -> None:
     told = [end(f"R{n}", task=f"T-{n}", cost_usd=float(n)) for n in (1, 2)]
     finished = Totals(collected(*told, end("R3", task="T-3", **last))).finished
-    assert forecast.forecast(finished, ["implementer"])[:5] == (0, 1, None, None, None)
-    assert forecast.forecast(finished, [])[:3] == (0, 0, None)
+    assert costs.forecast(finished, ["implementer"])[:5] == (0, 1, None, None, None)
+    assert costs.forecast(finished, [])[:3] == (0, 0, None)
 
 
 def test_the_costliest_run_and_task_are_named() -> None:
@@ -324,7 +324,7 @@ def test_a_task_that_was_delivered_again_is_told_once_and_a_retried_one_has_not_
         {"at": "2025-01-02T13:00:00Z", "event": "merged", "task": "T-0", "pr": "1"},
     ]  # fmt: skip
     since = 1_760_000_000.0
-    found = report.ends(collected(*told), told, since, {"T-1": "3"})
+    found = narrative.ends(collected(*told), told, since, {"T-1": "3"})
     assert [(row["task"], row["head"][0], row["checks"]) for row in found.delivered] == [
         ("T-1", "c", ["make", "lint"])
     ]
@@ -348,7 +348,7 @@ def test_a_delivery_has_the_title_and_the_commits_that_its_event_lists(
     told: dict[str, object], title: str | None, commits: object
 ) -> None:
     events = [end("R1", pr="3", head="a" * 40, base="b" * 40, **told)]
-    [found] = report.ends(collected(*events), events, 1_760_000_000.0, {}).delivered
+    [found] = narrative.ends(collected(*events), events, 1_760_000_000.0, {}).delivered
     assert (found["title"], found["commits"]) == (title, commits)
 
 

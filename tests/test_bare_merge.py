@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from conftest import git as sh
 
-from orchestrator.git import bare_merge, settings, worktree_commands, worktree_merge
+from orchestrator.git import merges, settings, worktree_commands
 from orchestrator.system import files
 
 LINES = "".join(f"{number}\n" for number in range(12))
@@ -136,7 +136,7 @@ def described(root: str, found: str | list[str]) -> object:
 
 def in_worktree(shop: Shop, base: str, head: str, method: str) -> object:
     worktree_commands.detach(shop.tree, base)
-    found = worktree_merge.join(shop.tree, base, head, method, "Merge a: b")
+    found = merges.join_in_worktree(shop.tree, base, head, method, "Merge a: b")
     return described(shop.root, found)
 
 
@@ -150,7 +150,7 @@ def test_a_merge_without_a_worktree_is_the_merge_in_a_worktree(
 ) -> None:
     case = CASES[name]
     base, head = commits(shop.root, case)
-    found = bare_merge.join(shop.root, shop.scratch, base, head, method, "Merge a: b")
+    found = merges.join(shop.root, shop.scratch, base, head, method, "Merge a: b")
     assert (found is not None) == case.is_known
     if found is not None:
         assert described(shop.root, found) == in_worktree(shop, base, head, method)
@@ -171,7 +171,7 @@ def test_a_setting_that_a_worktree_would_follow_leaves_the_merge_to_a_worktree(
     base, head = commits(shop.root, PLAIN)
     sh(Path(shop.root), "config", *setting.split("="))
     settings.forget()
-    assert bare_merge.join(shop.root, shop.scratch, base, head, "merge", "m") is None
+    assert merges.join(shop.root, shop.scratch, base, head, "merge", "m") is None
 
 
 @pytest.mark.parametrize("where", ["info/attributes", "core.attributesFile"])
@@ -183,14 +183,14 @@ def test_a_persons_own_attributes_count(shop: Shop, where: str, tmp_path: Path) 
         sh(Path(shop.root), "config", where, str(path))
     path.write_text("f merge=ours\n")
     settings.forget()
-    assert bare_merge.join(shop.root, shop.scratch, base, head, "merge", "m") is None
+    assert merges.join(shop.root, shop.scratch, base, head, "merge", "m") is None
 
 
 def test_attributes_of_the_persons_checkout_do_not_count(shop: Shop) -> None:
     """They may be of another commit, or not committed."""
     base, head = commits(shop.root, CASES["one file, the same lines"])
     Path(shop.root, ".gitattributes").write_text("f merge=union\n")
-    found = bare_merge.join(shop.root, shop.scratch, base, head, "merge", "m")
+    found = merges.join(shop.root, shop.scratch, base, head, "merge", "m")
     assert found == ["f"]
 
 
@@ -202,13 +202,13 @@ def test_there_is_no_answer_for_what_only_a_worktree_can_do(shop: Shop) -> None:
         (base, stranger, "merge"),
         (base, "0" * 40, "merge"),
     ):
-        assert bare_merge.join(shop.root, shop.scratch, one, other, method, "m") is None
+        assert merges.join(shop.root, shop.scratch, one, other, method, "m") is None
 
 
 def test_a_squash_that_changes_no_file_is_the_base_itself(shop: Shop) -> None:
     base, _ = commits(shop.root, PLAIN)
     same = sh(Path(shop.root), "commit-tree", f"{base}^{{tree}}", "-p", f"{base}^", "-m", "same")
-    assert bare_merge.join(shop.root, shop.scratch, base, same, "squash", "m") == base
+    assert merges.join(shop.root, shop.scratch, base, same, "squash", "m") == base
 
 
 def test_an_older_git_leaves_each_merge_to_a_worktree(
@@ -224,11 +224,11 @@ def test_an_older_git_leaves_each_merge_to_a_worktree(
     )
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{old.parent}{os.pathsep}{os.environ['PATH']}")
-    assert bare_merge.join(shop.root, shop.scratch, base, head, "merge", "m") is None
+    assert merges.join(shop.root, shop.scratch, base, head, "merge", "m") is None
 
 
 def test_what_a_killed_process_left_beside_the_folder_is_no_obstacle(shop: Shop) -> None:
     base, head = commits(shop.root, PLAIN)
     for name in ("", ".lock"):
         files.write_atomic(f"{shop.scratch}.index{name}", b"half")
-    assert isinstance(bare_merge.join(shop.root, shop.scratch, base, head, "merge", "m"), str)
+    assert isinstance(merges.join(shop.root, shop.scratch, base, head, "merge", "m"), str)

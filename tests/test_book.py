@@ -132,10 +132,15 @@ def test_a_new_number_needs_no_look_at_what_was_put_away_but_never_repeats_one_o
     for number in range(1, 6):
         add(records, number)
     records.put_away(100)
-    whole = records._away_numbers
-    monkeypatch.setattr(records, "_away_numbers", lambda: pytest.fail("a look at old records"))
+    whole = records._numbers
+
+    def of_new_ones(*, away: bool = False) -> set[int]:
+        assert not away, "a look at old records"
+        return whole()
+
+    monkeypatch.setattr(records, "_numbers", of_new_ones)
     assert records.free_number() == 6
-    monkeypatch.setattr(records, "_away_numbers", whole)
+    monkeypatch.setattr(records, "_numbers", whole)
     os.unlink(records.path("5"))
     os.unlink(records.path("4"))
     add(records, 2, "open")
@@ -159,7 +164,7 @@ def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
         assert [pr.state for pr in records.list()] == ["open"]
         assert book.damaged(records.folder) == []
     assert parsed == ["1"]
-    records.record("1", "closed")
+    records.record("1", state="closed")
     assert records.find("1").state == "closed"
     path = Path(records.path("1"))
     path.write_text(path.read_text().replace("closed", "merged"))  # in place, by a person
@@ -168,3 +173,29 @@ def test_a_record_is_parsed_once_per_process_and_again_after_each_change(
     path.write_text("{")
     assert [where for where, _ in book.damaged(records.folder)] == [str(path)]
     assert records.list() == []
+
+
+def test_only_records_that_may_be_of_a_branch_are_looked_at_for_its_open_pull_request(
+    records: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "CLEAR", -1.0)
+    for number, state in ((1, "open"), (2, "closed"), (3, "open")):
+        add(records, number, state)
+    records.list()
+    looked: list[str] = []
+    look = book._seen_or_none
+
+    def note(path: str) -> book.Seen | None:
+        looked.append(os.path.basename(path))
+        return look(path)
+
+    monkeypatch.setattr(book, "_seen_or_none", note)
+    assert records.open_on("agent/T2") is None
+    assert looked == ["2.json"]
+    add(records, 2, "open")  # another process opens it again
+    add(records, 4, "open")
+    looked.clear()
+    found = [records.open_on(f"agent/T{number}") for number in (2, 4)]
+    assert [pr and pr.id for pr in found] == ["2", "4"]
+    assert records.open_on("agent/T5") is None
+    assert "1.json" not in looked

@@ -263,7 +263,7 @@ def test_stop_says_where_the_task_went_and_how_to_end_it(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.lay_out(project, "pm-agent", "R1", task="TASK-1")
-    monkeypatch.setattr("orchestrator.cli.stop.end_runs", lambda *_: {"pm-agent": "R1"})
+    monkeypatch.setattr("orchestrator.tick.stop.end_runs", lambda *_: {"pm-agent": "R1"})
     said = cli("stop", "pm-agent").out
     assert "TASK-1 is in the queue again" in said
     assert "orchestrator task cancel TASK-1\n" in said
@@ -274,7 +274,7 @@ def test_stop_says_that_the_run_ended_by_itself_before_it_could_be_stopped(
 ) -> None:
     runs.lay_out(project, "pm-agent", "R1", task="TASK-1", outcome={"verdict": "done"})
     Path(project.state("done"), "TASK-1.md").write_text("# [TASK-1] Title\n\nROLE: implement\n")
-    monkeypatch.setattr("orchestrator.cli.stop.end_runs", lambda *_: {"pm-agent": "R1"})
+    monkeypatch.setattr("orchestrator.tick.stop.end_runs", lambda *_: {"pm-agent": "R1"})
     said = cli("stop", "pm-agent").out
     assert "run R1 of pm-agent ended before it could be stopped: done\n" in said
     assert "TASK-1 is in done" in said

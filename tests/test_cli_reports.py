@@ -396,7 +396,7 @@ def test_status_and_watch_do_not_ask_a_forge_elsewhere(
     record |= {"title": "t", "state": "open"}
     Path(project.prs, "github", "1.json").write_text(json.dumps(record))
     assert cli("status", "--json").json["open_prs_age_seconds"] is None
-    asked = Path(look.asked_path(project))
+    asked = Path(project.cache, look.ASKED)
     asked.touch()
     os.utime(asked, (time.time() - 90,) * 2)
     found = cli("status", "--json").json

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from orchestrator.cli import argument_parser, command_line, parser
 from orchestrator.model.errors import UsageError
 
-argument_parser.whole()  # loads the modules of all commands
+argument_parser.build([])  # loads the modules of all commands
 NAMES = sorted(parser.COMMANDS)
 OPTIONS = sorted(
     {

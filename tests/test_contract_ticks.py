@@ -28,7 +28,7 @@ def test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once(world: W
     names = [f"impl-{n}" for n in range(6)]
     limits = {"max_incoming": 50, "max_claimed": 3, "max_open_prs": 50}
     world.create(agents=[world.agent(name) for name in names], queue_limits=limits)
-    tasks = [world.add(f"Task number {n}") for n in range(12)]
+    tasks = [world.add(f"Task number {n}") for n in range(8)]
 
     def all_done() -> bool:
         return len(world.places()["done"]) == len(tasks)

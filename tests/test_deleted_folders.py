@@ -28,7 +28,8 @@ def begin(world: World) -> tuple[str, list[int]]:
     world.script("default", {"steps": steps})
     task = world.add("Its run's folder is deleted")
     world.tick_until(lambda: world.ledger("spawn"), "the client")
-    [client], [grandchild] = world.starts(), world.ledger("spawn")
+    # Of a client that ended early the task may be with another one by now.
+    [client, *_], [grandchild, *_] = world.starts(), world.ledger("spawn")
     return task, [client["pid"], grandchild["child"]]
 
 
@@ -46,7 +47,7 @@ def test_a_client_ends_when_the_folder_of_its_run_is_deleted(
     """Without its record, no command would show the client or end it, and it costs money."""
     after = 0.1 if small else 60
     edge = f"from orchestrator.run import supervisor\nsupervisor.SMALL_AFTER = {after}\n"
-    world.product = shadow(world.folder / "shadow", edge)
+    world.product = shadow(world.folder / "shadow", edge, forked=not small)
     world.create()
     _, pids = begin(world)
     if small:
@@ -83,17 +84,111 @@ INSTANTS = {
 def test_a_client_ends_when_its_folders_are_deleted_between_two_steps(
     world: World, module: str, name: str
 ) -> None:
-    folders = str(world.home_folder / "agents")
+    # At the instant the process says so, and goes on when the folders were deleted.
+    there, deleted = world.folder / "there", world.folder / "deleted"
     edge = (
-        "import shutil\nfrom orchestrator.run import supervisor, watch\n"
+        "import os, time\nfrom orchestrator.run import supervisor, watch\n"
         f"supervisor.SMALL_AFTER = 0.1\nactual = {module}.{name}\n"
         # The first image waits for a time, which is the second value; the small image waits on.
         "def late(first, most=None):\n"
-        f"    if most is None:\n        shutil.rmtree({folders!r})\n"
+        f"    if most is None:\n        open({str(there)!r}, 'w').close()\n"
+        f"        while not os.path.exists({str(deleted)!r}):\n            time.sleep(0.03)\n"
         "    return actual(first, *([] if actual.__name__ == 'become' else [most]))\n"
         f"{module}.{name} = late\n"
     )
     world.product = shadow(world.folder / "shadow", edge)
     world.create()
     _, pids = begin(world)
+    wait_until(there.exists, "the instant")
+    delete(world, "agents")
+    deleted.touch()
     wait_until(lambda: not any(map(is_alive, pids)), "the end of the client")
+
+
+@pytest.mark.parametrize("command", [["tick"], ["stop", "--all"]], ids=" ".join)
+def test_a_run_is_found_by_its_processes_when_nothing_else_says_that_there_is_one(
+    world: World, command: list[str]
+) -> None:
+    """Its supervisor, which would end it, was killed."""
+    world.create(agents=[World.agent("pm-1", role="product_manager")])
+    world.script("default", {"steps": [["spawn", True], ["wait", "never"]]})
+    world.tick_until(lambda: world.ledger("spawn"), "the client")
+    world.ok("agent", "pause", "--all")
+    [client], [spawned] = world.starts(), world.ledger("spawn")
+    pids = [client["pid"], spawned["child"]]
+    [run] = world.status()["running"]
+    harness.kill(run["pid"])
+    wait_until(lambda: not is_alive(run["pid"]), "the end of the supervisor")
+    marks = {"ORCHESTRATOR_AGENT": "pm-1", "ORCHESTRATOR_RUN_ID": "20260101T000000Z-aaaaaa"}
+    elsewhere = {**world.environment, **marks, "ORCHESTRATOR_PROJECT": f"{world.root}-2"}
+    other = subprocess.Popen(["sleep", "600"], env=elsewhere)
+    try:
+        shutil.rmtree(world.home_folder / "agents")
+        shutil.rmtree(world.root / ".git" / "worktrees")
+        assert [*map(is_alive, pids)] == [True, True]
+        world.ok(*command)
+        assert not any(map(is_alive, pids))
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def spent(world: World) -> float:
+    return float(world.json("costs")["budgets"]["spent_today_usd"])
+
+
+@pytest.mark.parametrize("what", ["agents", "agent"])
+def test_what_runs_cost_today_is_known_after_their_folders_were_deleted(
+    world: World, what: str
+) -> None:
+    agents = [World.agent("impl-1"), World.agent("impl-2", role="reviewer")]
+    world.create(budgets={"run_usd": 1, "daily_usd": 0.2}, agents=agents)
+    world.add("Costs a quarter")
+    world.tick_until(lambda: world.places()["done"], "the first task")
+    world.quiet()
+    assert spent(world) == 0.25
+    world.add("Too expensive for today")
+    folder = world.home_folder / "agents"
+    shutil.rmtree(folder if what == "agents" else folder / "impl-1")
+
+    def reason() -> str:
+        return str(world.status()["agents"][0]["reason"])
+
+    assert (spent(world), reason()) == (0.25, "budget_exhausted")
+    # Another agent gets its memory first, and then the file with the events is deleted too.
+    for _ in range(2):
+        world.ok("tick")
+        assert (spent(world), reason()) == (0.25, "budget_exhausted")
+        (world.home_folder / "events.jsonl").unlink(missing_ok=True)
+    assert len(world.starts()) == 1
+    assert world.status()["problems"] == []
+
+
+def test_that_all_records_of_what_runs_cost_were_deleted_is_a_problem_of_that_day(
+    world: World,
+) -> None:
+    world.product, move = harness.movable_clock(world.folder)
+    world.create(budgets={"run_usd": 1, "daily_usd": 50})
+    world.git("add", "-A")
+    world.git("commit", "-q", "-m", "Set up")
+    world.add("Costs a quarter")
+    world.tick_until(lambda: world.places()["done"], "the task")
+    world.quiet()
+
+    def codes() -> list[str]:
+        return [problem["code"] for problem in world.status()["problems"]]
+
+    assert codes() == []
+    delete(world, "git clean")
+    assert codes() == ["queue_missing"]
+    said = world.ok("init", "--schedule", "none", "--no-commands").out
+    assert ".orchestrator/shared/ (it was missing)" in said
+    assert codes() == ["costs_lost"]
+    world.ok("tick")
+    assert codes() == ["costs_lost"]
+    assert "can cost more than 50 USD today" in world.ok("status").out
+    assert '"costs_lost"' in world.run("doctor", "--json").out
+    move(86_400.0)
+    world.ok("tick")
+    assert "costs_lost" not in codes()

@@ -90,7 +90,7 @@ def test_the_file_has_every_region_and_needs_nothing(
         ('<a href="javascript:x()">a</a><a href="//h/">b</a><a>c</a>', "abc"),
         ('<p onclick="x" data-a="b" hx-get="/x" class="k" aria-label="&lt;">t</p>',
          '<p class="k" aria-label="&lt;">t</p>'),
-        ("&lt;b&gt; &#34;", "&lt;b&gt; &#34;"),
+        ("&lt;b&gt; &#34;", '&lt;b&gt; "'),
         ('<svg viewBox="0 0 1 1"><path d="M0 0"/></svg>',
          '<svg viewBox="0 0 1 1"><path d="M0 0"></path></svg>'),
         ("</form></p></a>x<br>", "</p>x<br>"),

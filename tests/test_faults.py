@@ -550,6 +550,33 @@ def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
 BRAKES = (["agent", "pause", "--all", "--stop"], ["stop", "impl-1"])
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+def test_a_remote_that_disappears_is_a_problem_from_the_tick_that_meets_it_until_it_returns(
+    world: World, how: str
+) -> None:
+    world.create()
+    task = world.add("Its pull request waits for a person")
+    world.tick_until_in("done", task)
+    world.quiet()
+    away, url = world.folder / "away.git", world.git("remote", "get-url", "origin").strip()
+    if how == "deleted":
+        world.remote.rename(away)
+    else:
+        world.git("remote", "set-url", "origin", str(away))
+    for _ in range(2):
+        world.ok("tick")
+        [problem] = problems(world)
+        assert problem["code"] == "remote_unreachable"
+        assert str(away if how == "moved" else world.remote) in problem["message"]
+        assert "the remote 'origin' cannot be reached" in world.run("doctor").out
+    if how == "deleted":
+        away.rename(world.remote)
+    else:
+        world.git("remote", "set-url", "origin", url)
+    world.tick_until(lambda: not problems(world), "the remote to be seen")
+    assert [pr["state"] for pr in world.prs()] == ["open"]
+
+
 @pytest.mark.parametrize("words", BRAKES, ids=" ".join)
 @pytest.mark.parametrize("how", FULL)
 @pytest.mark.root  # mounts a disk

@@ -22,7 +22,6 @@ from orchestrator.client import outcomes
 from orchestrator.layout import Layout
 from orchestrator.model.config import FORGES, Config
 from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given
 from orchestrator.project import faults
 from orchestrator.pulls import forge, forges, look, states
@@ -82,7 +81,7 @@ def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_over_is_never_opened_again(local: Local, state: str) -> None:
     local.open(wanted("a" * 40), "")
-    local.book.record("1", state)
+    local.book.record("1", state=state)
     assert local.open(wanted("b" * 40), "").id == "2"
     assert [(pr.id, pr.state) for pr in local.refresh()] == [("1", state), ("2", "open")]
 
@@ -101,7 +100,7 @@ def test_what_is_no_pull_request_is_not_found(local: Local, odd: str) -> None:
     with pytest.raises(NotFound):
         local.show(odd)
     with pytest.raises(NotFound):
-        local.book.record(odd, "closed")
+        local.book.record(odd, state="closed")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": "2"}', "\0"])
@@ -134,10 +133,9 @@ def test_many_opening_at_once_get_a_number_each(layout: Layout) -> None:
 
 
 def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
-    problems: list[Problem] = []
     settings = Config(forge="local", **config)
     known = states.known(layout, settings)
-    found = refresh(layout, settings, problems)
+    found = refresh(layout, settings)
     assert found is not None
     assert [pr.state for pr in found] == [pr.state for pr in Local(layout, settings).refresh()]
     assert known is not None
@@ -199,13 +197,14 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     local.open(wanted(branch(repo, "agent/T2"), "agent/T2"), "")
     sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")
     remote.rename(remote.with_name("gone.git"))
-    problems: list[Problem] = []
-    prs = refresh(layout, Config(forge="local"), problems)
+    prs = refresh(layout, Config(forge="local"))
     assert prs is not None
     assert [pr.state for pr in prs] == ["open", "open"]
     known = states.known(layout, Config(forge="local"))
     assert [pr.state for pr in known or ()] == ["open", "open"]
-    assert [problem.code for problem in problems] == ["remote_unreachable"]
+    fault = faults.read(layout.remote_fault)
+    assert fault is not None
+    assert fault.code == "remote_unreachable"
 
 
 def test_the_ticks_after_runs_look_at_the_remote_only_now_and_then(
@@ -216,7 +215,7 @@ def test_the_ticks_after_runs_look_at_the_remote_only_now_and_then(
     local.open(wanted(head), "")
 
     def states_of(*, after_run: bool) -> list[str]:
-        return [pr.state for pr in refresh(layout, config, [], after_run=after_run) or ()]
+        return [pr.state for pr in refresh(layout, config, after_run=after_run) or ()]
 
     assert states_of(after_run=True) == ["open"]
     assert look.is_fresh(layout)
@@ -237,7 +236,7 @@ def test_a_look_that_failed_is_not_fresh(
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
     remote.rename(remote.with_name("gone.git"))
-    refresh(layout, Config(forge="local"), [], after_run=True)
+    refresh(layout, Config(forge="local"), after_run=True)
     assert not look.is_fresh(layout)
 
 
@@ -249,7 +248,7 @@ def test_a_look_within_the_time_that_is_given_asks_nothing(
 
     def states_of(at_most_every: float) -> list[str]:
         found = look.look(layout, config, at_most_every=at_most_every)
-        return [pr.state for pr in states.record(layout, config, found, []) or ()]
+        return [pr.state for pr in states.record(layout, config, found) or ()]
 
     assert states_of(60.0) == ["open"], "nothing was asked before"
     sh(remote, "update-ref", "refs/heads/main", head)
@@ -269,7 +268,7 @@ def test_a_damaged_branch_hides_no_pull_request_beside_it(
         local.open(wanted(head, f"agent/T{number}"), "")
     (repo / ".git/objects" / heads[0][:2] / heads[0][2:]).unlink()
     sh(remote, "update-ref", "refs/heads/main", heads[1])
-    found = [pr.state for pr in refresh(layout, config, []) or ()]
+    found = [pr.state for pr in refresh(layout, config) or ()]
     assert found[1:] == ["merged", "open"]
 
 
@@ -284,7 +283,7 @@ def test_what_happens_here_between_a_look_and_its_record_counts(
     late = branch(repo, "agent/T2")
     local.open(wanted(late, "agent/T2"), "")
     sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")  # not seen, so not gone
-    now = states.record(layout, config, found, [])
+    now = states.record(layout, config, found)
     assert [pr.state for pr in now or ()] == ["merged", "open"]
 
 
@@ -297,8 +296,8 @@ def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
     found = look.look(layout, config)
     sh(repo, "push", "--quiet", "origin", f"{head}:main", ":agent/T1")
     sh(repo, "update-ref", "refs/remotes/origin/main", f"{head}^")
-    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged"]
+    assert [pr.state for pr in states.record(layout, config, found) or ()] == ["open"]
+    assert [pr.state for pr in refresh(layout, config) or ()] == ["merged"]
 
 
 def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
@@ -309,7 +308,7 @@ def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
     sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
     found = look.look(layout, config)
     sh(repo, "push", "--quiet", "origin", "agent/T1")
-    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
+    assert [pr.state for pr in states.record(layout, config, found) or ()] == ["open"]
 
 
 def test_a_person_who_closes_it_between_a_look_and_its_record_is_not_overruled(
@@ -320,7 +319,7 @@ def test_a_person_who_closes_it_between_a_look_and_its_record_is_not_overruled(
     sh(remote, "update-ref", "refs/heads/main", head)
     found = look.look(layout, config)
     local.close("1")
-    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["closed"]
+    assert [pr.state for pr in states.record(layout, config, found) or ()] == ["closed"]
 
 
 # --- which forge -------------------------------------------------------------------------------
@@ -625,7 +624,7 @@ def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
         with pytest.raises(SystemFault) as fault:
             ask()
         assert fault.value.code == "forge_failed"
-    assert refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
+    assert refresh(Layout(str(hub.repo)), Config(forge="github")) is None
 
 
 def test_without_gh_the_next_step_is_named(
@@ -643,7 +642,7 @@ def test_a_tick_asks_github_once_and_reading_commands_not_at_all(hub: Hub, layou
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     before = len(hub.calls())
     config = Config(forge="github")
-    prs = refresh(layout, config, [])
+    prs = refresh(layout, config)
     assert len(hub.calls()) == before + 1
     assert states.known(layout, config) == prs
     assert len(hub.calls()) == before + 1
@@ -654,7 +653,7 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 ) -> None:
     config = Config(forge="github")
     files.make_folder(layout.cache)
-    assert refresh(layout, config, []) == []
+    assert refresh(layout, config) == []
     before = len(hub.calls())
     assert states.known(layout, config) == []
     assert len(hub.calls()) == before
@@ -682,7 +681,7 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[str, ...]) -> None:
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     with pytest.raises(OrchestratorError):
-        hub.forge._run(*words)
+        hub.forge._gh.run(*words)
 
 
 def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:

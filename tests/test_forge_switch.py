@@ -54,7 +54,7 @@ def deliver(layout: Layout, hub: Hub, forge: str, task: str = "T1") -> PullReque
 
 
 def follow(layout: Layout, config: Config) -> None:
-    prs = refresh(layout, config, [])
+    prs = refresh(layout, config)
     assert prs is not None
     follower.follow(layout, Settings(config, {}, (), True), prs, 0.0)
 
@@ -90,7 +90,7 @@ def test_auto_keeps_github_when_the_remote_goes_elsewhere(layout: Layout, hub: H
     sh(hub.repo, "remote", "set-url", "origin", "https://gitlab.com/owner/repo")
     assert forges.of_project(layout, AUTO).name == "github"
     assert "then it is local" in (forges.kept(layout, AUTO) or "")
-    hub.forge.book.record("1", "closed")
+    hub.forge.book.record("1", state="closed")
     with hub.forge.book.locked():
         hub.forge.book.write(hub.forge.book.find("1")._replace(followed=True))
     assert forges.of_project(layout, AUTO).name == "local"
@@ -203,7 +203,7 @@ def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
     configure(layout, "github")
     old, new = deliver(layout, hub, "local"), deliver(layout, hub, "github", "T2")
     assert old.id == new.id
-    refresh(layout, Config(forge="github"), [])
+    refresh(layout, Config(forge="github"))
     number, url = old.id, new.url or ""
     said = cli("explain", "T1").out
     assert f"is done, in pull request local:{number}" in said

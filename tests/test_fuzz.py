@@ -36,11 +36,10 @@ from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo, issue_memory, issue_text
+from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
 from orchestrator.pulls.book import Book
-from orchestrator.pulls.gh import Gh
+from orchestrator.pulls.gh import Gh, Repository
 from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
@@ -219,7 +218,7 @@ def gh(data: bytes, folder: Path) -> None:
 
     forge_ = GitHub(layout(folder), Config())
     forge_.__dict__ |= {"_repository": Repository("github.com", "o", "r"), "_fork": None}
-    forge_.__dict__["_gh"] = Said("/", str(folder), "github.com")
+    forge_.__dict__["_gh"] = Said(layout(folder), forge_._repository)
     pr = PullRequest("1", "T1", "agent/T1", "main", "a" * 40, "Fix", "open")
     forge_.book.write(pr, "")
     review = Given("rev", "agent", "approved", "a" * 40)
@@ -241,9 +240,9 @@ def github_issues(data: bytes, folder: Path) -> None:
     found = layout(folder)
     os.makedirs(found.shared, exist_ok=True)
     Path(found.shared, "issues.json").write_bytes(data)
-    memory = issue_memory.Memory(found)
+    memory = issues.Memory(found)
     memory.tell(1, "asked")
-    assert memory.was_told(1)[-1:] == ("asked",)
+    assert memory.kept.made["1"][-1:] == ("asked",)
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError):

@@ -18,6 +18,7 @@ from conftest import git as sh
 from orchestrator.git import (
     base_branch,
     call,
+    merges,
     project_root,
     remote_pair,
     remotes,
@@ -28,7 +29,6 @@ from orchestrator.git import (
     work_branch,
     worktree_commands,
     worktree_list,
-    worktree_merge,
 )
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
@@ -225,7 +225,7 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     }
     worktree_commands.detach(str(path), base)
     worktree_commands.clean(str(path))
-    assert isinstance(worktree_merge.join(str(path), base, kept, "merge", "A merge"), str)
+    assert isinstance(merges.join_in_worktree(str(path), base, kept, "merge", "A merge"), str)
     assert worktree_commands.state(str(path)).dirty is False
     worktree_commands.remove(root, str(path))
     assert list(hostile.iterdir()) == []
@@ -395,7 +395,7 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     linked = tmp_path / f"linked {kind}"
     worktree_commands.add(str(moved), str(linked), head(moved))
     assert project_root.find(str(linked)) == str(moved)
-    assert worktree_commands.is_worktree(str(linked))
+    assert worktree_commands.leads_to(str(moved), str(linked))
     worktree_commands.start_branch(str(linked), "agent/x", head(moved))
     holder = worktree_list.holder_of(str(moved), "agent/x")
     assert holder == str(linked)
@@ -913,7 +913,7 @@ def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path
     right = commit(repo, "right.txt")
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
-    made = worktree_merge.join(str(path), left, right, "merge", "Both")
+    made = merges.join_in_worktree(str(path), left, right, "merge", "Both")
     assert made == head(path)
     assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
         f"orchestrator|orchestrator|Both|{left} {right}"
@@ -929,7 +929,7 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
     for method in ("merge", "squash", "rebase"):
-        said = worktree_merge.join(str(path), left, right, method, "Both")
+        said = merges.join_in_worktree(str(path), left, right, method, "Both")
         assert said == ["ünï file.txt"], method
     assert worktree_commands.state(str(path)) == (left, None, False)
 

@@ -22,7 +22,7 @@ from orchestrator.model.errors import NotFound, OrchestratorError, Rejected, Sys
 from orchestrator.model.work import Entry, PullRequest
 from orchestrator.pulls import (
     forges,
-    github_alone,
+    github,
     github_feedback,
     github_refusals,
     github_repo,
@@ -30,10 +30,8 @@ from orchestrator.pulls import (
     look,
     states,
 )
-from orchestrator.pulls.gh import Gh, Refusal
+from orchestrator.pulls.gh import Gh, Refusal, Repository, is_signed_in
 from orchestrator.pulls.github import GitHub
-from orchestrator.pulls.github_probe import is_signed_in
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 from orchestrator.tasks import stores, task_file
 
@@ -270,7 +268,7 @@ def test_a_squash_that_a_person_pushed_merges_the_pull_request(
     opened(hub)
     opened(hub, "agent/T2", "other\n")
     config = Config(forge="github")
-    refresh(layout, config, [])
+    refresh(layout, config)
     sh(hub.repo, "checkout", "--quiet", "--detach", "origin/main")
     sh(hub.repo, "merge", "--quiet", "--squash", "agent/T1")
     sh(hub.repo, "commit", "--quiet", "--message", "Squash")
@@ -280,13 +278,13 @@ def test_a_squash_that_a_person_pushed_merges_the_pull_request(
     if by == "a person":
         sh(hub.repo, "fetch", "--quiet", "origin")
     else:
-        assert [pr.state for pr in refresh(layout, config, []) or ()] == ["open", "open"]
+        assert [pr.state for pr in refresh(layout, config) or ()] == ["open", "open"]
         monkeypatch.setattr(look, "LOOK_EVERY", 0.0)
     before = len(hub.calls())
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged", "open"]
+    assert [pr.state for pr in refresh(layout, config) or ()] == ["merged", "open"]
     assert hub.calls()[before:] == ["pr list"]
     # GitHub shows it as open: that changes nothing.
-    assert [pr.state for pr in refresh(layout, config, []) or ()] == ["merged", "open"]
+    assert [pr.state for pr in refresh(layout, config) or ()] == ["merged", "open"]
 
 
 def test_nothing_new_is_one_request(hub: Hub, layout: Layout) -> None:
@@ -296,10 +294,10 @@ def test_nothing_new_is_one_request(hub: Hub, layout: Layout) -> None:
     change(hub, 1, state="MERGED")
     change(hub, 2, state="CLOSED")
     config = Config(forge="github")
-    refresh(layout, config, [])
+    refresh(layout, config)
     for _ in range(3):
         before = len(hub.calls())
-        refresh(layout, config, [])
+        refresh(layout, config)
         assert hub.calls()[before:] == ["pr list"]
     listed = hub.state["calls"][-1]
     assert listed[listed.index("--limit") + 1] == "100", "the most that one request lists"
@@ -322,10 +320,11 @@ def test_one_that_a_busy_repository_does_not_list_is_asked_for_now_and_then(
     strangers(hub, 100, "something")
     before = len(hub.calls())
     for _ in range(3):
-        assert hub.forge.refresh() == [pr]
+        [found] = hub.forge.refresh()
+        assert found._replace(asked=None) == pr
     assert hub.calls()[before:] == ["pr list", "pr view", "pr list", "pr list"]
     change(hub, 1, state="MERGED")
-    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
     assert hub.forge.refresh()[0].state == "merged"
 
 
@@ -381,7 +380,7 @@ def test_what_a_list_says_too_little_of_costs_no_second_request_in_a_tick(
     assert head == sh(hub.repo, "rev-parse", "agent/T1"), "a change is seen at once"
     assert hub.calls()[before:] == ["pr list", "pr view"]
     change(hub, 2, statusCheckRollup=[*rows, check("last", "SUCCESS")])
-    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
     before = len(hub.calls())
     for _ in range(2):
         hub.forge.refresh()
@@ -393,7 +392,7 @@ def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: H
     opened(hub)
     opened(hub, "agent/T2")
     hub.forge.close("1")
-    hub.forge.book.record("2", "merged")
+    hub.forge.book.record("2", state="merged")
     change(hub, 1, state="OPEN")
     assert [pr.state for pr in hub.forge.refresh()] == ["open", "merged"]
 
@@ -523,8 +522,7 @@ def test_whose_refusal_it_is_follows_from_githubs_words(tmp_path: Path) -> None:
     }
     found = {
         said: github_refusals.judged(
-            Gh(str(tmp_path), str(tmp_path), "github.com"),
-            where,
+            Gh(Layout(str(tmp_path)), where),
             str(tmp_path / "said.json"),
             asked,
             Refusal("gh failed", "", said),

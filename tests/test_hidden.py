@@ -6,7 +6,7 @@ import pytest
 from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored  # noqa: F401 (fixtures)
 
-from orchestrator.git import hidden, index
+from orchestrator.git import index
 from orchestrator.git.repository import RESCUE
 
 NAMES = ("plain.txt", "with space.txt", "ä.txt", "x" * 250)
@@ -68,8 +68,8 @@ def test_an_index_without_a_flag_starts_no_git(
     def refused(*_: object) -> str:
         pytest.fail("git was asked")
 
-    monkeypatch.setattr(hidden, "ask", refused)
-    hidden.reveal(str(agent.path))
+    monkeypatch.setattr(index, "ask", refused)
+    index.reveal(str(agent.path))
 
 
 def test_an_index_that_is_not_understood_is_asked_of_git(

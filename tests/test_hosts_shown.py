@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,17 +19,32 @@ from test_page import opened
 from test_page_browser import HIGH, Open, browser, loaded, region, serve  # noqa: F401  (fixtures)
 from test_several_machines import WAITS, Hosts, hosts  # noqa: F401  (a fixture)
 
+from orchestrator.cli import served
 from orchestrator.database import session, this_host
 from orchestrator.layout import Layout
 from orchestrator.page import changes
+from orchestrator.system import process
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 
 
 @pytest.fixture
 def page_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Return a function that opens the page of a host, in this process."""
+    """Return a function that opens the page of a host, in this process.
+
+    The commands that the page starts are forked (`warm`).
+    """
 
     def open_page(host: World) -> TestClient:
+        start = process.own_program()
+
+        def run(argv: list[str], *, stdin: Any, **_: object) -> subprocess.CompletedProcess[bytes]:
+            assert argv[: len(start)] == start
+            done = host.run(*argv[len(start) :], stdin=stdin.read().decode())
+            return subprocess.CompletedProcess(
+                argv, done.code, done.out.encode(), done.err.encode()
+            )
+
+        monkeypatch.setattr(served, "subprocess", SimpleNamespace(run=run))
         for name in ("HOME", "FAKE_CLIENT_HOME", "PATH"):
             monkeypatch.setenv(name, host.environment[name])
         return opened(Layout(str(host.root)))

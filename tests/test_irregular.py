@@ -39,7 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def conclude(agent: Agent) -> str | None:  # noqa: F811
     """Leave the worktree as a run does at its end; return the rescue ref."""
-    worktree.clear_shared(str(agent.repo))
+    worktree.clear_shared(str(agent.repo), folders=False)
     if worktree_commands.is_worktree(str(agent.path)):
         return agent.end()
     worktree.ensure(str(agent.repo), str(agent.path), "main")

@@ -536,7 +536,7 @@ def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: Worl
     moved = world.branch("T1", {"later.txt": "x\n"})
     assert world.remote
     sh(world.remote, "update-ref", "-d", "refs/heads/agent/T2")
-    refresh(world.layout, world.config, [])
+    refresh(world.layout, world.config)
     assert len(remote_branches.drop_merged(world.layout, world.config)) == 2
     left = sh(world.remote, "for-each-ref", "--format=%(objectname)", "refs/heads/agent").split()
     assert left == [moved]
@@ -555,7 +555,7 @@ def test_the_remotes_branch_of_old_work_goes_although_its_record_was_put_away(
     world.store.move(task, "done", entry("claimed", "R-T1", branch="agent/T1"))
     keep = Retention(remote_branches="keep")
     assert world.land(retention=keep) != []
-    refresh(world.layout, world.config, [])
+    refresh(world.layout, world.config)
     where = Local(world.layout, world.config).book
     old = where.find(pr.id)._replace(followed=True)
     where.write(old)
@@ -686,14 +686,14 @@ def test_commits_that_together_change_nothing_are_not_merged(world: World) -> No
         "", "T1", "agent/T1", "main", sh(path, "rev-parse", "HEAD"), "Nothing", "open"
     )
     world.forge.open(wanted, "")
-    prs = refresh(world.layout, world.config, [])
+    prs = refresh(world.layout, world.config)
     assert [pr.state for pr in prs or ()] == ["open"]
 
 
 def test_what_only_a_person_calls_merged_keeps_its_branches(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     world.forge.book.say_merged(pr.id)
-    refresh(world.layout, world.config, [])
+    refresh(world.layout, world.config)
     assert world.state(pr)[0] == "merged"
     assert remote_branches.drop_merged(world.layout, world.config) == []
     [item] = branches.judged(
@@ -836,7 +836,7 @@ def test_a_branch_that_is_gone_lets_the_others_land(world: World) -> None:
     sh(world.repo, "update-ref", "-d", "refs/heads/agent/T1")
     said = world.land()
     assert [line.split()[0] for line in said] == ["could", "merged"]
-    refresh(world.layout, world.config, [])
+    refresh(world.layout, world.config)
     assert world.state(pr)[0] == "closed"
 
 
@@ -912,7 +912,7 @@ def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    world.forge.book.record(pr.id, state)
+    world.forge.book.record(pr.id, state=state)
     with pytest.raises(OrchestratorError) as refused:
         merge(world, world.forge.show(pr.id))
     assert refused.value.code == "not_open"

@@ -424,12 +424,19 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     # The list of imports leaves out what `import_module` loads, so what that loads counts.
     of_each = loaded_by("start", "cli.main")
     of_task = loaded_by("cli.main", "cli.task") - of_each - {"orchestrator.cli.task"}
+    of_task = {name for name in of_task if name.startswith("orchestrator.")}
     assert of_task <= imported(program, "task", "--help")
     assert of_task.isdisjoint(imported(program, "--version"))
     # Agents call it often; its group's other modules load the plan.
     add = {name.removeprefix("orchestrator.") for name in imported(program, "task", "add", "-h")}
     assert "cli.task_values" in add
     assert add.isdisjoint({"cli.json_rows", "plan.planner", "git.call", "guard.known_shapes"})
+
+
+def test_patterns_are_loaded_by_the_commands_that_need_one() -> None:
+    """`re` and the patterns of `json` take as long as the plan; the usual text is read without."""
+    loaded = loaded_by("cli.main", "cli.status", "cli.task_add", "cli.inbox", "cli.explain")
+    assert (loaded - loaded_by()).isdisjoint({"re", "enum", "json"})
 
 
 def test_no_module_loads_typing_which_takes_as_long_as_a_fifth_of_a_start() -> None:
@@ -464,6 +471,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system",
         "system.disk",
         "system.files",
+        "system.json_codec",
         "system.locks",
         "system.memory",
         "system.process",

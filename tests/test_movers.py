@@ -135,7 +135,7 @@ def configure(layout: Layout, text: str) -> None:
 def tick(layout: Layout) -> None:
     """Do what a tick does about pull requests."""
     loaded = context.settings(layout)
-    prs = refresh(layout, loaded.config, [])
+    prs = refresh(layout, loaded.config)
     assert prs is not None
     follower.follow(layout, loaded, prs, context.now())
     Path(layout.scheduler_lock).write_text(f"1 gone {time.time():.3f}\n")

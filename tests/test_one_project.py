@@ -91,6 +91,65 @@ def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:
         assert host.tick()["problems"] == []
 
 
+def shallow_clone(hosts: Hosts, name: str, of: World) -> World:
+    """Return a clone of a project's remote that has its last commit only."""
+    of.git("commit", "-q", "--allow-empty", "-m", f"last before {name}")
+    of.git("push", "-q", "origin", "HEAD:main")
+    made = hosts._more(name)
+    url = f"file://{of.remote}"
+    made.git("clone", "-q", "--depth=1", url, str(made.root), cwd=made.folder)
+    return made
+
+
+@pytest.mark.parametrize("when", ["before its set-up", "after its set-up"])
+def test_a_shallow_clone_of_another_project_does_not_join(hosts: Hosts, when: str) -> None:
+    one = hosts.begin(agents=[])
+    other = hosts._more("other")
+    other.create(init=False)
+    other.git("commit", "-q", "--amend", "-m", "another first commit")
+    # A remote without the first commit of the other project, which `create` has copied.
+    other.remote = other.folder / "fresh.git"
+    other.git("clone", "-q", "--bare", f"file://{other.root}", str(other.remote))
+    other.git("remote", "set-url", "origin", str(other.remote))
+    shallow = shallow_clone(hosts, "shallow", other)
+    shallow.home_folder.mkdir()
+    words = ("init", "--schedule", "none", "--start")
+    if when == "before its set-up":
+        shallow.configure(store=hosts.address)
+        refused = shallow.refused(*words, "--json").json["error"]
+        assert refused["code"] == "other_project"
+    else:
+        shallow.configure()
+        shallow.ok(*words)
+        shallow.configure(store=hosts.address)
+    if when == "after its set-up":
+        assert {p["code"] for p in shallow.tick()["problems"]} == {"other_project"}
+        assert shallow.refused("task", "add", "Mine", "--json").json["error"]["code"] == (
+            "other_project"
+        )
+        # A person says that it is right after all.
+        shallow.ok("hosts", "adopt")
+        assert shallow.json("task", "list") == []
+        assert shallow.tick()["problems"] == []
+    assert one.tick()["problems"] == []
+
+
+def test_a_queue_whose_first_host_is_a_shallow_clone_is_that_of_its_project(hosts: Hosts) -> None:
+    source = hosts._more("source")
+    source.create(init=False)
+    first = shallow_clone(hosts, "first", source)
+    hosts._set_up(first, "first", {"agents": []})
+    task = first.add("Say hello", "implement", "--no-tick")
+    assert another_project(hosts).refused("init", "--json").json["error"]["code"] == "other_project"
+    whole = hosts._more("whole")
+    whole.git("clone", "-q", str(source.remote), str(whole.root), cwd=whole.folder)
+    hosts._set_up(whole, "whole", {"agents": []})
+    later = shallow_clone(hosts, "later", source)
+    hosts._set_up(later, "later", {"agents": []})
+    for host in (first, whole, later):
+        assert [row["id"] for row in host.json("task", "list")] == [task]
+
+
 def test_a_queue_of_an_earlier_version_belongs_to_the_first_host_that_is_set_up(
     hosts: Hosts,
 ) -> None:

@@ -341,7 +341,7 @@ def test_a_held_task_is_free_when_the_other_is_merged_closed_or_failed(works: Wo
         works.change(name, 1)
     works.wait("W", "ten.txt")
     works.forge.close("1")
-    works.forge.book.record("2", "merged")
+    works.forge.book.record("2", state="merged")
     assert works.held("W") == {"W": "C (pull request 3) is changing ten.txt"}
     works.store.move(works.store.find("C"), "failed", entry("failed"))
     assert works.held("W") == {}

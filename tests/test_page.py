@@ -8,22 +8,25 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import uvicorn
 from conftest import CHECKOUT, Done
-from harness import wait_until
+from harness import PATIENCE, wait_until
 from starlette.testclient import TestClient
 from test_cli_tasks import add
 
 from orchestrator.cli.served import Served, command_line
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError, UsageError
-from orchestrator.page import changes, gate, regions, render
+from orchestrator.page import changes, gate, regions, render, server
 from orchestrator.page.api import CHANGES
 from orchestrator.page.app import application
 from orchestrator.system import process
@@ -596,3 +599,26 @@ def test_the_origin_of_a_request_is_compared_whole() -> None:
     assert not gate.is_own(["localhost:1", "localhost:1"], [])
     assert not gate.is_own(["localhost:1"], ["http://localhost:1", "http://localhost:1"])
     assert not gate.is_own([], [])
+
+
+def test_a_server_that_ends_closes_the_connections_of_requests_without_an_answer() -> None:
+    asked, never = threading.Event(), asyncio.Event()
+
+    async def answers_never(scope: object, receive: object, send: object) -> None:
+        asked.set()
+        await never.wait()
+
+    config = uvicorn.Config(answers_never, log_level="error", lifespan="off", ws="none")
+    made, listening = server.Server(config), server.bound(0)
+    listening.listen()
+    thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        with socket.create_connection(listening.getsockname(), timeout=PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asked.wait(PATIENCE)
+            made.handle_exit(signal.SIGTERM, None)  # status 500 would say that it failed
+            assert client.recv(1000) == b""
+    finally:
+        made.handle_exit(signal.SIGTERM, None)
+        thread.join()

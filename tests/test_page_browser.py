@@ -81,13 +81,15 @@ def serve(world: World, browser: Browser) -> Iterator[Open]:
     yield opened
     for context in contexts:
         context.close()
+    said = ""
     if server is not None:
         server.terminate()
-        assert server.wait(PATIENCE) == 0
-    # The browser's console notes a refused change, which is an answer with an error's status, and
-    # a stream that ended with its server.
-    noted = ("status of 409", "net::ERR_")
-    assert [text for text in wrong if not any(each in text for each in noted)] == []
+        _, said = server.communicate(timeout=PATIENCE)
+        assert server.returncode == 0
+    # The console notes a refused change, which is an answer with an error's status, and a stream or
+    # a request that ended with its server.
+    noted = ("status of 409", "net::ERR_", "htmx:afterRequest", "htmx:sendError")
+    assert [text for text in wrong if not any(each in text for each in noted)] == [], said
 
 
 expect.set_options(timeout=PATIENCE * 1000)

@@ -17,9 +17,8 @@ from test_page import opened
 from orchestrator.account import costs
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound
-from orchestrator.page import board, diff, history, transcript, views, work
-from orchestrator.page.commands import Answer, Commands
-from orchestrator.page.remembered import Remembered
+from orchestrator.page import diff, history, transcript, views, work
+from orchestrator.page.commands import Answer, Commands, Remembered
 from orchestrator.project import run_record
 
 RUN = "20260101T000000Z-aaaaaa"
@@ -175,10 +174,10 @@ def test_a_column_of_finished_tasks_is_one_page() -> None:
 
     status = {"cannot_start": [], "blocked": [], "queue": {}}
     told = Told(task_list=listed, status=status)
-    found = board.load(told, {"q": "x", "done_after": "T-7", "role": ""})
+    found = work.board(told, {"q": "x", "done_after": "T-7", "role": ""})
     columns = {column["state"]: column for column in found["columns"]}
-    assert len(columns["done"]["tasks"]) == board.MOST_FINISHED
-    assert columns["done"]["next"] == f"T-{board.MOST_FINISHED - 1}"
+    assert len(columns["done"]["tasks"]) == work.FINISHED_CARDS
+    assert columns["done"]["next"] == f"T-{work.FINISHED_CARDS - 1}"
     assert columns["incoming"]["next"] is None
     assert [lane["priority"] for lane in columns["incoming"]["lanes"]] == ["P0", "P1", "P2", "P3"]
     asked = {values["state"]: values for words, values, _ in told.asked if words == "task list"}
@@ -193,7 +192,7 @@ def test_a_page_of_a_column_that_followed_a_removed_task_is_the_first_page() -> 
         return [a_task(1, values["state"])]
 
     status = {"cannot_start": [], "blocked": [], "queue": {}}
-    found = board.load(Told(task_list=listed, status=status), {"done_after": "T-7"})
+    found = work.board(Told(task_list=listed, status=status), {"done_after": "T-7"})
     done = {column["state"]: column for column in found["columns"]}["done"]
     assert ([task["id"] for task in done["tasks"]], done["after"]) == (["T-1"], None)
 
@@ -203,7 +202,7 @@ def test_a_priority_that_is_none_of_the_four_has_its_place() -> None:
         return [a_task(1, "incoming", "urgent")] if values["state"] == "incoming" else []
 
     told = Told(task_list=listed, status={"cannot_start": [], "blocked": [], "queue": {}})
-    lanes = board.load(told, {})["columns"][0]["lanes"]
+    lanes = work.board(told, {})["columns"][0]["lanes"]
     assert [task["id"] for lane in lanes for task in lane["tasks"]] == ["T-1"]
 
 
@@ -313,28 +312,28 @@ def test_a_transcript_is_read_in_pages_from_its_end(
     else:
         (tmp_path / run_record.STREAM).write_bytes(data)
     folder = str(tmp_path)
-    part = transcript.last(folder)
+    part = transcript.read(folder)
     assert (part.end, part.size) == (len(data), len(data))
     seen = lines_of(part)
     while part.begin > 0:
-        part = transcript.before(folder, part.begin)
+        part = transcript.read(folder, before=part.begin)
         seen = lines_of(part) + seen
     assert seen == [f"line {n}" for n in range(100)]
-    part, seen = transcript.after(folder, 0), []
+    part, seen = transcript.read(folder, after=0), []
     while part.lines:
         seen += lines_of(part)
-        part = transcript.after(folder, part.end)
+        part = transcript.read(folder, after=part.end)
     assert seen == [f"line {n}" for n in range(100)]
 
 
 def test_a_line_that_is_being_written_is_shown_when_it_is_whole(tmp_path: Path) -> None:
     stream, whole = tmp_path / run_record.STREAM, said("second")
     stream.write_bytes(said("first") + whole[:20])
-    part = transcript.last(str(tmp_path))
+    part = transcript.read(str(tmp_path))
     assert lines_of(part) == ["first"]
-    assert lines_of(transcript.after(str(tmp_path), part.end)) == []
+    assert lines_of(transcript.read(str(tmp_path), after=part.end)) == []
     stream.write_bytes(said("first") + whole)
-    assert lines_of(transcript.after(str(tmp_path), part.end)) == ["second"]
+    assert lines_of(transcript.read(str(tmp_path), after=part.end)) == ["second"]
 
 
 @pytest.mark.parametrize("around", [(b"", b""), (said("a"), said("z")), (said("a"), b"")])
@@ -346,15 +345,15 @@ def test_a_line_longer_than_a_page_is_passed_in_both_directions(
     data = first + b"x" * 5_000 + b"\n" + last
     (tmp_path / run_record.STREAM).write_bytes(data)
     folder = str(tmp_path)
-    part, seen = transcript.after(folder, 0), []
+    part, seen = transcript.read(folder, after=0), []
     for _ in range(50):
         seen += lines_of(part)
-        part = transcript.after(folder, part.end)
+        part = transcript.read(folder, after=part.end)
     assert part.end == len(data)
     assert ("z" in seen) == bool(last)
-    part = transcript.last(folder)
+    part = transcript.read(folder)
     for _ in range(50):
-        part = transcript.before(folder, part.begin)
+        part = transcript.read(folder, before=part.begin)
     assert part.begin == 0
 
 
@@ -364,21 +363,21 @@ def test_the_first_look_has_a_screen_full_also_behind_a_huge_result(
     monkeypatch.setattr(transcript, "PAGE_BYTES", 500)
     early = b"".join(said(f"line {n}") for n in range(100))
     (tmp_path / run_record.STREAM).write_bytes(early + b"x" * 1_800 + b"\n" + said("the end"))
-    part = transcript.last(str(tmp_path))
+    part = transcript.read(str(tmp_path))
     seen = lines_of(part)
     assert seen[-1] == "the end"
     assert {"line 98", "line 99"} <= set(seen)
     # The page before goes on where this one begins: nothing is shown twice or left out.
-    whole = lines_of(transcript.before(str(tmp_path), part.begin)) + seen
+    whole = lines_of(transcript.read(str(tmp_path), before=part.begin)) + seen
     told = [line for line in whole if line.startswith("line ")]
     assert told == [f"line {n}" for n in range(100 - len(told), 100)]
 
 
 def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Path) -> None:
-    assert transcript.last(str(tmp_path)) == transcript.Part(0, 0, (), 0)
+    assert transcript.read(str(tmp_path)) == transcript.Part(0, 0, (), 0)
     secret = "ghp_" + "a1B2c3D4e5F6" * 3
     (tmp_path / run_record.STREAM).write_bytes(said(f"the token {secret}"))
-    assert secret not in lines_of(transcript.last(str(tmp_path)))[0]
+    assert secret not in lines_of(transcript.read(str(tmp_path)))[0]
 
 
 @pytest.mark.parametrize("offset", [-5, 0, 10**9])
@@ -388,7 +387,7 @@ def test_an_offset_that_is_not_in_the_stream_is_one_of_its_ends(
     data = said("only")
     (tmp_path / run_record.STREAM).write_bytes(data)
     size, folder = len(data), str(tmp_path)
-    after, before = transcript.after(folder, offset), transcript.before(folder, offset)
+    after, before = transcript.read(folder, after=offset), transcript.read(folder, before=offset)
     assert (lines_of(after), after.end, after.size) == (["only"] * (offset <= 0), size, size)
     assert (lines_of(before), before.begin) == (["only"] * (offset > 0), 0)
     assert before.end == (size if offset > 0 else 0)
@@ -451,7 +450,7 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
 def test_a_shared_answer_holds_until_something_changes(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.page.remembered.BELIEVED", 1000.0)
+    monkeypatch.setattr("orchestrator.page.commands.BELIEVED", 1000.0)
     told = Told(status={"a": 1})
     commands = Remembered(told, project)
     assert commands.read("status") == commands.read("status") == {"a": 1}

@@ -16,6 +16,7 @@ from test_worktree import BRANCH, Agent, commit, ignored, kept_text  # noqa: F40
 
 from orchestrator.git import (
     drivers,
+    merges,
     overlap,
     place,
     project_root,
@@ -23,7 +24,6 @@ from orchestrator.git import (
     submodules,
     worktree,
     worktree_commands,
-    worktree_merge,
 )
 from orchestrator.git.repository import RESCUE
 from orchestrator.model.errors import GitError
@@ -87,7 +87,7 @@ def everything(agent: Agent) -> None:  # noqa: F811
     agent.begin(run="R2")
     submodules.check_out(str(agent.repo), str(agent.path), "same")
     worktree_commands.detach(str(agent.path), "main")
-    worktree_merge.join(str(agent.path), "main", BRANCH, "merge", "Merge")
+    merges.join_in_worktree(str(agent.path), "main", BRANCH, "merge", "Merge")
     agent.end(run="R2")
 
 
@@ -346,7 +346,7 @@ def test_a_persons_filters_run_in_the_persons_checkout_and_not_in_the_agents(
     sh(ignored, "commit", "--quiet", "--all", "-m", "Other")
     trap.marker.unlink()
     worktree_commands.detach(str(agent.path), "main")
-    merged = worktree_merge.join(str(agent.path), "main", BRANCH, "merge", "Merge")
+    merged = merges.join_in_worktree(str(agent.path), "main", BRANCH, "merge", "Merge")
     assert isinstance(merged, str)
     assert sh(ignored, "show", f"{merged}:README.md") == "person's\nagent's"
     assert not evil.exists()

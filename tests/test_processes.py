@@ -93,6 +93,22 @@ def test_the_processes_of_a_run_are_found_by_its_mark(
     wait_for(lambda: set(system.marked(RUN)) == {child.pid, away})
 
 
+def test_the_runs_of_a_project_are_found_by_their_processes(
+    system: Processes, start: Start, tmp_path: Path
+) -> None:
+    def work(project: str, agent: str, run: str) -> None:
+        names = {"ORCHESTRATOR_PROJECT": project, "ORCHESTRATOR_AGENT": agent}
+        start("sleep 60 & wait", **names, ORCHESTRATOR_RUN_ID=run)
+
+    here = str(tmp_path)
+    work(here, "impl-1", RUN)
+    work(here, "pm-1", f"{RUN}-2")
+    for names in ((f"{here}/below", "impl-1", RUN), (here, "", RUN), (here, "impl-1", "")):
+        work(*names)
+    wait_for(lambda: system.runs_in(here) == {("impl-1", RUN), ("pm-1", f"{RUN}-2")})
+    wait_for(lambda: system.runs_in(f"{here}/below") == {("impl-1", RUN)})
+
+
 def test_descendants_are_found_whatever_session_and_environment_they_have(
     system: Processes, start: Start, tmp_path: Path
 ) -> None:

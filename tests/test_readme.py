@@ -63,7 +63,7 @@ def helps(asked: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 
 def test_every_command_has_the_examples_that_it_promises() -> None:
-    told = list(helps(argument_parser.whole()))
+    told = list(helps(argument_parser.build([])))
     assert len(told) > 30
     for command in told:
         _, found, examples = (command.epilog or "").partition("examples:\n")
@@ -73,7 +73,7 @@ def test_every_command_has_the_examples_that_it_promises() -> None:
 
 def test_the_help_of_every_command_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for command in helps(argument_parser.whole()):
+    for command in helps(argument_parser.build([])):
         prose = command.format_help().partition("examples:\n")[0]
         assert max(map(len, prose.splitlines())) <= 80, command.prog
 

@@ -86,7 +86,7 @@ class Usage(NamedTuple):
 
 def known_commands() -> dict[str, Usage]:
     """Return what each command of the program takes, by its words; "orchestrator" for none."""
-    return {words: _usage(command) for words, command in _commands(argument_parser.whole(), "")}
+    return {words: _usage(command) for words, command in _commands(argument_parser.build([]), "")}
 
 
 def _commands(

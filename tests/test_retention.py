@@ -367,7 +367,7 @@ def merged(layout: Layout, branch: str) -> PullRequest:
     wanted = PullRequest("", None, branch, "main", tip, "A title", "open")
     forge = Local(layout, Config())
     pr = forge.open(wanted, "")
-    forge.book.record(pr.id, "merged")
+    forge.book.record(pr.id, state="merged")
     return pr
 
 

@@ -15,7 +15,7 @@ from orchestrator.config.load import Settings
 from orchestrator.model.config import Agent, Retry, Role
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import Entry, Feedback, Given, PullRequest, RemoteCheck, Task
-from orchestrator.pulls import follower, questions, rework
+from orchestrator.pulls import follower, review, rework
 from orchestrator.pulls.local import Local
 
 world = test_landing.world
@@ -118,7 +118,7 @@ def test_the_question_after_too_many_rounds_tells_reviews_from_failed_merges(
     fields = [{"verdict": "changes_requested", "reviewer": each} for each in rounds]
     history = [Entry(DONE.at, "review", each) for each in fields]
     last = Given(by[-1], "agent", "changes_requested", PR.head, "Because.")
-    asked = questions.after_rounds(history, len(by), last)
+    asked = review._after_rounds(history, len(by), last)
     assert asked.startswith(said)
     assert asked.endswith(
         f"The last {'failed merge' if by[-1] == 'scheduler' else 'review'} says: Because."
@@ -231,7 +231,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
     }
     agents = (Agent("rev-1", "reviewer", 0),) if reviewer else ()
     settings = Settings(world.config._replace(agents=agents), roles, (), True)
-    prs = refresh(world.layout, settings.config, [])
+    prs = refresh(world.layout, settings.config)
     assert prs is not None
     return follower.follow(world.layout, settings, prs, NOW)[0]
 
@@ -254,7 +254,7 @@ def test_work_on_top_of_an_open_dependency_is_not_sent_back_for_a_conflict(world
     world.deliver("T2", {"README.md": "one\n"}, depends_on=("T1",))
     world.push_to_main({"README.md": "two\n"})
     assert follow(world) == []
-    world.forge.book.record("1", "merged")
+    world.forge.book.record("1", state="merged")
     assert [row[:2] for row in follow(world)] == [("T1", "done"), ("T2", "incoming")]
 
 

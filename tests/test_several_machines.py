@@ -124,7 +124,7 @@ def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> Non
     agents = [World.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
     one = hosts.begin(agents=agents, queue_limits=limits)
     two = hosts.another("two", agents=agents, queue_limits=limits)
-    tasks = [one.add(f"Change number {number}", "implement", "--no-tick") for number in range(6)]
+    tasks = [one.add(f"Change number {number}", "implement", "--no-tick") for number in range(4)]
 
     def finished() -> bool:
         one.ok("tick")
@@ -201,19 +201,6 @@ def test_a_run_that_lost_its_task_during_the_checks_pushes_nothing(
     assert one.task(task)["attempts"] == 0
 
 
-def test_a_host_that_was_silent_for_a_while_keeps_its_runs(hosts: Hosts) -> None:
-    one = hosts.begin()
-    task = one.add("Say hello", "implement", "--no-tick")
-    one.script(task, WAITS)
-    one.tick_until(lambda: one.ledger("commit"), "the run waits")
-    hosts.silent("one", 3600)  # suspended for an hour; nobody else ticked
-    one.ok("tick")
-    hosts.another("two").ok("tick")
-    one.open("go")
-    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
-    assert len(one.starts(task)) == 1
-
-
 def test_an_agent_runs_only_on_its_host(hosts: Hosts) -> None:
     agents = [World.agent("impl-1", host="two")]
     one = hosts.begin(agents=agents)
@@ -261,7 +248,9 @@ def test_the_budget_of_a_day_is_one_for_all_hosts(hosts: Hosts) -> None:
     assert two.json("agent", "list")[0]["reason"] == "budget_exhausted"
 
 
-def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None:
+def test_a_host_is_shown_with_heartbeat_and_agents_and_keeps_its_runs_when_it_was_silent(
+    hosts: Hosts,
+) -> None:
     one = hosts.begin()
     task = one.add("Say hello", "implement", "--no-tick")
     one.script(task, WAITS)
@@ -281,6 +270,14 @@ def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None
     assert "dead" in two.ok("hosts").out
     found = [f for f in two.json("doctor")["findings"] if f["code"] == "store_unreachable"]
     assert [(f["level"], "this host is two" in f["message"]) for f in found] == [("ok", True)]
+    # It was suspended for an hour, and nobody else ticked.
+    hosts.heartbeat_stops("one", 3600)
+    one.ok("tick")
+    two.ok("tick")
+    assert [row["alive"] for row in two.json("hosts")] == [True, True]
+    one.open("go")
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+    assert len(one.starts(task)) == 1
 
 
 def test_while_the_database_is_gone_runs_go_on_and_deliver_once(

@@ -298,6 +298,26 @@ def test_an_edit_does_not_overwrite_what_somebody_else_changed(
     assert "PRIORITY: P0" in file_of(project, task_id)
 
 
+@pytest.mark.parametrize("state", ["claimed", "blocked", "done", "failed", None])
+def test_a_task_that_moved_while_the_editor_was_open_is_edited_and_that_is_said(
+    cli: Cli, project: Layout, writes: Callable[[str], Path], state: str | None
+) -> None:
+    task_id = add(cli)
+    path = FileStore(project).find(task_id).where
+    moves = f"rm {path}" if state is None else f"mv {path} {project.state(state)}"
+    writes("s/Fix it/Mine/")
+    script = Path(editor._command().split("'")[1])
+    script.write_text(script.read_text().replace("exec", f"{moves}; exec"))
+    done = cli("task", "edit", task_id)
+    if state is None:
+        assert (done.code, "] Mine\n" in kept(done.err).read_text()) == (1, True)
+        return
+    assert done.code == 0
+    assert f"{task_id} was in incoming; meanwhile it has moved to {state}" in done.err
+    assert ("no run sees the change" in done.err) == (state in ("done", "failed"))
+    assert "] Mine\n" in file_of(project, task_id)
+
+
 # --- the text ----------------------------------------------------------------------------------
 
 PLAIN = "# [T1] A title\n\nrole: implement\nX-Est: 3 days\nPRIORITY:  P1 \n\nText  \n\n- [ ] a\n"

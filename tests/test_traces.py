@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from conftest import Done
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from test_history import HOUR, NOON, ended, told
 
 from orchestrator import idle
@@ -35,6 +38,9 @@ class Collector:
         self.spans: list[Any] = []
         self.resources: list[dict[str, str]] = []
         self.status = 200
+        #: The rest of the answer.
+        self.headers: dict[str, str] = {}
+        self.answer = b""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +50,10 @@ class Collector:
                     body = gzip.decompress(body)
                 outer.take(body)
                 self.send_response(outer.status)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(outer.answer)
 
             def log_message(self, *words: Any) -> None:
                 pass
@@ -240,6 +249,55 @@ def test_what_a_collector_does_not_take_is_sent_the_next_time(
     # A damaged mark sends a day again instead of failing.
     files.write_atomic(os.path.join(project.cache, "traces.json"), b'{"runs": 3}')
     assert json.loads(cli("traces", "--json").out)["sent"] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (307, {"Location": "https://collector.example/v1/traces"}, "https://collector.example/v1"),
+        (301, {}, "has moved to elsewhere (301)"),
+        (304, {}, "(304)"),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, "a web page answers"),
+    ],
+)
+def test_spans_that_no_collector_took_are_not_called_sent(
+    cli: Cli,
+    project: Layout,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    headers: dict[str, str],
+    said: str,
+) -> None:
+    write(project, ended(NOON - 60, "R1"))
+    at(monkeypatch, NOON)
+    collector.status, collector.headers = status, headers
+    done = cli("traces")
+    assert done.code == 1
+    assert said in done.err
+    collector.status, collector.headers = 200, {}
+    assert json.loads(cli("traces", "--json").out)["sent"] == 1
+
+
+def test_what_the_collector_rejects_is_told_and_not_sent_again(
+    cli: Cli, project: Layout, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, ended(NOON - 60, "R1"), ended(NOON - 50, "R2"), ended(NOON - 40, "R3"))
+    at(monkeypatch, NOON)
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = 2
+    answer.partial_success.error_message = "too old"
+    collector.headers = {"Content-Type": "application/x-protobuf"}
+    collector.answer = answer.SerializeToString()
+    done = cli("traces", "--json")
+    assert json.loads(done.out) == {"spans": 3, "sent": 1}
+    assert done.err == "warning: the collector rejected 2 spans: too old\n"
+    assert json.loads(cli("traces", "--json").out) == {"spans": 0, "sent": 0}
+    collector.answer = b"\xff no message"
+    write(project, ended(NOON - 30, "R4"))
+    done = cli("traces", "--json")
+    assert json.loads(done.out)["sent"] == 1
+    assert "cannot be read" in done.err
 
 
 def test_a_clock_that_was_ahead_hides_no_later_run(

@@ -178,7 +178,7 @@ def test_a_tick_that_waited_through_an_uninstall_makes_and_begins_nothing(world:
     world.ok("tick")
     world.quiet()
     world.add("Must not begin")
-    for name in ("cache", "ticks"):
+    for name in ("agents", "cache", "ticks"):
         shutil.rmtree(world.home_folder / name)
     lock = world.home_folder / "scheduler.lock"
     with lock.open("r+") as held:

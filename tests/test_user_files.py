@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
+import harness
 import pytest
 from conftest import git
+from harness import World, shadow
 
 from orchestrator.layout import Layout
 from orchestrator.setup import user_files
 
 #: The files of a repository that `put` adds to.
 NAMES = (".git/info/exclude", ".gitignore", "CLAUDE.md")
+
+world = harness.world
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -52,3 +58,47 @@ def test_a_checkout_that_converts_line_ends_gets_no_second_block(repo: Path) -> 
     assert contents(repo) == before
     user_files.take(layout)
     assert not {".gitignore", "CLAUDE.md"} & contents(repo).keys()
+
+
+PLACES = [*NAMES, ".git/orchestrator.json", ".claude/commands/costs.md"]
+
+
+@pytest.mark.parametrize("what", [("init",), ("init", "--uninstall")], ids=" ".join)
+@pytest.mark.parametrize("name", PLACES)
+def test_what_a_killed_init_left_is_removed_and_nothing_else(
+    world: World, name: str, what: tuple[str, ...]
+) -> None:
+    world.create(init=False)
+    edge = (
+        "import os, signal\nactual = os.replace\n"
+        "def killed(source, target, **more):\n"
+        f"    if target.endswith({name!r}):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return actual(source, target, **more)\n"
+        "os.replace = killed\n"
+    )
+    path = world.root / name
+    product, world.product = world.product, shadow(world.folder / "shadow", edge)
+    assert world.start("init", "--schedule", "none").wait(60) == -9
+    world.product = product
+    [left] = path.parent.glob(f".{path.name}.*.tmp")
+    # Of a living writer, of another program, and of other files.
+    others = (f".{path.name}.{os.getpid()}.tmp", f".{path.name}.old.tmp", f".x{path.name}.1.tmp")
+    for other in others:
+        (path.parent / other).write_text("kept\n")
+    done = world.ok(*what)
+    assert f"removed: {left.relative_to(world.root)}" in done.out
+    assert not left.exists()
+    assert all((path.parent / other).exists() for other in others)
+
+
+def test_init_says_which_folders_it_made_again(world: World) -> None:
+    world.create()
+    words = ("init", "--schedule", "none", "--no-commands")
+    assert "nothing to change" in world.ok(*words).out
+    shutil.rmtree(world.queue / "done")
+    shutil.rmtree(world.home_folder / "agents", ignore_errors=True)
+    said = world.ok(*words).out
+    assert ".orchestrator/shared/queue/done/ (it was missing)" in said
+    assert ".orchestrator/agents/ (it was missing)" in said
+    assert "nothing to change" not in said
+    assert "nothing to change" in world.ok(*words).out

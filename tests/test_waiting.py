@@ -383,3 +383,83 @@ def test_a_title_is_looked_for_in_what_is_kept_and_in_new_and_replaced_files(
     assert store.get("T77") is None
     assert store.get("T9") is not None
     assert not {f"{name}.md" for name in NAMES[3:]}.intersection(read)
+
+
+def keep_unchanged(layout: Layout) -> FileStore:
+    """Keep what waits in a folder whose last change is long ago."""
+    folder = layout.state("incoming")
+    os.utime(folder, (1, 1))
+    store = FileStore(layout)
+    store.list("incoming")
+    store.keep_waiting(surely=True)
+    return store
+
+
+def titled(store: FileStore, title: str) -> str | None:
+    found = store.has_title(title, None, ("incoming",))
+    return found and found.id
+
+
+def test_a_title_and_the_number_of_an_unchanged_folder_need_no_look_at_its_files(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        drop(layout, name, text(name))
+    drop(layout, "dropped by hand", text("T9"))
+    drop(layout, "odd", text("odd").replace("Title of odd", "A \\n \u00e9 \t title"))
+    drop(layout, "spoiled", "no task")
+    store = keep_unchanged(layout)
+    wanted = ["title  of t3", "Title of T9", "a \\N \u00c9 TITLE", "Title of T77", "Title"]
+    with monkeypatch.context() as patch:
+        for look in ("listdir", "scandir"):
+            patch.setattr(os, look, lambda *_: pytest.fail("a look at the folder"))
+        assert [titled(store, title) for title in wanted] == ["T3", "T9", "odd", None, None]
+        assert store.counts(["incoming"]) == {"incoming": len(NAMES) + 3}
+
+
+def test_the_kept_titles_are_not_believed_of_a_folder_that_has_changed(layout: Layout) -> None:
+    for name in NAMES:
+        drop(layout, name, text(name))
+    folder = layout.state("incoming")
+    changes: list[Callable[[], object]] = [
+        lambda: drop(layout, "NEW", text("NEW")),
+        lambda: files.write_atomic(
+            f"{folder}/T1.md", text("T1").replace("of T1", "of NEW").encode()
+        ),
+        lambda: os.rename(drop(layout, "NEW", text("NEW"), "done"), f"{folder}/T2.md"),
+    ]
+    for change in changes:
+        store = keep_unchanged(layout)
+        assert titled(store, "Title of NEW") is None
+        change()
+        assert titled(store, "Title of NEW") is not None
+        assert store.counts(["incoming"]) == {"incoming": len(os.listdir(folder))}
+        files.remove(f"{folder}/NEW.md")
+        for name in ("T1", "T2"):
+            drop(layout, name, text(name))
+    # What is kept lies: its mark is of another moment, or it gives a task a title that it lacks.
+    kept = keep_unchanged(layout)
+    drop(layout, "T3", text("T3").replace("Title", "New title"))  # in place
+    assert titled(kept, "Title of T3") is None
+    index = waiting_index.kept(layout, folder)
+    assert index is not None
+    rows = [(place, index.row(place)) for place in range(len(index.names))]
+    drop(layout, "LATE", text("LATE"))
+    for mark in (None, (1, 2, 0)):
+        waiting_index.write(layout.waiting_index, mark, rows, ())
+        assert titled(FileStore(layout), "Title of LATE") == "LATE"
+
+
+def test_a_folder_that_has_just_changed_is_not_called_unchanged(layout: Layout) -> None:
+    drop(layout, "T1", text("T1"))
+    store = FileStore(layout)
+    store.list("incoming")
+    store.keep_waiting(surely=True)
+    index = waiting_index.kept(layout, layout.state("incoming"))
+    assert index is not None
+    assert index.mark is None
+    # The next look notes the folder, though no task has changed.
+    assert keep_unchanged(layout).counts(["incoming"]) == {"incoming": 1}
+    index = waiting_index.kept(layout, layout.state("incoming"))
+    assert index is not None
+    assert index.mark == idle.mark(layout.state("incoming"))

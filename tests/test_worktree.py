@@ -68,6 +68,7 @@ class Agent:
             worktree_commands.detach(path, base)
 
     def end(self, branch: str | None = BRANCH, run: str = "R1") -> str | None:
+        worktree.clear_shared(str(self.repo), folders=False)
         kept = worktree.preserve(str(self.path), branch, run)
         if kept.dirty:
             worktree_commands.clean(str(self.path))

@@ -251,9 +251,13 @@ def test_the_output_of_a_command_does_not_fill_the_disk(
     """Neither while the command runs, nor afterwards; a command that says much is not ended."""
     most, was_cut = 100_000, place.repo.parent / "was_cut"
     monkeypatch.setattr(user_commands, "MOST_LOGGED", most)
-    many = f"head -c {3 * most} /dev/zero | tr '\\0' x"
-    waits = f"until test $(wc -c < {place.log}) -lt {5 * most // 2}; do sleep 0.05; done"
-    # The last lines come after the last cut by size: see `long_log.shorten`.
+    size = f"$(wc -c < {place.log})"
+    many = f"b={size}; head -c {3 * most} /dev/zero | tr '\\0' x"
+    # It writes more until a cut is whole: what is written during a cut may be lost. The lines after
+    # `some` come after the last cut by size (`long_log.shorten`): that leaves room for `some`.
+    more = f"head -c {most // 10} /dev/zero | tr '\\0' x"
+    is_cut = f"s=$(({size} - b)); test $s -ge {most} -a $s -lt {most * 13 // 10}"
+    waits = f"until {is_cut}; do test $s -gt {2 * most} || {{ {more}; }}; sleep 0.05; done"
     some = f"head -c {most // 2} /dev/zero | tr '\\0' x"
     said = f"echo first; {many}; {waits}; touch {was_cut}; {some}; echo; echo last"
     checker = place.site.checker

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import copies
 from warm_server import AT_START, READ_AT_START, ROOM, fits
 
 TESTS = Path(__file__).resolve().parent
@@ -33,6 +34,8 @@ PYTHON = [sys.executable, "-I", "-S"]
 PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
 #: The main files whose commands may be forked. `harness.shadow` adds copies with an edge.
 FORKED = {PRODUCT}
+#: Bytes for which there is room in the arguments that a forked process shows.
+_ARGUMENTS = 1000
 #: Bytes that any pipe takes at once (pipe(7), PIPE_BUF).
 _INPUT = 4096
 
@@ -90,13 +93,13 @@ def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> b
 def spawn(listener: socket.socket, program: str, *words: str) -> None:
     """Start a server of the tests, which listens at descriptor 3: its last argument.
 
-    It ends with this process: that closes its input. Not by `subprocess`: what a test starts with
-    that ends with the test.
+    It ends with the process of `copies.sharing`: its input is a descriptor of that process. Not by
+    `subprocess`: what a test starts with that ends with the test.
     """
-    input_end, _kept_open = os.pipe()
+    input_end = os.pidfd_open(copies.sharing())
     os.posix_spawn(
         sys.executable,
-        [*PYTHON, str(TESTS / program), *words, "3"],
+        [*PYTHON, str(TESTS / program), *words, f"{3:0{_ARGUMENTS}}"],
         {**AT_START, "ROOM": "x" * ROOM},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, input_end, 0),
@@ -117,14 +120,17 @@ def _kind(folder: str | Path) -> tuple[str, ...]:
 
 
 @functools.cache
-def _server(kind: tuple[str, ...]) -> str | bytes:
-    """Start a server of this kind; return its address."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("")  # Linux finds a free name
-        listener.listen(128)
-        spawn(listener, "warm_server.py", str(PRODUCT), *kind)
-        address: str | bytes = listener.getsockname()
-    return address
+def _server(kind: tuple[str, ...]) -> bytes:
+    """Start a server of this kind, once for all processes of a run; return its address."""
+
+    def start(path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("")  # Linux finds a free name
+            listener.listen(1024)
+            spawn(listener, "warm_server.py", str(PRODUCT), *kind)
+            path.write_bytes(listener.getsockname())
+
+    return copies.once("-".join(("server", *kind)), start).read_bytes()
 
 
 def _run_warm(

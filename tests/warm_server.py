@@ -1,15 +1,17 @@
 """The server of `warm.py`: it has imported the product, and forks a process for each command.
 
 Run by path with `-I -S`, as the product is. Its arguments are the product's main file, maybe
-"database", and the descriptor of the socket to listen at. It ends when its standard input ends,
-that is with the process that started it.
+"database", and the descriptor of the socket to listen at, with zeros before it that make room for
+other arguments. It ends with the process whose descriptor (pidfd_open(2)) is its standard input.
 
 A command's process has all that a started process would have: the arguments, the folder, the
 environment (also in /proc/PID/environ, where the product and the tests look for the processes of a
 run) and the standard streams; it executes the product's main file. When the product replaces itself
 by another of its processes (`exec`), the same process executes the main file again, without what
 `exec` takes away: descriptors that are not inheritable, and signal handlers. In the same way, the
-child that a run forks for its client becomes the stand-in for the client, `fake_client.py`.
+child that a run forks for its client becomes the stand-in for the client, `fake_client.py`. The
+processes that the product starts detached (the attendant, those that land and notify) are forked by
+the server, too; they also show their arguments, in /proc/PID/cmdline.
 """
 
 from __future__ import annotations
@@ -107,6 +109,9 @@ class Program:
         self.anew = [(sys.modules[name], _code_of(name)) for name in OF_A_START]
         self.process = importlib.import_module("orchestrator.system.process")
         self._exec, self._exec_with = os.execv, os.execvpe
+        self._spawn = self.process.spawn_detached
+        #: Where this server listens.
+        self.address: str | bytes = ""
         self._prepare_first_uses()
         with contextlib.redirect_stdout(io.StringIO()):  # what the first use of argparse prepares
             importlib.import_module("orchestrator.cli.main").main(["--version"])
@@ -144,6 +149,7 @@ class Program:
         for module, code in self.anew:
             exec(code, module.__dict__)
         os.execv, os.execvpe = self._become, self._become_client  # type: ignore[assignment]
+        self.process.spawn_detached = self._fork_detached
         self.main.execute(words)
 
     def _become(self, path: str, words: list[str]) -> NoReturn:
@@ -167,6 +173,27 @@ class Program:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         sys.stdin, sys.stdout, sys.stderr = map(_opened_anew, (sys.stdin, sys.stdout, sys.stderr))
         self.client.execute(words[len(start) :])
+
+    def _fork_detached(self, argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:
+        """In the place of `process.spawn_detached`."""
+        start = self.process.own_program()
+        if [*argv[: len(start)]] != start or not fits(environment):
+            return int(self._spawn(argv, environment, log))
+        asked = {"main": self.main.path, "words": argv[len(start) :], "cwd": os.getcwd()}
+        asked |= {"env": dict(environment), "as": argv}
+        with contextlib.ExitStack() as opened:
+            connection = opened.enter_context(socket.socket(socket.AF_UNIX))
+            null = opened.enter_context(open(os.devnull, "rb"))
+            out = opened.enter_context(open(log, "ab", opener=_opened_for_us))
+            connection.connect(self.address)
+            request = json.dumps(asked).encode() + b"\n"
+            socket.send_fds(connection, [request[:1]], [null.fileno(), *[out.fileno()] * 2])
+            connection.sendall(request[1:])
+            return int(connection.recv(32))  # once the process can be found by its environment
+
+
+def _opened_for_us(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _code_of(name: str) -> CodeType:
@@ -227,12 +254,21 @@ def fits(environment: Mapping[str, str]) -> bool:
 
 def show_environment() -> None:
     """Write this process's environment over the one that it started with (proc(5), environ)."""
-    block = b"".join(b"%s=%s\0" % pair for pair in os.environb.items())
+    _show(47, b"".join(b"%s=%s\0" % pair for pair in os.environb.items()))  # env_start, env_end
+
+
+def show_arguments(words: Sequence[str]) -> None:
+    """Write these arguments over those that this process started with (proc(5), cmdline)."""
+    _show(45, b"".join(os.fsencode(word) + b"\0" for word in words))  # arg_start and arg_end
+
+
+def _show(field: int, block: bytes) -> None:
+    """Write a block into the memory whose bounds are two fields of /proc/self/stat."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    first, after = int(fields[47]), int(fields[48])  # env_start and env_end
+    first, after = int(fields[field]), int(fields[field + 1])
     if len(block) > after - first:
-        raise ValueError("the environment is longer than the room that was made for it")
+        raise ValueError("the block is longer than the room that was made for it")
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
         memory.seek(first)
         memory.write(block.ljust(after - first, b"\0"))
@@ -251,17 +287,23 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(text), list(descriptors)
 
 
-def be_command(program: Program, request: dict[str, Any], streams: list[int]) -> NoReturn:
+def be_command(
+    program: Program, request: dict[str, Any], streams: list[int], asking: socket.socket
+) -> NoReturn:
     """In the forked process: take the place of a process that was started for this command."""
     try:
         for descriptor, stream in enumerate(streams):
             os.dup2(stream, descriptor)
-        os.closerange(3, 256)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
         time.tzset()
         show_environment()
+        if "as" in request:
+            os.setsid()
+            show_arguments(request["as"])
+        asking.sendall(b"%d\n" % os.getpid())
+        os.closerange(3, 256)
         gc.enable()
         program.execute(request["words"])
     finally:
@@ -284,13 +326,12 @@ def serve(program: Program, listener: socket.socket) -> None:
                     program.choose(request["main"])
                     pid = os.fork()
                     if pid == 0:
-                        be_command(program, request, streams)
+                        be_command(program, request, streams, connection)
                     for stream in streams:
                         os.close(stream)
                     ended = os.pidfd_open(pid)
                     ready.register(ended, selectors.EVENT_READ, "ended")
                     running[ended] = pid, connection
-                    connection.sendall(b"%d\n" % pid)
                     continue
                 ready.unregister(key.fd)
                 os.close(key.fd)
@@ -299,7 +340,7 @@ def serve(program: Program, listener: socket.socket) -> None:
                     status = os.waitpid(pid, 0)[1]
                     try:
                         connection.sendall(b"%d\n" % status)
-                    except BrokenPipeError:  # a test that timed out
+                    except BrokenPipeError:  # a detached process, or a test that timed out
                         continue
 
 
@@ -308,6 +349,7 @@ def main() -> None:
     main_file, *kind, descriptor = sys.argv[1:]
     program = Program(main_file, kind == ["database"])
     with socket.socket(fileno=int(descriptor)) as listener:
+        program.address = listener.getsockname()
         serve(program, listener)
 
 

@@ -63,7 +63,7 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
 def _in_worktree(layout: Layout, path: str, *, busy: bool) -> Iterator[Finding]:
     ours = os.path.realpath(path).startswith(os.path.realpath(layout.home) + os.sep)
     where = shlex.quote(path)
-    if files := worktree_commands.all_changes(path):
+    if files := worktree_commands.changed_files(path, untracked="normal"):
         show = f"git -C {where} status -vv"
         keep = f"git -C {where} stash push --include-untracked && git -C {where} stash apply"
         # In the person's own checkout these are the changes that the person is making.

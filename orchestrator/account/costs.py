@@ -1,12 +1,15 @@
-"""What runs cost, added up by day, agent, role, task or model. Pure."""
+"""What runs cost, added up, and what the waiting tasks will probably cost. Pure."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from orchestrator.account.averages import quartiles
 from orchestrator.account.ledger import EndedRun, Told
 from orchestrator.model.annotations import Any, Literal, get_args
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import ModelUse
 
 By = Literal["day", "agent", "role", "task", "model"]
@@ -81,3 +84,41 @@ def _shares(run: EndedRun, by: By) -> Iterator[tuple[str, Use]]:
     day = time.strftime("%Y-%m-%d", time.localtime(run.ended))
     key = day if by == "day" else getattr(run.told, by)
     yield key or UNKNOWN, run.told
+
+
+#: Finished tasks of a role that a forecast needs.
+ENOUGH = 3
+
+
+class Forecast(NamedTuple):
+    """What the waiting tasks will cost. Money is in US dollars; None: not known."""
+
+    #: Waiting tasks with an estimate, and all waiting tasks.
+    tasks: int
+    waiting: int
+    #: Sums over the tasks with an estimate: of the median, and of the lower and upper quartile.
+    cost_usd: float | None
+    low_usd: float | None
+    high_usd: float | None
+    #: For each role: waiting tasks, finished tasks, and the median cost of these.
+    roles: list[dict[str, Any]]
+
+
+def forecast(finished: Mapping[str, Sequence[float]], waiting: Sequence[str]) -> Forecast:
+    """Estimate what waiting tasks will cost; `waiting` has the role of each, such as `tester`.
+
+    `finished` has by role what each finished task cost, with all its runs, if that is known. A role
+    with fewer than `ENOUGH` of them has no estimate.
+    """
+    totals, tasks = [0.0, 0.0, 0.0], 0
+    roles = []
+    for role, number in sorted(Counter(waiting).items()):
+        known = finished.get(role, [])
+        found = quartiles(known) if len(known) >= ENOUGH else None
+        row = {"role": role or None, "waiting": number, "finished": len(known)}
+        roles.append({**row, "median_usd": round(found[1], 6) if found else None})
+        if found:
+            tasks += number
+            totals = [total + number * each for total, each in zip(totals, found, strict=True)]
+    low, middle, high = (round(total, 4) if tasks else None for total in totals)
+    return Forecast(tasks, len(waiting), middle, low, high, roles)

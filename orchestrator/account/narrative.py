@@ -1,16 +1,16 @@
 """The account of a period, as data and as Markdown, from records and git only."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.account import costs, ledger, ticks
-from orchestrator.account import report as account
+from orchestrator.account.ledger import EndedRun
 from orchestrator.git import ref_files
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso
+from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import PullRequest
 from orchestrator.project import events
 from orchestrator.system.later import Later
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 else:
     repository = Later("git.repository")
 
+#: The events that the account of a period needs.
+KINDS = (*ledger.ENDS, "merged", "followed", "not_merged", "retried")
 #: Gaps between ticks that are listed.
 MOST_GAPS = 10
 
@@ -61,19 +63,17 @@ def collect(
     `prs` are the pull requests; those that were merged long since need not be among them.
     """
     of_prs = {pr.task: pr for pr in prs if pr.task}
-    told = list(
-        events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
-    )
+    told = list(events.read(layout, events.MOST_READ, of_all_hosts=True, kinds=KINDS, since=since))
     runs = ledger.collect(told, since)
-    ends = account.ends(runs, told, since, {task: pr.id for task, pr in of_prs.items()})
+    ended = ends(runs, told, since, {task: pr.id for task, pr in of_prs.items()})
     ran = ticks.look(layout, since, now)
     store = stores.of_project(layout)
     value: Row = {
         "from": iso(since),
         "to": iso(now),
-        "delivered": _delivered(layout, ends.delivered),
-        "merged": ends.merged,
-        "failed": ends.failed,
+        "delivered": _delivered(layout, ended.delivered),
+        "merged": ended.merged,
+        "failed": ended.failed,
         "waiting": [
             {"id": i.id, "kind": i.kind, "task": i.task, "text": i.text, "since": i.since}
             for i in waiting
@@ -82,10 +82,7 @@ def collect(
         "runs": len(runs),
         "cost_usd": costs.total(runs)["cost_usd"],
         "ticks": {
-            "expected": ran.expected,
-            "executed": ran.executed,
-            "held": ran.held,
-            "missed": ran.missed,
+            **{name: getattr(ran, name) for name in ("expected", "executed", "held", "missed")},
             "gaps": [
                 {"from": iso(gap.start), "to": iso(gap.end), "why": gap.why} for gap in ran.gaps
             ],
@@ -94,10 +91,10 @@ def collect(
         # The ticks and the rescue refs are of this host, everything else is of all hosts.
         **({"host": store.host} if store.host else {}),
     }
-    titles = {row["task"]: row["title"] for row in ends.delivered if row["title"]}
+    titles = {row["task"]: row["title"] for row in ended.delivered if row["title"]}
     titles |= {task: pr.title for task, pr in of_prs.items()}
     # The records of older pull requests are not read: the task knows its title, too.
-    for row in (*ends.delivered, *ends.merged):
+    for row in (*ended.delivered, *ended.merged):
         if row["task"] not in titles and (task := store.get(row["task"])):
             titles[task.id] = task.title
     steps = {each.id: each.step for each in waiting}
@@ -211,3 +208,66 @@ def _tick_lines(ran: ticks.Ticks) -> Iterator[str]:
         yield f"  - {took} without a tick from {local(gap.start)}: {gap.why}"
     if len(ran.gaps) > MOST_GAPS:
         yield f"  - and {count(len(ran.gaps) - MOST_GAPS, 'more gap')}"
+
+
+class Ends(NamedTuple):
+    """How tasks ended in a period, oldest first."""
+
+    delivered: list[Row]
+    merged: list[Row]
+    failed: list[Row]
+
+
+def ends(
+    runs: Iterable[EndedRun],
+    told: Collection[Mapping[str, object]],
+    since: float,
+    prs: Mapping[str, str],
+) -> Ends:
+    """Return what the runs of a period and the events since then (epoch seconds) say.
+
+    `prs` has the pull request of each task. A task that was delivered again after a review counts
+    once, with its last delivery.
+    """
+    finished = {str(event.get("run")): event for event in told if event.get("event") == "finish"}
+    delivered: dict[str, Row] = {}
+    for run in runs:
+        if run.told.event == "finish" and run.told.verdict == "done" and run.told.pr:
+            each, event = run.told, finished.get(run.told.run, {})
+            title = event.get("title")
+            delivered[str(each.task)] = {
+                "task": each.task,
+                "pr": each.pr,
+                "base": each.base,
+                "head": each.head,
+                "title": title if isinstance(title, str) else None,
+                "commits": _commits(event.get("commits")),
+                "checks": list(each.checks),
+                **({"host": each.host} if each.host else {}),
+            }
+    merged: dict[str, Row] = {}
+    failed: dict[str, Row] = {}
+    for event in told:
+        at, task = parse_time(str(event.get("at"))), event.get("task")
+        if at is None or at < since or not isinstance(task, str):
+            continue
+        word, reason = event.get("event"), event.get("reason")
+        if word == "merged" or (word == "followed" and reason == "merged"):
+            merged[task] = {"task": task, "pr": event.get("pr") or prs.get(task)}
+        elif word == "fail" or (word == "followed" and event.get("state") == "failed"):
+            failed[task] = {"task": task, "reason": reason}
+        elif word in ("not_merged", "retried", "finish"):
+            (merged if word == "not_merged" else failed).pop(task, None)
+    return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))
+
+
+def _commits(told: Any) -> list[tuple[str, str]] | None:
+    """Return the commits that the event of a delivery lists, each with its subject.
+
+    None where an older version wrote the event.
+    """
+    try:
+        found = [(each["commit"], each["subject"]) for each in told]
+    except (TypeError, KeyError):
+        return None
+    return found if all(isinstance(x, str) for each in found for x in each) else None

@@ -34,9 +34,6 @@ NAME = argument("name", metavar="NAME", help="the name of an agent")
 SETTING = "a setting, such as interval_seconds=60"
 SETTINGS = argument("settings", metavar="key=value", nargs="*", help=SETTING)
 
-#: The settings whose default depends on the agent's role.
-_BY_ROLE = ("interval_seconds",)
-
 group("agent", __doc__)
 
 
@@ -149,7 +146,9 @@ def remove(arguments: Namespace) -> None:
         agent = context.agent_named(before, name)
         usual = _settings(Agent(agent.name, agent.role, agent.position))
         # The default of the interval depends on the role, so the interval is always named.
-        told = {k: v for k, v in _settings(agent).items() if v != usual[k] or k in _BY_ROLE}
+        told = {
+            k: v for k, v in _settings(agent).items() if v != usual[k] or k == "interval_seconds"
+        }
         own = [f"{key}={_shown(value)}" for key, value in told.items()]
         words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
         said.append(f"  undo: {shlex.join(words)}")

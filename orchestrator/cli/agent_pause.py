@@ -15,9 +15,11 @@ from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
     from orchestrator.config import change, edit
+    from orchestrator.tick import stop
 else:
     change = Later("config.change")
     edit = Later("config.edit")
+    stop = Later("tick.stop")
 
 NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
@@ -42,13 +44,9 @@ def pause(arguments: Namespace) -> None:
     except OSError as error:
         if not arguments.stop:
             raise
-        from orchestrator.tick import stop
-
         raise stop.end_unpaused(layout, names or None, error) from error
     stopped: dict[str, str] = {}
     if arguments.stop:
-        from orchestrator.tick import stop
-
         output.progress("stopping runs; their work is kept ...")
         stopped = stop.end_runs(layout, names or None, "stopped")
         said += [f"  {line}" for each in stopped.items() for line in ended(layout, *each)]
@@ -125,8 +123,6 @@ def resume(arguments: Namespace) -> None:
       orchestrator agent resume impl-agent-1
       orchestrator agent resume --all          all agents (the first step in a new project)
     """
-    from orchestrator.tick import stop
-
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")
     done = change.apply(

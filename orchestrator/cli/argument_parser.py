@@ -98,7 +98,7 @@ def parse(words: list[str]) -> Namespace:
         for before, word in pairs
         if before != "--project" and (word[:1] != "-" or word == "--version")
     ]
-    made = _build(own)
+    made = build(own)
     arguments, rest = made.parse_known_args(words)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
         # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
@@ -123,12 +123,7 @@ def _example(prog: str) -> str:
     return f"{prog} list" if f"{group} list" in names else f"orchestrator {names[0]} --help"
 
 
-def whole() -> Parser:
-    """Return the parser of all commands."""
-    return _build([])
-
-
-def _build(wanted: list[str]) -> Parser:
+def build(wanted: list[str]) -> Parser:
     """Make the parser of the command that these words begin with, or of all without such a command.
 
     `--version` needs no command.

@@ -35,14 +35,9 @@ def audit(arguments: Namespace) -> None:
         if run.host is None
     }
     found = account.look(layout, at_work)
-    if arguments.json:
-        output.show_json([finding._asdict() for finding in found.findings])
-    elif not found.findings:
-        output.out("everything is on a branch: no uncommitted change, stray commit or rescue ref")
-    else:
-        for finding in found.findings:
-            for line in _lines(finding):
-                output.out(line)
+    nothing = "everything is on a branch: no uncommitted change, stray commit or rescue ref"
+    lines = [line for finding in found.findings for line in _lines(finding)] or [nothing]
+    output.answer(arguments, [finding._asdict() for finding in found.findings], *lines)
     for failure in found.failures:
         output.err(f"not checked: {failure}")
 

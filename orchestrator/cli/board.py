@@ -5,7 +5,7 @@ A key that changes the project means a command of `orchestrator`; the caller run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.cli import screen
 from orchestrator.cli.overview import Overview
@@ -125,73 +125,67 @@ def effect(key: str, about: About | None, seen: Overview, parts: Sequence[Part])
     return f"{key} does nothing here; what the keys do: ?"
 
 
+#: What keys do with a thing, by its kind: makes the effect of the thing's name.
+_Keys = dict[str, Callable[[str], Effect]]
+_RUN: _Keys = {
+    "l": lambda name: Open(("logs", name, "--lines", str(ENTRIES))),
+    "f": lambda name: Open(("logs", name, "--lines", str(ENTRIES), "--follow")),
+    "e": lambda name: Open(("explain", name)),
+}
+_TASK: _Keys = _RUN | {
+    "r": lambda name: Act(("task", "retry", name)),
+    "enter": lambda name: Open(("task", "show", name)),
+}
+_PULL_REQUEST: _Keys = {
+    "y": lambda name: Confirm(f"approve pull request {name}, and merge it?", _approve(name)),
+    "n": lambda name: Ask(f"changes of pull request {name}", ("pr", "request-changes", name, "-")),
+    "d": lambda name: Open(("pr", "diff", name)),
+    "enter": lambda name: Open(("pr", "show", name)),
+}
+_ITEM: _Keys = {
+    "a": lambda name: Ask(f"answer {name}", ("inbox", "answer", name, "-")),
+    "y": lambda name: Confirm(f"approve {name}, and merge it?", _approve(name)),
+    "n": lambda name: Ask(f"changes of {name}", ("inbox", "reject", name, "-")),
+    "x": lambda name: Confirm(f"remove {name} from the inbox?", ("inbox", "dismiss", name)),
+}
+
+
+def _approve(name: str) -> tuple[str, ...]:
+    return ("inbox", "approve", name)
+
+
 def _item(key: str, name: str, seen: Overview) -> Effect:
     item = next((item for item in seen.looked.waiting.items if item.id == name), None)
     if item is None:
         return f"{name} does not wait any more"
-    match key:
-        case "a":
-            return Ask(f"answer {name}", ("inbox", "answer", name, "-"))
-        case "y":
-            return Confirm(f"approve {name}, and merge it?", ("inbox", "approve", name))
-        case "n":
-            return Ask(f"changes of {name}", ("inbox", "reject", name, "-"))
-        case "x":
-            return Confirm(f"remove {name} from the inbox?", ("inbox", "dismiss", name))
+    if key in _ITEM:
+        return _ITEM[key](name)
     if name.startswith("pr:") and key in ("d", "enter"):
-        return _pull_request(key, name.removeprefix("pr:"), seen)
+        return _PULL_REQUEST[key](name.removeprefix("pr:"))
     if item.agent and key in "plfe":
         return _agent(key, item.agent, seen)
-    if item.task and key in "rlfe":
-        return _task(key, item.task, seen)
-    return None
+    return _TASK[key](item.task) if item.task and key in "rlfe" else None
 
 
 def _pull_request(key: str, name: str, seen: Overview) -> Effect:
-    task = next((pr.task for pr in seen.looked.prs or () if pr.id == name), None)
-    match key:
-        case "y":
-            return Confirm(
-                f"approve pull request {name}, and merge it?", ("inbox", "approve", name)
-            )
-        case "n":
-            return Ask(f"changes of pull request {name}", ("pr", "request-changes", name, "-"))
-        case "d":
-            return Open(("pr", "diff", name))
-        case "enter":
-            return Open(("pr", "show", name))
-    return _task(key, task, seen) if task and key in "rlfe" else None
+    task = next((pr.task for pr in seen.looked.seen.prs or () if pr.id == name), None)
+    if key in _PULL_REQUEST:
+        return _PULL_REQUEST[key](name)
+    return _TASK[key](task) if task and key in "rlfe" else None
 
 
 def _agent(key: str, name: str, seen: Overview) -> Effect:
     row = next((row for row in seen.status["agents"] if row["name"] == name), None)
-    match key:
-        case "p":
-            verb = "resume" if row and row["reason"] == "paused" else "pause"
-            return Act(("agent", verb, name))
-        case "enter":
-            return Open(("agent", "show", name))
-    return _run(key, name)
+    if key == "p":
+        verb = "resume" if row and row["reason"] == "paused" else "pause"
+        return Act(("agent", verb, name))
+    if key == "enter":
+        return Open(("agent", "show", name))
+    return _RUN[key](name) if key in _RUN else None
 
 
 def _task(key: str, name: str, seen: Overview) -> Effect:
-    match key:
-        case "r":
-            return Act(("task", "retry", name))
-        case "enter":
-            return Open(("task", "show", name))
-    return _run(key, name)
-
-
-def _run(key: str, name: str) -> Effect:
-    match key:
-        case "l":
-            return Open(("logs", name, "--lines", str(ENTRIES)))
-        case "f":
-            return Open(("logs", name, "--lines", str(ENTRIES), "--follow"))
-        case "e":
-            return Open(("explain", name))
-    return None
+    return _TASK[key](name) if key in _TASK else None
 
 
 def _whole(about: About, seen: Overview, parts: Sequence[Part]) -> str:

@@ -6,7 +6,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.project import agent_memory
 from orchestrator.upkeep import clean as leftovers
-from orchestrator.upkeep.item import Item
+from orchestrator.upkeep.leftovers import Item
 
 
 @command(

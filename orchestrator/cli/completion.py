@@ -36,7 +36,7 @@ def complete(arguments: Namespace) -> None:
     """
     import shtab
 
-    whole = argument_parser.whole()
+    whole = argument_parser.build([])
     _mark(whole, "")
     output.out(shtab.complete(whole, arguments.shell))
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.account import costs as account
-from orchestrator.account import fold, forecast, ledger
+from orchestrator.account import fold, ledger, spending
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
 from orchestrator.model.waiting import roles
-from orchestrator.project import memories
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local
 
@@ -57,14 +56,12 @@ def costs(arguments: Namespace) -> None:
         "rows": rows,
         "total": account.total(found),
         "budgets": {
-            "daily_usd": loaded.config.budgets.daily_usd,
-            "spent_today_usd": round(memories.spent_today(layout, now), 6),
-            "run_usd": loaded.config.budgets.run_usd,
-            "task_usd": loaded.config.budgets.task_usd,
+            **loaded.config.budgets._asdict(),
+            "spent_today_usd": round(spending.today(layout, loaded.config, now), 6),
             "costliest_run": account.costliest(found),
             "costliest_task": everything.costliest_task(),
         },
-        "forecast": forecast.forecast(everything.finished, waiting)._asdict(),
+        "forecast": account.forecast(everything.finished, waiting)._asdict(),
         "history_begins": iso(begins),
     }
     if arguments.json:
@@ -123,7 +120,7 @@ def _forecast_line(guess: Row) -> str:
         for each in guess["roles"]
         if each["median_usd"] is None
     ]
-    why = f"it takes {forecast.ENOUGH} finished tasks of a role; {', '.join(missing)}"
+    why = f"it takes {account.ENOUGH} finished tasks of a role; {', '.join(missing)}"
     if guess["cost_usd"] is None:
         return f"forecast: not known for {count(guess['waiting'], 'waiting task')} ({why})"
     number = count(guess["tasks"], "waiting task")

@@ -61,7 +61,7 @@ def explain(arguments: Namespace) -> None:
     # What is said of a task follows from its file as it is now.
     seen = observe.observe(layout, loaded, now, prs, surely=arguments.subject not in names)
     planned = plan(seen.snapshot, loaded.config, now)
-    moves = inbox.survey(layout, loaded, seen, prs, planned).moves
+    moves = inbox.survey(layout, loaded, seen, planned=planned).moves
     subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:

@@ -24,6 +24,7 @@ TO_SHARE = "to share it: docs/several-machines.md in the program's folder"
 MOST_NAMED = 3
 
 
+@command("hosts list")
 @command("hosts")
 def hosts(arguments: Namespace) -> None:
     """List the machines that share the queue: version, last tick, heartbeat, running agents.
@@ -33,7 +34,7 @@ def hosts(arguments: Namespace) -> None:
     ticks and runs. `problems` also names the settings that differ from those of this host.
 
     examples:
-      orchestrator hosts
+      orchestrator hosts          (or: orchestrator hosts list)
       orchestrator hosts --json | jq '.[] | select(.alive | not) | .name'
       orchestrator hosts remove build-2
     """
@@ -47,12 +48,6 @@ def hosts(arguments: Namespace) -> None:
         output.out(f"\nThe queue is on this machine only; {TO_SHARE}")
 
 
-@command("hosts list")
-def list_all(arguments: Namespace) -> None:
-    """Show the same as `hosts` without a command."""
-    hosts(arguments)
-
-
 @command("hosts remove", argument("name", metavar="NAME", help="the name of a host that is gone"))
 def remove(arguments: Namespace) -> None:
     """Remove from the list a host that will not come back; what it did stays in the history.
@@ -61,9 +56,9 @@ def remove(arguments: Namespace) -> None:
       orchestrator hosts remove build-2
     """
     session = _session(context.changing(arguments))
-    from orchestrator.database import known_hosts
+    from orchestrator.database import hosts
 
-    known_hosts.remove(session, arguments.name)
+    hosts.remove(session, arguments.name)
     said = f"removed {arguments.name}; if it ticks again, it is in the list again"
     output.answer(arguments, {"name": arguments.name, "removed": True}, said)
 
@@ -114,12 +109,11 @@ def _alone(layout: Layout) -> Row:
 
 
 def _shared(layout: Layout) -> list[Row]:
-    from orchestrator.database import hosts as leased
-    from orchestrator.database import known_hosts as known
+    from orchestrator.database import hosts as known
 
     session = access.of_project(layout)
     assert session is not None
-    leases = leased.leases(session)
+    leases = known.leases(session)
     mine = compare.digests(context.settings(layout))
     return [
         {

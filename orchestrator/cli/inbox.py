@@ -7,7 +7,7 @@ from orchestrator.cli.parser import NO_TICK, Namespace, argument, command
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import parse_time
-from orchestrator.pulls import forges, merge_refusal, states
+from orchestrator.pulls import forges, landing_queue, states
 from orchestrator.tasks import stores
 from orchestrator.text.words import local
 from orchestrator.tick.inbox import Item, next_step, survey, way_on
@@ -18,17 +18,12 @@ ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbo
 
 
 @command("inbox list")
-def list_all(arguments: Namespace) -> None:
-    """Show the same as `inbox` without a command."""
-    inbox(arguments)
-
-
 @command("inbox")
 def inbox(arguments: Namespace) -> None:
     """Show the questions and decisions that wait for a person.
 
     examples:
-      orchestrator inbox
+      orchestrator inbox          (or: orchestrator inbox list)
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
       orchestrator inbox reject pr:3 'Keep the old name of the option.'
     """
@@ -135,7 +130,7 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
         said, hint = f"it is {pr.state}", f"see: orchestrator pr show {pr.id}"
         if pr.id in moves:
             said = moves[pr.id].text
-            refused = merge_refusal.find(layout, loaded.config, pr)
+            refused = landing_queue.refusal(layout, loaded.config, pr)
             anyway = f"to merge it anyway: orchestrator pr merge {pr.id}"
             hint += f"; {refused.hint if refused else anyway}"
         message = f"pull request {pr.id} does not wait for your approval: {said}"

@@ -153,7 +153,11 @@ class Live:
     def _frame(self, width: int, height: int) -> list[Line]:
         if self._page:
             return self._page.drawn(width, height)
-        bottom = [Line(text, line.mood) for line in self._bottom() for text in _fitted(line, width)]
+        bottom = [
+            Line(text, line.mood)
+            for line in self._bottom()
+            for text in screen.of_line(line.text, width)
+        ]
         return board.drawn(self._parts, self._about, bottom[-(height // 2) :], width, height)
 
     def _bottom(self) -> Iterator[Line]:
@@ -225,10 +229,6 @@ class Live:
         if self._reader:
             self._reader.end()
         self._reader = self._page = None
-
-
-def _fitted(line: Line, width: int) -> list[str]:
-    return screen.wrapped(output.harmless(line.text.expandtabs(4)), width)
 
 
 _console = functools.cache(output.console)

@@ -7,9 +7,13 @@ process alive for seconds after a failure, and would not say that spans were los
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
+import requests
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -18,7 +22,10 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from orchestrator import __version__
 from orchestrator.account.spans import Span, number
+from orchestrator.model.annotations import Any
 from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.fields import NamedTuple
+from orchestrator.text.words import count
 
 #: Spans in one request.
 BATCH = 500
@@ -26,6 +33,60 @@ HINT = (
     "is a collector listening? OTEL_EXPORTER_OTLP_ENDPOINT is its address "
     "(default: http://localhost:4318); the same spans are sent the next time"
 )
+
+
+#: Names of plug-ins that make the SDK's session; the answers in such a session are not looked at.
+_PLUG_INS = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+)
+
+
+class Sent(NamedTuple):
+    """What became of spans that were sent."""
+
+    #: How many of them the collector rejected. It would reject them again.
+    rejected: int
+    #: What the SDK and the collector said, for people.
+    warnings: list[str]
+
+
+class _Session(requests.Session):
+    """Reads the answers of a collector, of which the exporter looks at the status only.
+
+    The exporter follows no redirect and counts each status below 400 as success
+    (findings/redirected-spans-count-as-sent.sh), and also that of a page for people to sign in.
+    https://opentelemetry.io/docs/specs/otlp/#partial-success has what a collector may reject.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rejected = 0
+        self.said: list[str] = []
+
+    def request(self, *words: Any, **options: Any) -> requests.Response:
+        """Make a request. Raises InvalidURL if no collector answers."""
+        answer = super().request(*words, **options)
+        kind = answer.headers.get("Content-Type", "")
+        if 300 <= answer.status_code < 400:
+            message = f"the address has moved to {answer.headers.get('Location', 'elsewhere')}"
+            raise requests.exceptions.InvalidURL(f"{message} ({answer.status_code})")
+        if answer.ok and kind.startswith("text/html"):
+            raise requests.exceptions.InvalidURL("a web page answers, and not a collector")
+        if answer.ok and kind.startswith("application/x-protobuf"):
+            self._read(answer.content)
+        return answer
+
+    def _read(self, content: bytes) -> None:
+        try:
+            found = ExportTraceServiceResponse.FromString(content).partial_success
+        except DecodeError:
+            self.said.append("the answer of the collector cannot be read")
+            return
+        self.rejected += found.rejected_spans
+        if found.rejected_spans or found.error_message:
+            rejected = count(found.rejected_spans, "span")
+            self.said.append(f"the collector rejected {rejected}: {found.error_message}")
 
 
 class _Heard(logging.Handler):
@@ -39,11 +100,11 @@ class _Heard(logging.Handler):
         self.said.append(record.getMessage())
 
 
-def send(spans: Sequence[Span], project: str, key: str) -> list[str]:
+def send(spans: Sequence[Span], project: str, key: str) -> Sent:
     """Send spans; the variables `OTEL_...` say where to, and how long it may take.
 
-    `project` is its name; `key` tells apart the projects that one collector hears of. Returns
-    the SDK's warnings. Raises OrchestratorError if a request fails; those before it have arrived.
+    `project` is its name; `key` tells apart the projects that one collector hears of. Raises
+    OrchestratorError if a request fails; those before it have arrived.
     """
     heard, logger = _Heard(), logging.getLogger("opentelemetry")
     logger.addHandler(heard)
@@ -52,7 +113,10 @@ def send(spans: Sequence[Span], project: str, key: str) -> list[str]:
     resource = Resource.create(given)
     if str(resource.attributes.get("service.name")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "orchestrator"}))
-    exporter = OTLPSpanExporter()
+    session = _Session()
+    exporter = OTLPSpanExporter(
+        session=None if any(os.environ.get(name) for name in _PLUG_INS) else session
+    )
     made = [_made(span, resource, key) for span in spans]
     try:
         for first in range(0, len(made), BATCH):
@@ -63,7 +127,7 @@ def send(spans: Sequence[Span], project: str, key: str) -> list[str]:
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
         logger.removeHandler(heard)
-    return heard.said
+    return Sent(session.rejected, heard.said + session.said)
 
 
 def _made(span: Span, resource: Resource, key: str) -> ReadableSpan:

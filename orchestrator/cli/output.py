@@ -9,7 +9,6 @@ Inside `caught`, nothing is printed: the caller gets what the command would prin
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from orchestrator.cli.parser import Namespace
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
+from orchestrator.system import json_codec
 from orchestrator.text.quoting import visible
 
 #: Every text that is printed goes through it.
@@ -131,7 +131,7 @@ def show_json(value: Any) -> None:
     if (catching := _CAUGHT.get()) is not None:
         catching.value = value
         return
-    print(json.dumps(value, indent=2), flush=True)
+    print(json_codec.indented(value), flush=True)
 
 
 def on_terminal() -> bool:

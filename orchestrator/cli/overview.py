@@ -9,11 +9,12 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import StoreFault
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import iso
 from orchestrator.model.work import PullRequest
 from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, run_record
 from orchestrator.tasks import stores
+from orchestrator.tick import observe
+from orchestrator.tick.inbox import survey
 
 #: Everything that `status` shows.
 SHOWN = (*shown.SHOWN, *shown_work.SHOWN)
@@ -34,40 +35,27 @@ def overview(
 
     `prs` are the pull requests; None if the forge cannot be asked.
     """
-    from orchestrator.tick import observe
-    from orchestrator.tick.inbox import survey
-
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    waiting = survey(layout, loaded, seen, prs, planned)
+    waiting = survey(layout, loaded, seen, planned=planned)
     blocked = stores.of_project(layout).list("blocked")
-    looked = Looked(layout, loaded, seen, planned, waiting, prs, blocked)
+    looked = Looked(layout, loaded, seen, planned, waiting, blocked)
     return Overview({each.key: each.value(looked) for each in SHOWN}, looked)
 
 
 def without_store(layout: Layout, loaded: Settings, error: StoreFault, now: float) -> Row:
     """Return what `status --json` can show while the database with the queue does not answer."""
     memories = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
-    runs = {name: memory.run for name, memory in memories.items() if memory.run}
-    records = {run: run_record.read(layout.run(name, run)) for name, run in runs.items()}
+    running: list[Row] = []
+    for name, memory in memories.items():
+        if memory.run:
+            record = run_record.read(layout.run(name, memory.run))
+            known = {"run": memory.run, "agent": name, "task": record.task if record else None}
+            running.append(known | shown_work.run_here(layout, name, record, memory, now))
     return {
         **{each.key: each.unknown for each in SHOWN},
         "limits": loaded.config.queue_limits._asdict(),
-        "running": [
-            {
-                "run": run,
-                "agent": name,
-                "task": record.task if record else None,
-                "pid": record.supervisor.pid if record and record.supervisor else None,
-                "started": iso(record.created) if record else None,
-                "age_seconds": max(int(now - record.created), 0) if record else None,
-                "branch": record.branch if record else None,
-                "worktree": layout.worktree(name),
-                "cost_usd": None,
-            }
-            for name, run in runs.items()
-            for record in [records[run]]
-        ],
+        "running": running,
         "scheduler": shown.scheduler(layout, now),
         "problems": [{"code": error.code, "message": error.message, "hint": error.hint}],
     }

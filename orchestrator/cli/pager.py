@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli import output, screen
+from orchestrator.cli import screen
 from orchestrator.cli.screen import Line, Mood
 
 #: Lines that are kept; of a longer text, the end.
@@ -67,7 +67,7 @@ class Page:
         top = self._top
         if top is None:
             top, used = len(lines), 0
-            while top > 0 and (used := used + len(_wrapped(lines[top - 1], width))) <= room:
+            while top > 0 and (used := used + len(screen.of_line(lines[top - 1], width))) <= room:
                 top -= 1
             # A line that is longer than the screen.
             top = min(top, max(len(lines) - 1, 0))
@@ -75,7 +75,7 @@ class Page:
         after = top
         while after < len(lines) and len(body) < room:
             mood = _mood(lines[after])
-            body += [Line(text, mood) for text in _wrapped(lines[after], width)]
+            body += [Line(text, mood) for text in screen.of_line(lines[after], width)]
             after += 1
         self._seen = (top, after - (len(body) > room and after > top + 1))
         body = body[:room]
@@ -83,10 +83,6 @@ class Page:
         blanks = [Line("")] * (room - len(body))
         bottom = Line(screen.clipped(KEYS, width), "quiet")
         return [Line(screen.clipped(where, width), "title"), *body, *blanks, bottom][:height]
-
-
-def _wrapped(line: str, width: int) -> list[str]:
-    return screen.wrapped(output.harmless(line.expandtabs(4)).replace("\n", " "), width)
 
 
 def _mood(line: str) -> Mood:

@@ -41,10 +41,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "pr": ("pr", "pr_review"),
     **{name: (name,) for name in ("dashboard", "clean", "hosts", "demo", "completion")},
     "_words": ("completion",),
-    "_probe": ("init",),
-    "_follow": ("init",),
-    "_news": ("session",),
-    "_skill": ("session",),
+    **dict.fromkeys(("_probe", "_follow"), ("init",)),
+    **dict.fromkeys(("_news", "_skill"), ("session",)),
     "_history": ("tuning",),
 }
 

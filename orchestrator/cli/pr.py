@@ -268,7 +268,7 @@ def close(arguments: Namespace) -> None:
     except SystemFault as error:
         if not is_left(layout, own, config):
             raise
-        where.book.record(pr.id, "closed")
+        where.book.record(pr.id, state="closed")
         said = f"{pr.id} counts as closed here, but {where.name} was not told"
         output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
     follower.end(layout, own, pr.id, context.now(), config.forge)

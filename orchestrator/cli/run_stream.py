@@ -13,7 +13,7 @@ from orchestrator.project import run_record
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
-#: Bytes that are read at once when the end of a file is looked at.
+#: Bytes of the end of a file that are looked at first.
 BLOCK = 65_536
 
 
@@ -23,34 +23,19 @@ def seek_end(stream: IO[bytes], most: int, size: Callable[[bytes], int]) -> int:
     `size` says how many entries a line has. Returns how many of the entries that follow are before
     the last `most`. Of a plain file only the end is read, whatever its size.
     """
-    lines = most
+    end = stream.seek(0, os.SEEK_END) if isinstance(stream, io.BufferedReader) else 0
+    block = BLOCK
     while True:
-        start = _start_of_last(stream, lines) if isinstance(stream, io.BufferedReader) else 0
+        start = max(end - block, 0)
         stream.seek(start)
+        if start > 0:
+            stream.readline()  # perhaps only the rest of a line
+        start = stream.tell()
         found = sum(map(size, stream))
         stream.seek(start)
-        if found >= most or start == 0:
+        if found >= most or block >= end:
             return max(found - most, 0)
-        lines *= 4
-
-
-def _start_of_last(stream: IO[bytes], lines: int) -> int:
-    """Return where the last `lines` lines of a plain file begin."""
-    place = stream.seek(0, os.SEEK_END)
-    left = lines + 1  # the last line ends with a line break, too
-    while place > 0:
-        size = min(BLOCK, place)
-        place = stream.seek(place - size)
-        block = stream.read(size)
-        here = block.count(b"\n")
-        if here < left:
-            left -= here
-            continue
-        at = len(block)
-        for _ in range(left):
-            at = block.rindex(b"\n", 0, at)
-        return place + at + 1
-    return 0
+        block *= 4
 
 
 def followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:

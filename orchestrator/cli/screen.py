@@ -7,7 +7,6 @@ its first entries, and its title says how many are left out and which command sh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from orchestrator.cli import columns
@@ -153,6 +152,11 @@ def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
                 yield Line(each, "plain", entry.about)
 
 
+def of_line(line: str, width: int) -> list[str]:
+    """Return a line of a command's output as lines of at most `width` cells."""
+    return wrapped(harmless(line.expandtabs(4)).replace("\n", " "), width)
+
+
 def clipped(text: str, width: int | None) -> str:
     """Return a text that fills at most `width` cells of a terminal; an ellipsis shows a cut."""
     return text if width is None else columns.cut(text, width)
@@ -167,6 +171,8 @@ def wrapped(text: str, width: int | None) -> list[str]:
     indent = text[: len(text) - len(text.lstrip())] + INDENT
     if width < 3 * len(indent):
         indent = ""
+    import re
+
     lines, line = [], ""
     for piece in re.findall(r"\s*\S+", text):
         if cell_len(line + piece) <= width:

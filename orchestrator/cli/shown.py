@@ -16,12 +16,15 @@ from orchestrator.model.annotations import TYPE_CHECKING, Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso, parse_time
-from orchestrator.model.work import STATES, PullRequest
+from orchestrator.model.work import STATES
 from orchestrator.plan.planner import Plan
 from orchestrator.plan.rows import refusal
 from orchestrator.project import agent_memory
+from orchestrator.pulls import look, overlap, states
+from orchestrator.pulls.overlap import Radar
 from orchestrator.tasks import stores
 from orchestrator.text.words import count, local, span
+from orchestrator.tick import problems
 
 if TYPE_CHECKING:
     from orchestrator.tasks.store import Listing
@@ -37,8 +40,6 @@ class Looked(NamedTuple):
     seen: Observation
     planned: Plan
     waiting: Survey
-    #: None if they are not known.
-    prs: list[PullRequest] | None
     blocked: Listing
 
     def age(self, run: RunView) -> int | None:
@@ -101,8 +102,6 @@ def _limit(name: str, number: int | None, limit: int) -> str:
 
 
 def _prs_age(looked: Looked) -> int | None:
-    from orchestrator.pulls import look
-
     asked = look.asked(looked.layout, looked.loaded.config)
     return None if asked is None else int(max(looked.seen.now - asked, 0))
 
@@ -132,8 +131,6 @@ def _totals_lines(totals: Row, looked: Looked) -> Iterator[Entry]:
 
 def scheduler(layout: Layout, now: float) -> Row:
     """Return when the last tick was, and whether the next one is overdue."""
-    from orchestrator.tick import problems
-
     ticked = problems.last_tick(layout)
     return {
         "last_tick": iso(ticked),
@@ -143,8 +140,6 @@ def scheduler(layout: Layout, now: float) -> Row:
 
 
 def _problems(looked: Looked) -> list[Row]:
-    from orchestrator.tick import problems
-
     found = problems.find_problems(looked.layout, looked.loaded, looked.seen, looked.seen.now)
     return [problem._asdict() for problem in found]
 
@@ -201,9 +196,7 @@ def clock(text: str | None) -> str | None:
 
 
 def _notes(looked: Looked) -> list[str]:
-    from orchestrator.pulls import states
-
-    return states.notes(looked.layout, looked.loaded.config, looked.prs)
+    return states.notes(looked.layout, looked.loaded.config, looked.seen.prs)
 
 
 def _notes_lines(notes: list[str], _: Looked) -> Iterator[Entry]:
@@ -211,8 +204,6 @@ def _notes_lines(notes: list[str], _: Looked) -> Iterator[Entry]:
 
 
 def _overlaps(looked: Looked) -> list[Row]:
-    from orchestrator.pulls.overlap import Radar
-
     return [
         {
             "a": each.one.task,
@@ -220,7 +211,7 @@ def _overlaps(looked: Looked) -> list[Row]:
             "files": list(each.files),
             "by_line": each.by_line,
         }
-        for each in Radar(looked.layout, looked.loaded.config).overlaps(looked.prs)
+        for each in Radar(looked.layout, looked.loaded.config).overlaps(looked.seen.prs)
     ]
 
 
@@ -231,8 +222,6 @@ def _overlaps_lines(rows: list[Row], _: Looked) -> Iterator[Entry]:
     >>> [entry.text for entry in _overlaps_lines([row], None)]
     ['  overlap: T1 and T2 change the same lines of app.py']
     """
-    from orchestrator.pulls import overlap
-
     for row in rows:
         said = overlap.what(row["files"], by_line=row["by_line"])
         yield Entry(f"  overlap: {row['a']} and {row['b']} {said}")

@@ -8,12 +8,15 @@ from orchestrator.cli import json_rows
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.screen import Entry, Mood
 from orchestrator.cli.shown import Looked, Shown, clock
+from orchestrator.layout import Layout
 from orchestrator.model.snapshot import RunView
 from orchestrator.model.times import iso
 from orchestrator.model.waiting import touched
 from orchestrator.plan import dependencies
 from orchestrator.plan.rows import refusal
 from orchestrator.plan.stuck import stuck
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.project.run_record import RunRecord
 from orchestrator.tasks import parts, stores
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import some, span
@@ -79,23 +82,29 @@ def _running(looked: Looked) -> list[Row]:
 
 
 def _run(looked: Looked, run: RunView) -> Row:
-    seen, age = looked.seen, looked.age(run)
+    seen = looked.seen
     row: Row = {"run": run.id, "agent": run.agent, "task": run.task}
     if run.host is not None:
-        times = {"started": iso(seen.now - (run.age or 0.0)), "age_seconds": age}
+        times = {"started": iso(seen.now - (run.age or 0.0)), "age_seconds": looked.age(run)}
         unknown = dict.fromkeys(("branch", "worktree", "cost_usd"))
         return {**row, "pid": None, **times, **unknown, "host": run.host}
     record, state = seen.records.get(run.id), seen.states.get(run.agent)
+    row |= run_here(looked.layout, run.agent, record, state, seen.now)
+    return row | ({"host": seen.snapshot.host} if seen.snapshot.host else {})
+
+
+def run_here(
+    layout: Layout, agent: str, record: RunRecord | None, state: AgentState | None, now: float
+) -> Row:
+    """Return what is known of a run of this host from its record and its agent's memory."""
     supervisor = (record and record.supervisor) or (state and state.supervisor)
     return {
-        **row,
         "pid": supervisor.pid if supervisor else None,
         "started": iso(record.created if record else None),
-        "age_seconds": age,
+        "age_seconds": max(int(now - record.created), 0) if record else None,
         "branch": record.branch if record else None,
-        "worktree": looked.layout.worktree(run.agent),
+        "worktree": layout.worktree(agent),
         "cost_usd": record.outcome.cost_usd if record and record.outcome else None,
-        **({"host": seen.snapshot.host} if seen.snapshot.host else {}),
     }
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from orchestrator.cli import context, output, overview, screen
 from orchestrator.cli.overview import Overview
 from orchestrator.cli.parser import Namespace, command
-from orchestrator.cli.screen import Line, Part
-from orchestrator.model.annotations import Any
+from orchestrator.cli.screen import Part
 from orchestrator.model.errors import StoreFault
 from orchestrator.project import mark
 from orchestrator.pulls import states
@@ -72,13 +71,10 @@ def show(parts: Iterable[Part]) -> None:
         for line in screen.fit(parts):
             output.out(line.text)
         return
-    width, height = output.size()
-    # The shell's next prompt needs a line.
-    output.console().print(painted(screen.fit(parts, width, height - 1)))
-
-
-def painted(lines: Iterable[Line]) -> Any:
-    """Return the lines of a picture for `output.console`."""
     from rich.text import Text
 
-    return Text("\n").join(Text(line.text, STYLES[line.mood]) for line in lines)
+    width, height = output.size()
+    # The shell's next prompt needs a line.
+    lines = screen.fit(parts, width, height - 1)
+    painted = (Text(line.text, STYLES[line.mood]) for line in lines)
+    output.console().print(Text("\n").join(painted))

@@ -8,7 +8,7 @@ from orchestrator.cli.parser import Namespace, argument, command, flag
 from orchestrator.config import change
 from orchestrator.project import agent_memory
 from orchestrator.tasks import stores
-from orchestrator.tick.stop import end_runs, end_unpaused
+from orchestrator.tick import stop as runs
 
 
 @command(
@@ -37,9 +37,9 @@ def stop(arguments: Namespace) -> None:
         for name in paused:
             change.pause(layout, name)
     except OSError as error:
-        raise end_unpaused(layout, given or None, error) from error
+        raise runs.end_unpaused(layout, given or None, error) from error
     output.progress("stopping runs; their work is kept ...")
-    stopped = end_runs(layout, given or None, "stopped")
+    stopped = runs.end_runs(layout, given or None, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}
     resume = [name for name in paused if name not in before] or paused

@@ -92,7 +92,7 @@ def _item(item: Item, step: str) -> Entry:
 def _pull_requests(seen: Overview) -> Iterator[Entry]:
     """Yield the open pull requests, those that wait for a person first."""
     moves = seen.looked.waiting.moves
-    opened = [pr for pr in seen.looked.prs or () if pr.state == "open"]
+    opened = [pr for pr in seen.looked.seen.prs or () if pr.state == "open"]
     for pr in sorted(opened, key=lambda pr: pr.id not in moves or moves[pr.id].by != "person"):
         move = moves.get(pr.id)
         verdict = (pr.verdict or "no verdict").replace("_", " ")

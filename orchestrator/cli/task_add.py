@@ -87,11 +87,7 @@ def add(arguments: Namespace) -> None:
 def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | None) -> None:
     role = task_values.task_role(arguments.role, loaded.roles, force=arguments.force)
     if agent is not None:
-        from orchestrator.guard import secret_shapes
-
-        arguments.title = secret_shapes.withheld(arguments.title)
-        arguments.body = secret_shapes.withheld(arguments.body)
-        _refuse_secrets(arguments)
+        _without_secrets(arguments)
     if arguments.branch is not None:
         task_values.check_branch(layout, loaded, arguments.branch)
     store = stores.of_project(layout)
@@ -126,13 +122,15 @@ def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | No
         output.err(f"warning: no agent takes ROLE {role}; add one: orchestrator agent add --help")
 
 
-def _refuse_secrets(arguments: Namespace) -> None:
-    """Raise UsageError if a header field of an agent's task has the shape of a secret.
+def _without_secrets(arguments: Namespace) -> None:
+    """Withhold secrets from the texts of an agent's task. Raises UsageError for other values.
 
-    A part of it that is withheld would leave a field that names nothing.
+    A part of a header field that is withheld would leave a field that names nothing.
     """
     from orchestrator.guard import secret_shapes
 
+    arguments.title = secret_shapes.withheld(arguments.title)
+    arguments.body = secret_shapes.withheld(arguments.body)
     depends_on = " ".join(arguments.depends_on)
     for option, value in ("--branch", arguments.branch or ""), ("--depends-on", depends_on):
         name = secret_shapes.found(value)

@@ -99,26 +99,30 @@ def edit(arguments: Namespace) -> None:
         return changed
 
     if arguments.file is not None:
-        before, after = _apply(layout, task.id, taking(body_text.read(arguments.file)))
+        text = body_text.read(arguments.file)
+        before, after = _apply(layout, task.id, taking(text), task.state)
     else:
         again = f"correct it, then: orchestrator task edit {task.id} --file {{path}}"
         with editor.edited(shown, task.id, again) as text:
-            before, after = _apply(layout, task.id, taking(text))
+            before, after = _apply(layout, task.id, taking(text), task.state)
     earlier = editor.kept(shown, task.id) if after.raw != before.raw else ""
     _report(arguments, before, after, "edit", "--file", earlier)
 
 
 def _apply(
-    layout: Layout, task_id: str, changed: Callable[[TaskFile], str]
+    layout: Layout, task_id: str, changed: Callable[[TaskFile], str], was: str | None = None
 ) -> tuple[TaskFile, TaskFile]:
     """Change a task's text under the queue's lock; return the file before and after.
 
+    `was` is the state in which the person saw the task: a warning says that it is in another.
     Raises OrchestratorError, and then nothing was changed.
     """
     loaded, store = task_values.settings(layout), stores.of_project(layout)
     with store.change():
         task = store.find(task_id)
         before = store.read(task)
+        if was not in (None, task.state):
+            output.err(f"warning: {task.id} was in {was}; meanwhile it has moved to {task.state}")
         text = changed(before)
         if text == rewrite.text_of(before):
             return before, before
@@ -131,7 +135,11 @@ def _apply(
     if "DEPENDS_ON" in keys:
         for warning in task_values.circular(layout, loaded, store, task.id):
             output.err(f"warning: {warning}")
-    if task.state == "claimed":
+    if task.state in ("done", "failed"):
+        output.err(
+            f"warning: {task.id} is in {task.state}: no run sees the change unless it returns"
+        )
+    elif task.state == "claimed":
         output.err(f"warning: a run works on {task.id}; its next attempt sees the change")
     return before, after
 
@@ -198,14 +206,8 @@ def _refuse_unknown(key: str, file: TaskFile) -> None:
         raise OrchestratorError(message, f"known: {', '.join(FIELDS).lower()}")
     if key not in FIELDS and key not in file.known:
         known = [name.lower() for name in (*FIELDS, *file.known) if name not in OWN]
-        raise NotAField(key.lower(), did_you_mean(key.lower(), dict.fromkeys(known)))
-
-
-class NotAField(OrchestratorError):
-    """A key of `task set` that no task has."""
-
-    def __init__(self, key: str, hint: str) -> None:
-        super().__init__(f"a task has no field {key!r}", hint, code="unknown_field")
+        hint = did_you_mean(key.lower(), dict.fromkeys(known))
+        raise OrchestratorError(f"a task has no field {key.lower()!r}", hint, code="unknown_field")
 
 
 def _differences(before: TaskFile, after: TaskFile) -> dict[str, str]:

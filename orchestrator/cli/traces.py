@@ -62,17 +62,19 @@ def traces(arguments: Namespace) -> None:
     try:
         with locks.Lock(os.path.join(layout.cache, "traces.lock")):
             found, newer = collect(layout, _read(path), now, again)
+            taken = len(found)
             if found:
                 from orchestrator.cli import otlp
 
-                for line in otlp.send(found, os.path.basename(layout.root), mark.key(layout)):
+                sent = otlp.send(found, os.path.basename(layout.root), mark.key(layout))
+                taken -= sent.rejected
+                for line in sent.warnings:
                     output.err(f"warning: {line}")
             files.write_json(path, newer._asdict())
     except locks.LockHeld:
         message = "another `orchestrator traces` is sending"
         raise OrchestratorError(message, "wait for its end", code="lock_held") from None
-    sent = {"spans": len(found), "sent": len(found)}
-    output.answer(arguments, sent, f"{count(len(found), 'span')} sent")
+    output.answer(arguments, {"spans": len(found), "sent": taken}, f"{count(taken, 'span')} sent")
 
 
 def collect(

@@ -13,7 +13,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator.config import edit, keys, roles
+from orchestrator.config import edit, keys, load, roles
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
 from orchestrator.model.errors import ConfigError, OrchestratorError
@@ -52,7 +52,7 @@ def apply(
     OrchestratorError, nothing was written.
     """
     with _locked(layout, brake=even_if_broken):
-        data = _read(layout)
+        data = load.source(layout, MAX_BYTES + 1)
         known, _ = roles.load(layout.roles)
         before, broken = None, None
         try:
@@ -127,7 +127,7 @@ def _brake(layout: Layout) -> bool:
     """Pause all agents in a broken file; return whether that was possible."""
     with _locked(layout, brake=True):
         try:
-            data = _read(layout)
+            data = load.source(layout, MAX_BYTES + 1)
         except ConfigError:
             return False
         is_broken = _parsed(data, roles.load(layout.roles)[0]) is None
@@ -168,16 +168,6 @@ def _locked(layout: Layout, *, brake: bool = False) -> Iterator[None]:
             if not brake:
                 raise
         yield
-
-
-def _read(layout: Layout) -> bytes:
-    try:
-        return files.read_inside(layout.config, layout.root, MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError([f"{layout.config} is missing"], "run: orchestrator init") from None
-    except OSError as error:
-        said = f"{layout.config}: {error.strerror}"
-        raise ConfigError([said], "put a regular file there") from None
 
 
 def _parsed(data: bytes, known: Mapping[str, Role]) -> Config | None:

@@ -5,13 +5,13 @@ Most ticks and all supervisors read only this copy, and load no YAML library and
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Agent, Config, Role
+from orchestrator.system import json_codec
 
 _FORMAT = "orchestrator-config-2"
 #: The fields of the configuration that are named tuples, and their classes.
@@ -23,6 +23,8 @@ def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
 
     Raises ValueError for a number that is not finite (`agents.yaml` allows only finite numbers).
     """
+    import json
+
     everything = (config, list(roles.values()))
     body = json.dumps(everything, separators=(",", ":"), allow_nan=False).encode()
     return f"{_head()} {zlib.crc32(body)}\n".encode() + body
@@ -34,7 +36,7 @@ def load(data: bytes) -> tuple[Config, Mapping[str, Role]] | None:
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():
         return None
-    values, listed = _tuples(json.loads(body))
+    values, listed = _tuples(json_codec.loads(body))
     config = Config(*values)
     nested = {name: kind(*getattr(config, name)) for name, kind in _NESTED.items()}
     agents = tuple(Agent(*each) for each in config.agents)

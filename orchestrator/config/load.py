@@ -51,17 +51,9 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
 
     known, problems = roles.load(layout.roles)
     try:
-        data = files.read_inside(layout.config, layout.root, MAX_BYTES + 1)
-        parsed = parse(data, roles=known)
-    except FileNotFoundError:
-        problems.append(Problem("config_error", f"{layout.config} is missing", mark.way_in(layout)))
+        parsed = parse(source(layout, MAX_BYTES + 1), roles=known)
     except ConfigError as error:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]
-    except OSError as error:
-        hint = "put a regular file there"
-        if isinstance(error, PermissionError):
-            hint = "check its owner and its permissions"
-        problems.append(Problem("config_error", f"{layout.config}: {error.strerror}", hint))
     else:
         config = _with_base_branch(layout, parsed)
         # Roles with problems are read again each time, but a good configuration is still kept.
@@ -70,6 +62,19 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
             _keep(layout, fresh[0].encode() + b"\n" + saved.dump(config, known))
         return Settings(config, known, tuple(problems), good=True)
     return Settings(kept[1] if kept else Config(), known, tuple(problems), good=False)
+
+
+def source(layout: Layout, most: int) -> bytes:
+    """Return `most` bytes of agents.yaml. Raises ConfigError."""
+    try:
+        return files.read_inside(layout.config, layout.root, most)
+    except FileNotFoundError:
+        raise ConfigError([f"{layout.config} is missing"], mark.way_in(layout)) from None
+    except OSError as error:
+        hint = "put a regular file there"
+        if isinstance(error, PermissionError):
+            hint = "check its owner and its permissions"
+        raise ConfigError([f"{layout.config}: {error.strerror}"], hint) from None
 
 
 def _keep(layout: Layout, data: bytes) -> None:
@@ -110,11 +115,9 @@ def last_good(layout: Layout) -> Config | None:
 
 def read_again(layout: Layout) -> None:
     """Have the next process read the files again, and ask git again for the base branch."""
-    try:
-        _, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
-    except OSError:
-        return
-    files.write_atomic(layout.last_good_config, mark.key(layout).encode() + b"\n" + data)
+    if (kept := files.content(layout.last_good_config)) is not None:
+        data = mark.key(layout).encode() + b"\n" + kept.partition(b"\n")[2]
+        files.write_atomic(layout.last_good_config, data)
 
 
 def usable(layout: Layout) -> Config | None:
@@ -132,10 +135,7 @@ def usable(layout: Layout) -> Config | None:
 
 def _cached(layout: Layout) -> tuple[str, Config, Mapping[str, Role]] | None:
     """Return the copy's seal, configuration and roles; None if there is no usable copy."""
-    try:
-        head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
-    except OSError:
-        return None
+    head, _, data = (files.content(layout.last_good_config) or b"").partition(b"\n")
     seal = head.decode(errors="replace")
     if seal.partition("|")[0] != mark.key(layout):
         return None

@@ -58,10 +58,8 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
         shipped = roles.pop(name, None)
         try:
             is_custom = os.path.dirname(path) == custom_folder
-            if is_custom:
-                data = files.read_inside(path, project, role_file.MAX_BYTES + 1)
-            else:
-                data = files.read_regular(path, role_file.MAX_BYTES + 1)
+            top = project if is_custom else os.path.dirname(path)
+            data = files.read_inside(path, top, role_file.MAX_BYTES + 1)
             role = role_file.parse(data, path, name, shipped)
             if is_custom:
                 role_file.check_brief(role)

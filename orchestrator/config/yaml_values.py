@@ -42,18 +42,14 @@ def number(
     def check(reading: Reading, node: Node, where: str) -> Any:
         if null and is_null(node):
             return None
-        value = _numeric(node)
+        is_plain = node.id == "scalar" and not (is_text(node) and node.style)
+        value = decimal(node.value) if is_plain else None
         fits = value is not None and (value > low if above else value >= low) and value <= high
         if not fits or (whole and not isinstance(value, int)):
             return reading.expected(node, where, what)
         return value
 
     return check
-
-
-def _numeric(node: Node) -> float | None:
-    plain = node.id == "scalar" and not (is_text(node) and node.style)
-    return decimal(node.value) if plain else None
 
 
 def decimal(text: str) -> float | None:

@@ -1,6 +1,5 @@
 """Where the queue is: the value of `store`, as agents.yaml and the environment give it."""
 
-import re
 from collections.abc import Mapping
 
 from orchestrator.layout import Layout
@@ -52,6 +51,7 @@ def wrong(text: str) -> str | None:
 
 
 def _named_schema(address: str) -> str | None:
+    import re
     from urllib.parse import parse_qsl, unquote, urlsplit
 
     options = dict(parse_qsl(urlsplit(address).query)).get("options", "")
@@ -101,7 +101,11 @@ def in_text(source: bytes) -> str:
     It needs no YAML reader, and a broken file does not hide the queue. `config.keys` refuses a
     value that this function does not see.
     """
-    found = re.search(_STORE, source, re.M) if b"store" in source else None
+    if b"store" not in source:
+        return FILES
+    import re
+
+    found = re.search(_STORE, source, re.M)
     return found[1].decode(errors="replace") if found else FILES
 
 

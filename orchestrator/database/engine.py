@@ -46,30 +46,18 @@ class _Connector(connector.BaseConnector):
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def get_sync_connector(self) -> connector.BaseConnector:
-        return self
-
-    def execute_query(self, query: Any, **arguments: Any) -> None:
+    async def execute_query_async(self, query: Any, **arguments: Any) -> None:
         self._session.later(query, {name: _as_json(value) for name, value in arguments.items()})
 
-    def execute_query_one(self, query: Any, **arguments: Any) -> dict[str, Any]:
-        found = self.execute_query_all(query, **arguments)
+    async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
+        found = await self.execute_query_all_async(query, **arguments)
         if not found:
             raise exceptions.NoResult
         return found[0]
 
-    def execute_query_all(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
+    async def execute_query_all_async(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
         given = {name: _as_json(value) for name, value in arguments.items()}
         return self._session.named_rows(query, given)
-
-    async def execute_query_async(self, query: Any, **arguments: Any) -> None:
-        self.execute_query(query, **arguments)
-
-    async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
-        return self.execute_query_one(query, **arguments)
-
-    async def execute_query_all_async(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
-        return self.execute_query_all(query, **arguments)
 
 
 def _as_json(value: Any) -> Any:
@@ -127,16 +115,15 @@ class Jobs:
         Its queue is the task, so that a fetch gets the task that the plan chose. No two jobs with
         the same lock are at work.
         """
-        job = self._manager.defer_job(
-            Job(
-                queue=task_id,
-                task_name=role,
-                priority=priority,
-                lock=task_id,
-                queueing_lock=None,
-                task_kwargs=facts,
-            )
+        wanted = Job(
+            queue=task_id,
+            task_name=role,
+            priority=priority,
+            lock=task_id,
+            queueing_lock=None,
+            task_kwargs=facts,
         )
+        job = _now(self._manager.defer_job_async(wanted))
         assert job.id is not None
         return job.id
 
@@ -155,4 +142,4 @@ class Jobs:
 
     def cancel(self, job: int) -> None:
         """Cancel a job that waits."""
-        self._manager.cancel_job_by_id(job)
+        _now(self._manager.cancel_job_by_id_async(job))

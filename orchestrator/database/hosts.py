@@ -4,17 +4,16 @@ An agent runs on one host at a time: a row of `orchestrator_agents` says on whic
 to the host's worker; if the worker is removed because its heartbeat stopped, the row goes with it.
 """
 
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator import __version__
-from orchestrator.database import json_text, schema
-from orchestrator.database.engine import HEARTBEAT, Jobs
+from orchestrator.database import schema
+from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.model.annotations import Any
-from orchestrator.model.errors import StoreFault
+from orchestrator.model.errors import NotFound, OrchestratorError, StoreFault
 from orchestrator.model.fields import NamedTuple
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
@@ -68,78 +67,6 @@ def worker(session: Session, jobs: Jobs, me: ThisHost) -> int:
     return number
 
 
-#: One statement: an idle host costs the database no more. The engine's own statement is the
-#: heartbeat. A tick that found nothing to do is reported with the heartbeat that follows it.
-_PULSE = f"""
-WITH me AS (
-    UPDATE orchestrator_hosts SET last_tick = greatest(last_tick, now() - %s * interval '1 s')
-    WHERE name = %s AND clone = %s AND worker IS NOT NULL RETURNING worker),
-known AS (
-    SELECT count(*) AS hosts, count(*) FILTER (
-        WHERE last_heartbeat < now() - %s * interval '1 s' AND id NOT IN (SELECT worker FROM me)
-    ) AS silent FROM procrastinate_workers)
-SELECT number::text, silent, hosts, ({HEARTBEAT.format("me.worker")})::text
-FROM me, known, orchestrator_changes, orchestrator_schema
-WHERE version = %s AND NOT copying AND moved_to IS NULL
-"""
-
-
-def pulse(session: Session, me: ThisHost, tick_age: float) -> tuple[str, int] | None:
-    """Send the heartbeat of this host, whose last tick was `tick_age` seconds ago.
-
-    Returns the queue's number (empty if a host is dead whose tasks a tick has to return) and how
-    many hosts are alive; None if this host has no worker, or the queue is closed, or has another
-    version.
-    """
-    values = (tick_age, me.name, me.clone, DEAD_AFTER, schema.VERSION)
-    for number, silent, alive, _ in session.rows(_PULSE, *values):
-        return "" if silent else number, alive - silent
-    return None
-
-
-#: The first tasks that may be claimed now, and each host that is alive, with its runs.
-_OFFER = """
-SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(id, role)), '[]') FROM (
-        SELECT known.id, role FROM orchestrator_tasks known JOIN procrastinate_jobs j ON j.id = job
-        WHERE state = 'incoming' AND coalesce(scheduled_at <= now(), true)
-        ORDER BY priority DESC, added, known.id LIMIT 20) AS first),
-    (SELECT coalesce(jsonb_agg(jsonb_build_array(name, runs, facts->'takes')), '[]') FROM (
-        SELECT name, facts, (
-            SELECT count(*) FROM orchestrator_agents a WHERE a.worker = w.id) AS runs
-        FROM orchestrator_hosts JOIN procrastinate_workers w ON w.id = worker
-        WHERE last_heartbeat >= now() - %s * interval '1 s') AS alive)
-"""
-
-
-def offer(session: Session) -> Sequence[Any]:
-    """Return id and role of the first tasks that may be claimed now, and the hosts.
-
-    Of each host that is alive: its name, how many runs it has, and what it told of its agents.
-    """
-    return next(iter(session.rows(_OFFER, DEAD_AFTER)), ((), ()))
-
-
-def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> None:
-    """Note a tick of this host, which has these runs, and remove the hosts that are dead.
-
-    To be called in a transaction. Raises HostTaken.
-    """
-    number = worker(session, jobs, me)
-    session.later(
-        "UPDATE orchestrator_hosts SET last_tick = now(), version = %s WHERE name = %s",
-        (__version__, me.name),
-    )
-    session.later(
-        "DELETE FROM orchestrator_agents WHERE worker = %s AND run <> ALL(%s)", (number, [*runs])
-    )
-    jobs.prune(DEAD_AFTER)
-    session.later(
-        "DELETE FROM orchestrator_hosts WHERE worker IS NULL"
-        " AND coalesce(last_tick, '-infinity') < now() - %s * interval '1 day'",
-        (FORGOTTEN_DAYS,),
-    )
-
-
 #: Gives an agent to this host's worker, for one run; the values are those of `lease_values`. To be
 #: sent under the lock, under which the caller has looked that no other host has it.
 LEASE = """
@@ -153,27 +80,6 @@ WHERE known.host = excluded.host
 def lease_values(number: int, wanted: Lease) -> tuple[object, ...]:
     """Return the values of `LEASE`, for the worker of this number."""
     return wanted.agent, number, wanted.host, wanted.run, wanted.task
-
-
-def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> None:
-    """End an agent's run, and keep what the agent remembers for the other hosts.
-
-    Its times are kept by the database's clock, because the clocks of the hosts may differ.
-    """
-    session.later(
-        "DELETE FROM orchestrator_agents WHERE agent = %s AND host = %s AND run = %s",
-        (wanted.agent, wanted.host, wanted.run),
-    )
-    session.later(
-        "INSERT INTO orchestrator_memories (host, agent, memory) SELECT %s, %s, %s::jsonb || ("
-        "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
-        " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
-        " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
-        (
-            *(wanted.host, wanted.agent, json_text.dumped(memory)),
-            *(time.time(), json.dumps(_times(memory))),
-        ),
-    )
 
 
 #: The agents that have a run.
@@ -199,25 +105,7 @@ def memories(session: Session) -> Sequence[tuple[str, str, Mapping[str, object]]
     return [(host, agent, _moved(memory, now - there)) for host, agent, memory, there in rows]
 
 
-def wake(
-    session: Session, agents: Iterable[str], but: str, only: str | None
-) -> Sequence[tuple[str, str]]:
-    """End questions and pauses in what agents remember, on the hosts other than `but`.
-
-    `only` is the one host where this is to be done; None for all. Returns agent and host of each.
-    """
-    query = (
-        "UPDATE orchestrator_memories SET memory = memory || %s::jsonb"
-        " WHERE agent = ANY(%s) AND host <> %s AND host = coalesce(%s, host)"
-        " AND coalesce(memory ->> 'suspended', memory ->> 'question') IS NOT NULL"
-        " RETURNING agent, host"
-    )
-    awake = {"suspended": None, "question": None, "failures": 0}
-    with session.transaction():
-        return session.rows(query, json.dumps(awake), [*agents], but, only)
-
-
-def _times(memory: Mapping[str, object]) -> dict[str, float]:
+def times(memory: Mapping[str, object]) -> dict[str, float]:
     """Return the times of an agent's memory that are known."""
     found = {name: memory.get(name) for name in ("last_started", "last_finished")}
     return {name: at for name, at in found.items() if isinstance(at, int | float)}
@@ -225,4 +113,61 @@ def _times(memory: Mapping[str, object]) -> dict[str, float]:
 
 def _moved(memory: Mapping[str, object], seconds: float) -> Mapping[str, object]:
     """Return an agent's memory with its times moved from the database's clock to this host's."""
-    return {**memory, **{name: at + seconds for name, at in _times(memory).items()}}
+    return {**memory, **{name: at + seconds for name, at in times(memory).items()}}
+
+
+#: Days for which a host is shown that is gone.
+SHOWN_DAYS = 30
+
+
+class Host(NamedTuple):
+    """A host as the database knows it. Times are epoch seconds of the database's clock."""
+
+    name: str
+    version: str
+    last_tick: float | None
+    #: Seconds since its last heartbeat; None for a host that is gone.
+    heartbeat_age: float | None
+    facts: Mapping[str, Any]
+    #: The random word of its clone (`this_host`).
+    clone: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return self.heartbeat_age is not None and self.heartbeat_age <= DEAD_AFTER
+
+
+def every(session: Session) -> Sequence[Host]:
+    """Return all hosts, by name, except those that are gone for long, or were removed."""
+    rows = session.rows(
+        "SELECT name, version, extract(epoch FROM last_tick)::float8,"
+        " extract(epoch FROM clock_timestamp() - last_heartbeat)::float8, facts, clone"
+        " FROM orchestrator_hosts LEFT JOIN procrastinate_workers w ON w.id = worker"
+        " WHERE w.id IS NOT NULL OR (facts -> 'removed' IS NULL"
+        " AND last_tick > now() - %s * interval '1 day') ORDER BY name",
+        SHOWN_DAYS,
+    )
+    return [Host(*row) for row in rows]
+
+
+def remove(session: Session, name: str) -> None:
+    """Show a host no longer that will not come back. Raises NotFound, and OrchestratorError.
+
+    Its row stays, with what it published: `costs` counts it. If it ticks again, it is there again.
+    """
+    with session.transaction():
+        found = {host.name: host for host in every(session)}
+        host = found.get(name)
+        if host is None:
+            raise NotFound("host", name, found)
+        at_work = [lease.agent for lease in leases(session) if lease.host == name]
+        if host.alive or at_work:
+            message = f"{name} is alive" if host.alive else f"{name} still has {at_work[0]}"
+            step = "its tasks return at the next tick of another host: orchestrator tick"
+            if host.alive:
+                step = "on that host: orchestrator init --schedule none; then wait for a minute"
+            raise OrchestratorError(message, step, code="running")
+        query = "DELETE FROM procrastinate_workers USING orchestrator_hosts"
+        session.rows(f"{query} WHERE worker = procrastinate_workers.id AND name = %s", name)
+        query = "UPDATE orchestrator_hosts SET facts = facts || %s::jsonb WHERE name = %s"
+        session.rows(query, schema.REMOVED, name)

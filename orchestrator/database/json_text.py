@@ -1,7 +1,6 @@
 """Values as JSON text that PostgreSQL stores."""
 
-import json
-import re
+from orchestrator.system import json_codec
 
 
 def dumped(value: object) -> str:
@@ -9,6 +8,8 @@ def dumped(value: object) -> str:
 
     These are NUL and half characters (surrogates), which an agent's text can contain.
     """
-    text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+    import re
+
+    text = json_codec.dumps(value).encode(errors="replace").decode()
     # One escape after the other: an escaped backslash before `u0000` is not an escape of NUL.
     return re.sub(r"\\(?:u0000|.)", lambda m: "\ufffd" if m[0] == r"\u0000" else m[0], text)

@@ -1,7 +1,8 @@
 """Whose queue a schema holds: the project's, by the first commits of its history.
 
 Each whole clone of a repository has these commits, whatever the address of its remote is. A shallow
-clone does not know them, and a repository without commits has none: such a host is not compared.
+clone begins with others: it asks its remote for those of the queue. A shallow clone whose remote
+gives no answer, and a repository without commits, are not compared.
 """
 
 from collections.abc import Sequence
@@ -27,13 +28,12 @@ class OtherProject(StoreFault):
         super().__init__(message, hint)
 
 
-def require(session: Session, known: str | None, project: Sequence[str]) -> None:
+def require(session: Session, theirs: Sequence[str], project: Sequence[str]) -> None:
     """Raise OtherProject if a queue is not the project's.
 
-    `known` are the first commits that the queue has, separated by blanks; `project` are those of
-    this repository. They must have one in common, unless one of the two is not known.
+    `theirs` are the first commits that the queue has; `project` are those of this repository. They
+    must have one in common, unless one of the two is not known.
     """
-    theirs = (known or "").split()
     if theirs and project and set(theirs).isdisjoint(project):
         raise OtherProject(session.shown, theirs[0], project[0])
 
@@ -43,20 +43,21 @@ def note(session: Session, project: Sequence[str]) -> None:
 
     To be called in a transaction.
     """
-    known = _known(session)
-    require(session, known, project)
-    if project and not known:
+    theirs = known(session)
+    require(session, theirs, project)
+    if project and not theirs:
         session.rows("UPDATE orchestrator_schema SET project = %s", " ".join(project))
 
 
 def adopt(session: Session, project: Sequence[str]) -> None:
     """Let hosts whose history begins with these commits work with the queue, too."""
     with session.transaction():
-        both = dict.fromkeys((*project, *(_known(session) or "").split()))
+        both = dict.fromkeys((*project, *known(session)))
         session.rows("UPDATE orchestrator_schema SET project = %s", " ".join(both) or None)
 
 
-def _known(session: Session) -> str | None:
+def known(session: Session) -> list[str]:
+    """Return the first commits that the queue has; [] if no host has told them."""
     # Tables of an earlier version have no such column.
     query = "SELECT to_jsonb(known) ->> 'project' FROM orchestrator_schema AS known"
-    return next((row[0] for row in session.rows(query)), None)
+    return next((row[0] or "" for row in session.rows(query)), "").split()

@@ -11,6 +11,8 @@ from orchestrator.database.session import Session
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import OrchestratorError
 
+#: Returns the first commits of a repository, given those of the queue (`this_host.project`).
+Project = Callable[[Sequence[str]], Sequence[str]]
 #: Raised with each change of the tables; a program of another version refuses to work.
 VERSION = 4
 #: Seconds for which a session believes that the queue is open.
@@ -145,22 +147,24 @@ def is_there(session: Session) -> bool:
     return bool(session.rows("SELECT 1 WHERE to_regclass('orchestrator_schema') IS NOT NULL"))
 
 
-def prepare(session: Session, project: Sequence[str] = ()) -> None:
+def prepare(session: Session, project: Project = lambda _: ()) -> None:
     """Create the schema and the tables that are missing; bring older tables to this version.
 
-    `project` are the first commits of this repository. The tasks of a queue that exists are not
-    changed. Raises NotSetUp if the tables are of a newer version, OtherProject, StoreFault without
-    the rights, and behind a pool that cannot be used.
+    `project` is that of `require`. The tasks of a queue that exists are not changed. Raises
+    NotSetUp if the tables are of a newer version, OtherProject, StoreFault without the rights, and
+    behind a pool that cannot be used.
     """
     session.require_unshared()
     if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
         with session.translated():
             text = f"CREATE SCHEMA IF NOT EXISTS {session.identifier()}"
             session.connection.execute(text.encode())
+    # Before the lock: git may ask a remote.
+    own = project(one_project.known(session) if is_there(session) else ())
     with session.lock(), session.transaction():
         if is_there(session):
             _upgrade(session)
-            one_project.note(session, project)
+            one_project.note(session, own)
             return
         if not session.rows("SELECT 1 WHERE to_regclass('procrastinate_jobs') IS NOT NULL"):
             Jobs(session).set_up()
@@ -170,7 +174,7 @@ def prepare(session: Session, project: Sequence[str] = ()) -> None:
             "INSERT INTO orchestrator_schema (version, engine) VALUES (%s, %s)",
             *(VERSION, version("procrastinate")),
         )
-        one_project.note(session, project)
+        one_project.note(session, own)
 
 
 def _upgrade(session: Session) -> None:
@@ -185,12 +189,13 @@ def _upgrade(session: Session) -> None:
         session.rows("UPDATE orchestrator_schema SET version = %s", VERSION)
 
 
-def require(session: Session, project: Callable[[], Sequence[str]] = tuple) -> None:
+def require(session: Session, project: Project = tuple) -> None:
     """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue.
 
-    `project` returns the first commits of this repository; it is called only if the queue has some,
-    because git may have to be asked. Raises OtherProject if they are others, and Pooled if a pool
-    lends the connection by now: other tables, or the tables of no queue, may be found there.
+    `project` takes the first commits that the queue has, and returns those of this repository; it
+    is called only if the queue has some, because git may have to be asked. Raises OtherProject if
+    they are others, and Pooled if a pool lends the connection by now: other tables, or the tables
+    of no queue, may be found there.
     """
     try:
         found = session.rows(_STATE)
@@ -201,7 +206,7 @@ def require(session: Session, project: Callable[[], Sequence[str]] = tuple) -> N
     _judge(session, found, project)
 
 
-def _judge(session: Session, found: Sequence[Any], project: Callable[[], Sequence[str]]) -> None:
+def _judge(session: Session, found: Sequence[Any], project: Project) -> None:
     """Raise NotSetUp or OtherProject unless this program can work with a queue in this state."""
     if not found:
         raise NotSetUp(f"{session.shown} has no queue yet", NO_QUEUE)
@@ -214,10 +219,11 @@ def _judge(session: Session, found: Sequence[Any], project: Callable[[], Sequenc
         message = f"the queue in {session.shown} was moved to {moved_to}"
         raise NotSetUp(message, "pull agents.yaml, or set `store` in it to where the queue is now")
     if known:
-        one_project.require(session, known, project())
+        theirs = known.split()
+        one_project.require(session, theirs, project(theirs))
 
 
-def require_open(session: Session, project: Callable[[], Sequence[str]]) -> None:
+def require_open(session: Session, project: Project) -> None:
     """Raise as `require` does. Asks at most once in 5 s."""
     now = time.monotonic()
     if now - session.open_at > BELIEVED:
@@ -234,7 +240,7 @@ def _require_version(session: Session, known: int) -> None:
         raise NotSetUp(message, own if newer else step)
 
 
-def begin_copy(session: Session, project: Sequence[str] = ()) -> None:
+def begin_copy(session: Session, project: Project = lambda _: ()) -> None:
     """Make the schema ready to take the queue of a project. Raises OrchestratorError.
 
     What an earlier move that was interrupted left here is replaced, and so is a queue that was

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 from orchestrator.database import address as addresses
 from orchestrator.layout import Layout
@@ -40,22 +41,30 @@ def known(layout: Layout) -> ThisHost:
     return found if found.clone else write(layout, found.name)
 
 
-def project(layout: Layout, *, again: bool = False) -> tuple[str, ...]:
+def project(layout: Layout, theirs: Sequence[str], *, again: bool = False) -> tuple[str, ...]:
     """Return the first commits of this repository; () if they are not known.
 
-    They are read from what `note_project` wrote: git looks through the whole history for them.
+    `theirs` are those that the queue has. If this repository begins with others, but has one of
+    them, that is returned, too: one of the two is of a shallow clone. The first commits are read
+    from what `note_project` wrote, unless `again`: git looks through the whole history for them.
     """
-    found = (files.read_json(layout.host) or {}).get(_PROJECT)
-    if isinstance(found, list) and all(isinstance(each, str) for each in found) and not again:
-        return tuple(found)
-    from orchestrator.git import repository
+    kept = (files.read_json(layout.host) or {}).get(_PROJECT)
+    is_kept = isinstance(kept, list) and all(isinstance(each, str) for each in kept)
+    found = tuple(kept) if isinstance(kept, list) and is_kept and not again else ()
+    if found and not (theirs and set(theirs).isdisjoint(found)):
+        return found
+    from orchestrator.git import beginnings
 
-    return repository.first_commits(layout.root)
+    found = found or beginnings.first_commits(layout.root)
+    if not theirs or not found or not set(theirs).isdisjoint(found):
+        return found
+    both = beginnings.shared(layout.root, theirs)
+    return () if both is None else (*found, *both)
 
 
-def note_project(layout: Layout) -> tuple[str, ...]:
-    """Ask git for the first commits of this repository, write them down, and return them."""
-    found = project(layout, again=True)
+def note_project(layout: Layout, theirs: Sequence[str] = ()) -> tuple[str, ...]:
+    """Ask git for the commits that `project` returns, write them down, and return them."""
+    found = project(layout, theirs, again=True)
     files.make_folder(os.path.dirname(layout.host))
     files.write_json(layout.host, {**(files.read_json(layout.host) or {}), _PROJECT: [*found]})
     return found

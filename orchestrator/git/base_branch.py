@@ -3,9 +3,10 @@
 import contextlib
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 
-from orchestrator.git import call, damage, heads, remotes, repository
+from orchestrator.git import call, damage, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import GitError, SystemFault
@@ -38,7 +39,8 @@ def branch_commits(root: str, *branches: tuple[str | None, str]) -> list[str | N
     return [next((known[name] for name in each if name in known), None) for each in names]
 
 
-_QUIETLY = (
+#: A fetch that changes nothing but what it names.
+QUIETLY = (
     "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
 )  # fmt: skip
 #: Seconds for a fetch of the whole history.
@@ -95,7 +97,7 @@ def _complete(layout: Layout, remote: str, address: str, branches: Sequence[str]
     if not branches or not is_shallow or not files.holds(was_shallow, b"no"):
         return
     specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
-    call.run(layout.root, "fetch", "--unshallow", *_QUIETLY, address, *specs, timeout=_UNSHALLOW)
+    call.run(layout.root, "fetch", "--unshallow", *QUIETLY, address, *specs, timeout=_UNSHALLOW)
 
 
 def _fetch(
@@ -113,10 +115,10 @@ def _fetch(
     if since is None or known is None:
         theirs = remotes.tips(root, address, [*names], timeout)
     else:
-        theirs = heads.kept(layout, address, since, [*names])
+        theirs = _kept(layout, address, since, [*names])
         if theirs and all(_agrees(root, r, known.get(r), theirs.get(b)) for b, r in names.items()):
             return theirs
-        theirs = heads.ask(layout, address, [*names], timeout)
+        theirs = _asked(layout, address, [*names], timeout)
     ours = known
     if ours is None or any(ref in ours and branch not in theirs for branch, ref in names.items()):
         # What is deleted below must not have moved since it was seen.
@@ -136,7 +138,7 @@ def _fetch(
         return theirs
     for spec in specs:
         repository.make_plain(root, spec.partition(":")[2], keep=False)
-    words = [*_QUIETLY, address, *specs]
+    words = [*QUIETLY, address, *specs]
     done = call.run(root, "fetch", *words, timeout=timeout)
     tries = 1
     while re.search(_MOVED, done.err) and tries < _TRIES:
@@ -218,3 +220,46 @@ def remote_of(layout: Layout, config: Config) -> str | None:
 def tip(root: str, branch: str | None) -> str | None:
     """Return the commit at the tip of a local branch; None without a branch."""
     return repository.resolve(root, f"refs/heads/{branch}") if branch else None
+
+
+# Runs that start together ask a remote once: each question takes a connection, and one run at a
+# time asks (`fetch`). Behind fifty others, a run would wait for fifty answers.
+
+#: Seconds for which an answer may serve other runs, and the bytes of the largest such answer.
+KEPT = 10.0
+MOST_BYTES = 1 << 20
+#: Seconds by which the time of a file may be behind the clock (it is that of the kernel's last
+#: tick).
+_BEHIND = 0.01
+
+
+def _kept(layout: Layout, address: str, since: float, branches: Sequence[str]) -> dict[str, str]:
+    """Return what a remote said of some branches, if it was asked after `since` (epoch seconds).
+
+    {} without such an answer.
+    """
+    try:
+        said = files.read_regular(_path(layout), MOST_BYTES).decode()
+        first, _, answer = said.partition("\n")
+        asked, _, of = first.partition(" ")
+        is_new = since + _BEHIND < float(asked) <= time.time() < float(asked) + KEPT
+    except (OSError, ValueError):  # no answer, a larger one, or a file that another program wrote
+        return {}
+    return remotes.picked(answer, branches) if is_new and of == address else {}
+
+
+def _asked(layout: Layout, address: str, branches: Sequence[str], timeout: float) -> dict[str, str]:
+    """Ask a remote for the commits of some branches, and keep what it says of all branches.
+
+    Raises SystemFault when it is out of reach.
+    """
+    asked = time.time()
+    answer = remotes.heads(layout.root, address, timeout=timeout)
+    content = f"{asked!r} {address}\n{answer}".encode()
+    if len(content) <= MOST_BYTES:
+        files.write_atomic(_path(layout), content, flush=False)
+    return remotes.picked(answer, branches)
+
+
+def _path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "remote-heads")

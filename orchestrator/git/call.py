@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator import layout
-from orchestrator.git import abandoned_locks, irregular, place, repairs, start
+from orchestrator.git import abandoned_locks, irregular, place, start
 from orchestrator.guard import client_environment
 from orchestrator.model.annotations import TypeVar
 from orchestrator.model.errors import GitError, GitKilled, SystemFault
@@ -224,7 +224,7 @@ def ask(
         raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {killer}")
     if done.code != 0:
         said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
-        raise GitError(said, repairs.hint(done.err) or disk.hint(done.err))
+        raise GitError(said, start.repair(done.err) or disk.hint(done.err))
     return done.out.rstrip("\n")
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from orchestrator.git import call
+from orchestrator.git import call, place
 from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
@@ -53,11 +53,11 @@ class Head(NamedTuple):
 def head(root: str) -> Head:
     """Return the branch and the commit of a checkout; asks git only if its files do not say."""
     folder = git_folder(root)
-    said = _word(os.path.join(folder, "HEAD"))
+    said = place.words(os.path.realpath(os.path.join(folder, "HEAD")))
     if not said.startswith("ref: "):
         return Head(None, said or None)
     ref = said.removeprefix("ref: ")
-    commit = _word(os.path.join(folder, ref))
+    commit = place.words(os.path.realpath(os.path.join(folder, ref)))
     if not commit:  # in a file with other refs
         found = call.run(folder, "rev-parse", "--verify", "--quiet", ref, extra=position(root))
         commit = found.out.strip()
@@ -92,13 +92,6 @@ def _last_logged(root: str) -> str | None:
 def position(root: str) -> dict[str, str]:
     """Return variables with which git finds a checkout, whatever `core.worktree` says."""
     return {"GIT_DIR": git_folder(root), "GIT_WORK_TREE": root}
-
-
-def _word(path: str) -> str:
-    try:
-        return files.read_regular(os.path.realpath(path), 4096).decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def keep_files(root: str, folder: str) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.git import repository
-from orchestrator.git.call import ask, lines, reason, run
-from orchestrator.git.worktree_commands import OUR_NAME
-from orchestrator.model.errors import GitError
+from orchestrator.git.call import ask, lines, run
+from orchestrator.git.worktree_commands import commit_tree
 from orchestrator.system import files
 
 _TREE = r"[0-9a-f]{40,64}"
@@ -43,10 +42,6 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     done = run(root, "merge-tree", "--write-tree", one, other)
     tree = lines(done.out)[0] if done.out.strip() else ""
     return tree if done.code == 0 and re.fullmatch(_TREE, tree) else None
-
-
-def _merges(root: str, head: str, base: str) -> bool:
-    return not conflicting(root, base, head)
 
 
 def conflicting(root: str, one: str, other: str) -> list[str]:
@@ -84,12 +79,8 @@ def stacked(
 def _commit(root: str, tree: str, parents: Iterable[str], said: str, *, at: str) -> str:
     """Make a commit that has the time of the commit `at`: made again, it is the same commit."""
     time = ask(root, "log", "-1", "--format=%cI", at)
-    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time, **OUR_NAME}
-    words = [word for parent in parents for word in ("-p", parent)]
-    done = run(root, "commit-tree", tree, *words, "-m", said, extra=when)
-    if done.code != 0:
-        raise GitError(f"git commit-tree failed: {reason(done.err)}")
-    return done.out.strip()
+    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time}
+    return commit_tree(root, tree, parents, said, **when)
 
 
 def restacked(
@@ -159,13 +150,38 @@ class Contents:
 
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
-        return self._find(f"landed {head} {base}", _has_landed, head, base)
+        return self._find(_landed(head, base), _has_landed, head, base)
+
+    def look_ahead(self, base: str, refs: Mapping[str, str]) -> None:
+        """Find out with one question which of many commits have not landed in `base`.
+
+        A commit that has the base among its commits has not. `refs` are full names of refs with
+        their commits.
+        """
+        new = [ref for ref, head in refs.items() if _landed(head, base) not in self._known]
+        if self._ask and len(new) > 1:
+            ahead = repository.refs(self._root, f"--contains={base}", *new)
+            self._known |= {_landed(head, base): False for head in ahead.values()}
+            self._keep()
 
     def conflicts(self, head: str, base: str) -> list[str]:
         """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
-        if self._find(f"merges {head} {base}", _merges, head, base):
-            return []
-        return conflicting(self._root, base, head) if self._ask else []
+        merges = self._find(
+            f"merges {head} {base}", lambda *both: not conflicting(*both), base, head
+        )
+        return conflicting(self._root, base, head) if self._ask and not merges else []
+
+    def stacked(
+        self, commits: Sequence[str], base: str | None, landed: Iterable[str]
+    ) -> str | list[str] | None:
+        """Return what the function `stacked` does; None if nobody has found that out."""
+        key = " ".join(("stacked", *commits, *landed))
+        known = self._known.get(key)
+        lost = isinstance(known, str) and repository.resolve(self._root, known) is None
+        if self._ask and (not known or lost):
+            known = self._known[key] = stacked(self._root, commits, base, landed)
+            self._keep()
+        return known if isinstance(known, str | list) else None
 
     def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
         if key not in self._known and self._ask:
@@ -178,6 +194,11 @@ class Contents:
         newest = dict([*self._known.items()][-REMEMBERED:])
         # Not flushed: git is asked again after a power cut. A moved base asks for each request.
         files.write_atomic(self._memory, json.dumps(newest).encode(), flush=False)
+
+
+def _landed(head: str, base: str) -> str:
+    """Return the key of the answer whether a commit has landed."""
+    return f"landed {head} {base}"
 
 
 def _is_update(root: str, reviewed: str, head: str, base: str) -> bool:

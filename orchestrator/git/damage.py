@@ -91,7 +91,7 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
 
 def heads(root: str) -> Iterator[Damaged]:
     """Yield the worktrees whose HEAD names a missing commit: they stop the person's `git fetch`."""
-    at = dict(worktree_list.heads(root))
+    at = worktree_list.heads(root)
     kinds = _kinds(root, set(at.values()))
     sound = repository.resolve(root, "HEAD")
     for path, commit in at.items():
@@ -108,10 +108,7 @@ def alternates(root: str) -> list[Damaged]:
     """
     objects = os.path.join(repository.git_folder(root), "objects")
     path = os.path.join(objects, "info", "alternates")
-    try:
-        names = lines(files.read_regular(path).decode(errors="replace"))
-    except OSError:
-        return []
+    names = lines((files.content(path) or b"").decode(errors="replace"))
     named = [os.path.join(objects, name) for name in names if not name.startswith("#")]
     why = "objects are borrowed from this folder, and it is missing"
     step = f"edit {_quote(path)}, if no object in it is needed"

@@ -78,19 +78,20 @@ def clear_git_folder(folder: str) -> list[str]:
     return [*cleared, *_put_aside(misplaced, folder)]
 
 
-def clear_shared(common: str) -> list[str]:
+def clear_shared(common: str, *, folders: bool = True) -> list[str]:
     """Clear the git folder that all worktrees share of pipes, sockets and devices.
 
     Git looks into the folders of all worktrees, also of those that other agents work in, but not
-    into the folders there, which the end of their runs clears. Nothing else of the common folder is
-    touched: it is the person's. Returns what was removed or moved.
+    into the folders there, which the end of their runs clears. Without `folders`, they are left
+    out: only commands that make a worktree, check out or list look there. Nothing else of the
+    common folder is touched: it is the person's. Returns what was removed or moved.
     """
     trees = os.path.join(common, "worktrees")
     found = [path for name in _SHARED for path in _odd_in(_entries(os.path.join(common, name)))]
     for name in _SHARED_TREES:
         found += _odd_below(os.path.join(common, name))
     moved = []
-    for name in files.folders(trees):
+    for name in files.folders(trees) if folders else ():
         inside = _entries(os.path.join(trees, name))  # one look per agent, in each run
         odd = [*_odd_in(inside)]
         misplaced = [path for path in _misplaced_in(inside) if path not in odd]
@@ -125,7 +126,8 @@ def _odd_below(top: str, *, links: bool = False, is_ours: bool = False) -> Itera
         # Tens of thousands of plain files can be in one folder: one look at each.
         for entry in (x for x in _entries(folder) if not x.is_file(follow_symlinks=False)):
             if entry.is_dir(follow_symlinks=False):
-                if not (links and _holds_objects(folder, entry.name)):
+                is_of_objects = links and os.path.basename(folder) == "objects"
+                if not is_of_objects or entry.name in ("info", "pack"):
                     waiting.append(entry.path)
             elif links or not entry.is_symlink():
                 yield entry.path
@@ -137,10 +139,6 @@ def _open(folder: str) -> None:
         mode = stat.S_IMODE(os.stat(folder, follow_symlinks=False).st_mode)
         if mode & 0o700 != 0o700:
             os.chmod(folder, mode | 0o700)
-
-
-def _holds_objects(folder: str, name: str) -> bool:
-    return os.path.basename(folder) == "objects" and name not in ("info", "pack")
 
 
 def _odd_in(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:

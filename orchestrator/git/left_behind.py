@@ -28,24 +28,17 @@ def keep(path: str, branch: str | None, ref: str) -> str | None:
     if folder is None:
         return None
     log, seen = os.path.join(folder, "logs", "HEAD"), os.path.join(folder, "orchestrator-log-read")
-    text = _log(log)
+    text = (files.content(log) or b"").decode(errors="replace")
     known = place.words(seen)
     new = text[int(known) :] if known.isdigit() and int(known) <= len(text) else text
-    found = [*_left(new, branch), *_put_away(folder)]
+    put_away = [os.path.join(folder, name) for name in _PUT_AWAY]
+    found = [*_left(new, branch), *filter(None, map(place.words, put_away))]
     kept = [repository.keep(path, f"{ref}-left", each) for each in _unnamed(path, found)]
-    for name in _PUT_AWAY:
-        files.remove(os.path.join(folder, name))
+    for name in put_away:
+        files.remove(name)
     if new:
         files.write_atomic(seen, str(len(text)).encode(), flush=False)
     return next(iter(kept), None)
-
-
-def _log(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _left(text: str, branch: str | None) -> Iterator[str]:
@@ -54,10 +47,6 @@ def _left(text: str, branch: str | None) -> Iterator[str]:
         found = _LEFT.match(line)
         if found and found[2] != branch:
             yield found[1]
-
-
-def _put_away(folder: str) -> Iterator[str]:
-    yield from filter(None, (place.words(os.path.join(folder, name)) for name in _PUT_AWAY))
 
 
 def _unnamed(path: str, found: list[str]) -> list[str]:

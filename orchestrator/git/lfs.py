@@ -36,11 +36,8 @@ def is_used(root: str) -> bool:
 
 
 def _attributes_name_it(root: str) -> bool:
-    try:
-        # Git follows no link here either.
-        return b"filter=lfs" in files.read_regular(os.path.join(root, ".gitattributes"))
-    except OSError:
-        return False
+    # Git follows no link here either.
+    return b"filter=lfs" in (files.content(os.path.join(root, ".gitattributes")) or b"")
 
 
 def _is_installed() -> bool:
@@ -81,11 +78,8 @@ def _is_pointer(objects: str, oid: str) -> bool:
 
     With `git lfs install --skip-smudge`, for example, checkouts have pointers only.
     """
-    try:
-        with open(os.path.join(objects, oid[:2], oid[2:4], oid), "rb") as file:
-            return file.read(len(_POINTER)) == _POINTER
-    except OSError:
-        return False
+    path = os.path.join(objects, oid[:2], oid[2:4], oid)
+    return files.content(path, len(_POINTER)) == _POINTER
 
 
 def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str | None:

@@ -5,7 +5,6 @@ Lines are counted in the common ancestor: only there do the numbers of two branc
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
-import re
 from collections.abc import Mapping
 
 from orchestrator.model.fields import NamedTuple
@@ -99,6 +98,8 @@ def _head(cwd: str, *words: str) -> bytes | None:
 
 def parse(text: bytes) -> Changes:
     """Return the changes in the output of `git diff -U0` with the options above."""
+    import re
+
     found: dict[str, Ranges] = {}
     name, whole, total = "", False, 0
     # The lines of a file's contents begin with + or -, so that they never look like a header.
@@ -121,12 +122,13 @@ def _name(words: bytes) -> str:
     """Return the file's name in `a/NAME b/NAME`, in which both names may be quoted."""
     half = words[: len(words) // 2]
     if half.startswith(b'"'):
-        half = re.sub(_ESCAPED, _unescaped, half[1:-1])
+        import re
+
+        half = re.sub(_ESCAPED, lambda match: _unescaped(match[1]), half[1:-1])
     return half[2:].decode(errors="replace")
 
 
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    word = match[1]
+def _unescaped(word: bytes) -> bytes:
     if word.isdigit():
         return bytes([int(word, 8)])
     return word.translate(bytes.maketrans(b"abtnvfr", b"\a\b\t\n\v\f\r"))

@@ -5,12 +5,13 @@ too (git's `refs/files-backend.c`). All packed refs are in one file; a repositor
 (gitformat-reftable(5)) names its tables in one file.
 """
 
+import itertools
 import os
-import re
 from collections.abc import Iterable
 
 from orchestrator.git import place
 from orchestrator.system import files
+from orchestrator.text.alphabets import is_commit
 
 #: In the order in which git looks for the repository at a path (git's `enter_repo`).
 _SUFFIXES = ("/.git", "", ".git/.git", ".git")
@@ -18,7 +19,6 @@ _SUFFIXES = ("/.git", "", ".git/.git", ".git")
 RESCUE = "refs/orchestrator/rescue/"
 #: Bytes of packed refs up to which they are looked through: some thousand refs.
 MOST_PACKED = 1 << 18
-_COMMIT = "[0-9a-f]{40}|[0-9a-f]{64}"
 #: Settings of a remote by which git asks another program than its own, or another place.
 _ELSEWHERE = ("uploadpack", "vcs")
 
@@ -43,7 +43,7 @@ def may_have(root: str, below: str) -> bool:
 
     The refs' own files are looked at first: git writes the packed refs before it removes them.
     """
-    folder = own_folder(root)
+    folder = place.common_folder(root)
     if os.path.lexists(f"{folder}/reftable"):
         return True
     if any(found for _, _, found in os.walk(f"{folder}/{below}")):
@@ -62,7 +62,7 @@ def remote_commit(root: str, remote: str, branch: str) -> str | None:
     None where git must be asked: the branch or the remote is not there, or is named elsewhere than
     in the repository's own files.
     """
-    folder, ref = own_folder(root), f"refs/remotes/{remote}/{branch}"
+    folder, ref = place.common_folder(root), f"refs/remotes/{remote}/{branch}"
     try:
         has_remote = _gives_address(f"{folder}/config", remote)
         return _commit(folder, ref) if has_remote else None
@@ -72,8 +72,12 @@ def remote_commit(root: str, remote: str, branch: str) -> str | None:
 
 def _gives_address(config: str, remote: str) -> bool:
     text = files.read_regular(config).decode(errors="replace")
-    section = re.search(rf'^\[remote "{re.escape(remote)}"\]\n((?:[ \t].*\n)*)', text, re.MULTILINE)
-    return section is not None and re.search(r"(?m)^\s*url\s*=\s*\S", section[1]) is not None
+    section = f"\n{text}".partition(f'\n[remote "{remote}"]\n')[2]
+    for line in itertools.takewhile(lambda line: line[:1] in (" ", "\t"), section.split("\n")):
+        key, _, value = line.partition("=")
+        if key.strip() == "url" and value.strip():
+            return True
+    return False
 
 
 def _commit(folder: str, ref: str) -> str | None:
@@ -85,7 +89,7 @@ def _commit(folder: str, ref: str) -> str | None:
     except FileNotFoundError:
         found = _in_packed(files.read_regular(f"{folder}/packed-refs"), ref) or b""
     text = found.decode(errors="replace").strip()
-    return text if re.fullmatch(_COMMIT, text) else None
+    return text if is_commit(text) else None
 
 
 def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
@@ -94,7 +98,7 @@ def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
     None where git must be asked: a ref is not a plain one, its commit is not an object with a file
     of its own, that file is damaged, or so many refs are packed that git finds one faster.
     """
-    folder = own_folder(root)
+    folder = place.common_folder(root)
     if os.path.lexists(f"{folder}/reftable"):
         return None
     try:
@@ -107,7 +111,7 @@ def commits(root: str, refs: Iterable[str]) -> dict[str, str] | None:
         return None
     found = {ref: _in_packed(packed, ref) if own is None else own for ref, own in said.items()}
     known = {ref: x.decode(errors="replace").strip() for ref, x in found.items() if x is not None}
-    is_plain = all(re.fullmatch(_COMMIT, commit) for commit in known.values())
+    is_plain = all(map(is_commit, known.values()))
     return known if is_plain and all(_has_file(folder, x) for x in {*known.values()}) else None
 
 
@@ -139,16 +143,8 @@ def _in_packed(packed: bytes, ref: str) -> bytes | None:
 
 def _has_file(folder: str, commit: str) -> bool:
     """Whether an object has a file that begins as git's do: a power cut can leave zeros."""
-    try:
-        start = files.read_regular(f"{folder}/objects/{commit[:2]}/{commit[2:]}", 2)
-    except OSError:
-        return False
+    start = files.content(f"{folder}/objects/{commit[:2]}/{commit[2:]}", 2) or b""
     return len(start) == 2 and start[0] & 15 == 8 and int.from_bytes(start, "big") % 31 == 0
-
-
-def own_folder(root: str) -> str:
-    """Return the git folder of a person's checkout, in which the repository's refs are."""
-    return place.common_folder(root)
 
 
 def remote_folder(root: str, remote: str, address: str | None = None) -> str | None:

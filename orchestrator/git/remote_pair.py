@@ -4,6 +4,7 @@ The two are the same remote unless `push_remote` is set; its `pushurl` may lead 
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 from orchestrator.git import base_branch, call, remotes, settings
 from orchestrator.layout import Layout
@@ -83,23 +84,11 @@ def fetch(
     branches as just seen, each with its commit; `since` is what it is for `base_branch.fetch`.
     Raises what that raises.
     """
-    there: dict[str, str] = {}
-    if pair.base:
-        wanted = [*bases, *branches] if pair.is_one else [*bases]
-        look = [*watched] if pair.is_one else []
-        there = base_branch.fetch(
-            layout, pair.base, wanted, timeout, watched=look, known=known, since=since
-        )
-    if pair.push and branches and not pair.is_one:
-        found = base_branch.fetch(
-            layout,
-            pair.push,
-            [*branches],
-            timeout,
-            address=pair.address,
-            watched=[*watched],
-            known=known,
-            since=since,
-        )
-        there = {**found, **there}
+    one = partial(base_branch.fetch, layout, timeout=timeout, known=known, since=since)
+    if pair.is_one:
+        return one(pair.base, [*bases, *branches], watched=[*watched]) if pair.base else {}
+    there = one(pair.base, [*bases]) if pair.base else {}
+    if pair.push and branches:
+        others = one(pair.push, [*branches], address=pair.address, watched=[*watched])
+        there = {**others, **there}
     return there

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, repairs, settings
+from orchestrator.git import lfs, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -111,6 +111,8 @@ _NO_ACCESS = (
     r"(?i)returned error: 403|permission denied|permission to \S+ denied"
     r"|access to \S+ not granted|access denied|marked as read only"
 )
+#: A log that is there gets its lines as before (git-config(1), `core.logAllRefUpdates`).
+_NO_NEW_LOG = ("-c", "core.logAllRefUpdates=false")
 #: Hooks of a remote that can change a ref after the remote has reported it as pushed.
 _AFTER = ("post-receive", "post-update", "proc-receive")
 #: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
@@ -171,15 +173,19 @@ def _push(
         told = [
             *(f"{key}={value}" for key, value in DURABLE.items()),
             *_hidden_siblings(folder, named),
-            *_maintenance(spec),
         ]
+        # A look whether it is to pack starts a process there, and a push has few objects. So one
+        # push in 16 has it: the last digit of the commit decides.
+        if not spec.partition(":")[0].endswith("0"):
+            told.append("receive.autogc=false")
         settings = " ".join(f"-c {shlex.quote(setting)}" for setting in told)
         options.append(f"--receive-pack=git {settings} receive-pack")
     specs = [spec]
     if beside is not None:
         options += beside.words()
         specs.append(beside.spec())
-    done = run(cwd, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
+    # A log of the branch as it is at the remote would have one line.
+    done = run(cwd, *_NO_NEW_LOG, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
@@ -222,15 +228,6 @@ def _hidden_siblings(folder: str, branches: Sequence[str]) -> list[str]:
     return settings
 
 
-def _maintenance(spec: str) -> list[str]:
-    """Return the settings of a receiving git about its look after a push whether it is to pack.
-
-    The look starts a process, and a push has few objects. So one push in 16 has it: the last digit
-    of the commit decides.
-    """
-    return [] if spec.partition(":")[0].endswith("0") else ["receive.autogc=false"]
-
-
 def _folder(cwd: str, remote: str) -> str | None:
     """Return where a remote on this machine's disk is; None for another remote."""
     address = _push_address(cwd, remote).removeprefix("file://")
@@ -265,7 +262,7 @@ def unreachable(remote: str, complaint: str) -> SystemFault:
     """
     if "--mirror can't be combined" in complaint:
         return is_mirror(remote)
-    if hint := repairs.hint(complaint):
+    if hint := start.repair(complaint):
         return SystemFault(f"git failed: {reason(complaint)}", hint, code="git_failed")
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",

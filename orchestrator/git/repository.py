@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 from orchestrator.git import place, ref_files
 from orchestrator.git.call import ask, lines, run
-from orchestrator.model.errors import GitError, OrchestratorError
+from orchestrator.model.errors import GitError
 
 RESCUE = ref_files.RESCUE
 #: What no name of a ref contains (git-check-ref-format(1)).
@@ -73,21 +73,6 @@ def merge_base(cwd: str, one: str, other: str) -> str | None:
 def are_unrelated(cwd: str, one: str, other: str) -> bool:
     """Return whether git knows both commits, and they have no commit in common."""
     return run(cwd, "merge-base", one, other).code == 1
-
-
-def first_commits(root: str) -> tuple[str, ...]:
-    """Return the commits without a parent that branches of this repository begin with.
-
-    () if there is none, or if they are not known: in a shallow clone, or if git fails.
-    """
-    try:
-        if is_shallow(root):
-            return ()
-        words = ("rev-list", "--max-parents=0", "HEAD", "--branches", "--remotes", "--")
-        done = run(root, *words)
-        return tuple(lines(done.out)) if done.code == 0 else ()
-    except OrchestratorError:
-        return ()
 
 
 def is_shallow(root: str) -> bool:
@@ -196,19 +181,15 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     return set(lines(text))
 
 
-def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
-    """Return the commits of `commits` that no commit of `of` reaches."""
+def outside(root: str, commits: Collection[str], of: Collection[str], *options: str) -> set[str]:
+    """Return the commits of `commits` that no commit of `of` reaches; `options` of git rev-list."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
-    return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
+    return set(commits) & set(lines(ask(root, "rev-list", *options, "--stdin", stdin=asked)))
 
 
 def outside_refs(root: str, commits: Collection[str]) -> set[str]:
     """Return the commits of `commits` that no ref reaches; those that are gone are left out."""
-    of = set(refs(root).values())
-    asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
-    return set(commits) & set(
-        lines(ask(root, "rev-list", "--ignore-missing", "--stdin", stdin=asked))
-    )
+    return outside(root, commits, set(refs(root).values()), "--ignore-missing")
 
 
 def changed_in(root: str, commit: str) -> list[str]:

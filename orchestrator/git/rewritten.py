@@ -43,17 +43,14 @@ def start_of_undo(root: str, before: str, after: str, written: Collection[str], 
     found = [each for each in _differences(root, before, after) if each[2] in written]
     if not found:
         return before
-    where = {"GIT_INDEX_FILE": index, **checkout.position(root)}
-    whole_state.remove_index(index)  # of a process that was killed
-    try:
-        call.ask(root, "read-tree", before, extra=where)
+    with whole_state.throw_away_index(index) as where:
+        extra = {**where, **checkout.position(root)}
+        call.ask(root, "read-tree", before, extra=extra)
         # A file that goes must go first: a folder may have its name.
         found.sort(key=lambda each: each[0] != _ABSENT)
         lines = "".join(f"{mode} {blob}\t{path}\0" for mode, blob, path in found)
-        call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=where)
-        return call.ask(root, "write-tree", extra=where)
-    finally:
-        whole_state.remove_index(index)
+        call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=extra)
+        return call.ask(root, "write-tree", extra=extra)
 
 
 def _differences(root: str, before: str, after: str) -> Iterator[tuple[str, str, str]]:

@@ -6,14 +6,12 @@ own folder for its worktree (gitrepository-layout(5), `worktrees/<id>/locked`).
 
 import itertools
 import os
-import re
 from collections.abc import Iterator
 
 from orchestrator.git import place
 
 #: How the reason of a lock begins that the product put on a worktree.
 OURS = "orchestrator: "
-_FOR_RUN = re.compile(rf"{OURS}run (\S+) of (\S+)")
 
 
 def reason(run_id: str, agent: str) -> str:
@@ -27,6 +25,7 @@ def held(root: str) -> Iterator[tuple[str, str, str]]:
     Also those that are gone: git keeps a folder of its own for each.
     """
     for folder in itertools.filterfalse(os.path.islink, place.of_worktrees(root)):
-        if found := _FOR_RUN.fullmatch(place.words(os.path.join(folder, "locked"))):
-            back = place.words(os.path.join(folder, "gitdir"))
-            yield os.path.dirname(os.path.join(folder, back)), found[1], found[2]
+        match place.words(os.path.join(folder, "locked")).removeprefix(OURS).split():
+            case ["run", run_id, "of", agent]:
+                back = place.words(os.path.join(folder, "gitdir"))
+                yield os.path.dirname(os.path.join(folder, back)), run_id, agent

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from orchestrator.git import place, repairs, start
+from orchestrator.git import place, start
 from orchestrator.guard import client_environment
 from orchestrator.model.errors import GitError, GitKilled
 from orchestrator.model.fields import NamedTuple
@@ -45,6 +45,9 @@ class _Answer(NamedTuple):
     #: Whether these files, as they are now, prove that the answer has not changed.
     is_proved: bool = False
 
+    def is_as_before(self) -> bool:
+        return all(_stamp(path) == stamp for path, stamp in self.stamps)
+
 
 #: By the place where git was asked, and what it was told.
 _KEPT: dict[tuple[str, tuple[tuple[str, str], ...]], _Answer] = {}
@@ -64,7 +67,7 @@ def _look(cwd: str, told: Mapping[str, str]) -> _Answer:
     files = read_files(own, told.get("GIT_COMMON_DIR") or place.shared(own))
     key = (cwd, tuple(told.items()))
     known = _KEPT.get(key)
-    if known and {*files} <= dict(known.stamps).keys() and _are_as_before(known.stamps):
+    if known and {*files} <= dict(known.stamps).keys() and known.is_as_before():
         return known
     # Before git looks: what changes meanwhile shows.
     stamps = _stamps((*files, _OF_THE_SYSTEM))
@@ -167,10 +170,6 @@ def _stamps(paths: Sequence[str]) -> tuple[tuple[str, Stamp], ...]:
     return tuple((path, _stamp(path)) for path in paths)
 
 
-def _are_as_before(stamps: Sequence[tuple[str, Stamp]]) -> bool:
-    return all(_stamp(path) == stamp for path, stamp in stamps)
-
-
 def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
@@ -191,7 +190,7 @@ def _asked(cwd: str, told: Mapping[str, str]) -> _Answer:
         raise GitKilled(f"git config was killed by signal {-done.code}")
     if done.code != 0:
         said = done.err.strip()[:300] or f"no answer within {_TIMEOUT:.0f} s"
-        raise GitError(f"git config failed: {said}", repairs.hint(done.err))
+        raise GitError(f"git config failed: {said}", start.repair(done.err))
     found: dict[str, tuple[str, ...]] = {}
     system, read, fields = None, [], done.out.split("\0")
     for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=False):

@@ -74,15 +74,12 @@ def as_commit(
     )
     if not lines:
         return None
-    where = {"GIT_INDEX_FILE": index, **checkout.position(root)}
-    whole_state.remove_index(index)  # of a process that was killed
-    try:
-        call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=where)
-        tree = call.ask(root, "write-tree", extra=where)
-    finally:
-        whole_state.remove_index(index)
-    extra = {**checkout.position(root), **worktree_commands.OUR_NAME}
-    return call.ask(root, "commit-tree", tree, "-m", text, extra=extra)
+    here = checkout.position(root)
+    with whole_state.throw_away_index(index) as where:
+        extra = {**where, **here}
+        call.ask(root, "update-index", "-z", "--index-info", stdin=lines, extra=extra)
+        tree = call.ask(root, "write-tree", extra=extra)
+    return worktree_commands.commit_tree(root, tree, (), text, **here)
 
 
 def undo(folder: str, name: str, before: tuple[str, ...]) -> str:
@@ -113,7 +110,4 @@ def _is_simple(path: str) -> bool:
 def _content(path: str) -> bytes | None:
     if os.path.islink(path):
         return os.fsencode(f"{_LINK}{os.readlink(path)}")
-    try:
-        return files.read_regular(path)
-    except OSError:
-        return None
+    return files.content(path)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from orchestrator.git import call, checkout, repository
 from orchestrator.git.worktree_commands import git_folder
+from orchestrator.system import files
 
 #: The list, below the git folder: the log of the ref.
 LOG = "logs/refs/stash"
@@ -21,11 +22,7 @@ _BRANCH = re.compile(r"(?:WIP on|On) (.+?): ")
 
 def listed(log: str) -> dict[str, str]:
     """Return the entries in a log of `refs/stash`, oldest first: commit and message."""
-    try:
-        with open(log, encoding="utf-8", errors="replace") as file:
-            return dict(_ENTRY.findall(file.read()))
-    except OSError:
-        return {}
+    return dict(_ENTRY.findall((files.content(log) or b"").decode(errors="replace")))
 
 
 def current(root: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from orchestrator.git import call, hidden, repository, submodules, whole_state, worktree_commands
+from orchestrator.git import call, index, repository, submodules, whole_state, worktree_commands
 from orchestrator.git.submodules import Submodule
 from orchestrator.git.worktree_commands import git_folder
 from orchestrator.model.errors import GitError
@@ -31,20 +31,15 @@ def preserve(main: str, tree: str, name: str, aside: str, store: str | None = No
         if submodules.is_filled(path) and not submodules.is_own(path):
             _set_aside(path, f"{aside}-{word(each.path)}")
         elif submodules.is_whole(path):
-            _with_inner(main, tree, each.path, own, aside, store_of(main, each.path, store))
+            within = store_of(main, each.path, store)
+            if submodules.are_used(path):  # those in it first
+                preserve(os.path.join(main, each.path), path, own, aside, within)
+            _one(path, within, own, f"{aside}-{word(each.path)}")
         else:
             if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
                 files.remove(os.path.join(path, ".git"))
             kept += _files_below(store or main, tree, each, own)
     return kept
-
-
-def _with_inner(main: str, tree: str, path: str, own: str, aside: str, store: str) -> None:
-    """Keep what the submodule at `path` holds, and before that the submodules in it."""
-    here = os.path.join(tree, path)
-    if submodules.are_used(here):
-        preserve(os.path.join(main, path), here, own, aside, store)
-    _one(here, store, own, f"{aside}-{word(path)}")
 
 
 def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
@@ -98,12 +93,12 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
 
 def _keep(path: str, folder: str, store: str, name: str) -> None:
     worktree_commands.finish_checkout(path)
-    hidden.reveal(path)
+    index.reveal(path)
     found = worktree_commands.state(path)
     if found.head and found.dirty:
-        index = os.path.join(folder, "rescue.index")
+        scratch = os.path.join(folder, "rescue.index")
         message = f"Uncommitted changes in a submodule, {name}"
-        commit = whole_state.commit_all(path, message, index)
+        commit = whole_state.commit_all(path, message, scratch)
         worktree_commands.detach(path, commit or found.head)
     _keep_commits(folder, store, name)
 
@@ -140,23 +135,18 @@ def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[
     path = os.path.join(tree, each.path)
     if not os.path.isdir(path) or not os.listdir(path):
         return
-    index = os.path.join(git_folder(tree), "rescue.index")
-    extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
-    whole_state.remove_index(index)
-    try:
+    folder = git_folder(tree)
+    with whole_state.throw_away_index(os.path.join(folder, "rescue.index")) as where:
         # The files take the place of the submodule; all else is as in HEAD, for `git show`.
-        call.ask(tree, "read-tree", "HEAD", extra=extra)
-        call.ask(tree, "update-index", "--force-remove", "--", each.path, extra=extra)
-        call.ask(tree, "add", "--all", "--force", "--", each.path, extra=extra)
-        made = call.ask(tree, "write-tree", extra=extra)
-        words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")
-        commit = call.ask(tree, "commit-tree", made, *words, extra=extra)
+        call.ask(tree, "read-tree", "HEAD", extra=where)
+        call.ask(tree, "update-index", "--force-remove", "--", each.path, extra=where)
+        call.ask(tree, "add", "--all", "--force", "--", each.path, extra=where)
+        made = call.ask(tree, "write-tree", extra=where)
+        said = f"Files below the submodule {each.path}, {name}"
+        commit = worktree_commands.commit_tree(tree, made, ("HEAD",), said)
         if repository.resolve(store, commit) is None:
-            folder = git_folder(tree)
             call.ask(store, *submodules.MODERN, "fetch", *submodules.QUIET, folder, commit)
         yield repository.keep(store, f"{repository.RESCUE}{name}", commit)
-    finally:
-        whole_state.remove_index(index)
     files.remove_tree(path)
     files.make_folder(path)
 

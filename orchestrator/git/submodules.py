@@ -100,7 +100,8 @@ def listed(tree: str) -> list[Submodule]:
         return []
     words = ("--null", "--file", LIST, "--get-regexp", r"^submodule\..*\.path$")
     entries = call.run(tree, "config", *words).out.split("\0")
-    names = dict(_name_and_path(entry) for entry in entries if entry)
+    pairs = (entry.split("\n", 1) for entry in entries if entry)
+    names = {key.removeprefix("submodule.").removesuffix(".path"): path for key, path in pairs}
     if not names:
         return []
     said = call.ask(tree, "ls-files", "--stage", "-z", "--", *names.values())
@@ -116,11 +117,6 @@ def _is_in(tree: str, path: str) -> bool:
     if ".orchestrator" in path.split("/"):
         return False  # it would pass for a worktree of another project's
     return os.path.realpath(os.path.join(tree, path)) == os.path.join(os.path.realpath(tree), path)
-
-
-def _name_and_path(entry: str) -> tuple[str, str]:
-    key, _, path = entry.partition("\n")
-    return key.removeprefix("submodule.").removesuffix(".path"), path
 
 
 def check_out(main: str, tree: str, which: str = "none", store: str | None = None) -> list[str]:
@@ -193,7 +189,8 @@ def _drop_others(tree: str, found: Sequence[Submodule]) -> None:
 
 def _fill(source: str, tree: str, each: Submodule) -> None:
     """Make a checkout of a submodule, with its git folder where git expects it."""
-    path, folder = os.path.join(tree, each.path), _modules(tree, each.name)
+    path = os.path.join(tree, each.path)
+    folder = os.path.join(git_folder(tree), "modules", each.name)
     files.remove(os.path.join(path, ".git"))  # of a clone that was killed
     if os.path.isdir(folder):  # an earlier task had it, at this path or at another
         _point(path, folder)
@@ -226,10 +223,6 @@ def _point(path: str, folder: str) -> None:
     """Make a folder the checkout of a git folder (gitrepository-layout(5), gitfile)."""
     files.make_folder(path)
     files.write_atomic(os.path.join(path, ".git"), f"gitdir: {folder}\n".encode(), 0o644)
-
-
-def _modules(tree: str, name: str) -> str:
-    return os.path.join(git_folder(tree), "modules", name)
 
 
 def _bring(source: str, path: str, commit: str, store: str) -> bool:

@@ -1,8 +1,9 @@
 """A commit of the whole state of a worktree, made in a throw-away index: nothing else changes."""
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from orchestrator.git.call import again, ask, run
@@ -30,9 +31,8 @@ def commit_all(worktree: str, message: str, index: str) -> str | None:
 
 
 def _commit_all(worktree: str, message: str, index: str) -> str | None:
-    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
-    remove_index(index)  # of a process that was killed
-    try:
+    with throw_away_index(index) as where:
+        step = partial(ask, worktree, extra={**where, **OUR_NAME})
         parents, head = ["-p", "HEAD"], step("rev-parse", "HEAD^{tree}")
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
         if staged.code is not None and staged.code < 0:
@@ -57,8 +57,6 @@ def _commit_all(worktree: str, message: str, index: str) -> str | None:
         if inside:
             raise RepositoryInside(commit)
         return commit
-    finally:
-        remove_index(index)
 
 
 def _as_files(worktree: str, index: str, path: str) -> None:
@@ -78,7 +76,17 @@ def _as_files(worktree: str, index: str, path: str) -> None:
     ask(worktree, "read-tree", f"--prefix={path.rstrip('/')}/", tree, extra=extra)
 
 
-def remove_index(index: str) -> None:
+@contextlib.contextmanager
+def throw_away_index(index: str) -> Iterator[dict[str, str]]:
+    """Provide the variables with which git has a throw-away index; it is removed at the end."""
+    _remove_index(index)  # of a process that was killed
+    try:
+        yield {"GIT_INDEX_FILE": index}
+    finally:
+        _remove_index(index)
+
+
+def _remove_index(index: str) -> None:
     """Remove a throw-away index, and what is made beside it."""
     for name in ("", ".lock", ".head", ".head.lock", ".written"):
         files.remove_tree(f"{index}{name}")

@@ -15,8 +15,7 @@ from orchestrator.git import (
     abandoned_locks,
     aside,
     call,
-    hidden,
-    ignored,
+    index,
     irregular,
     left_behind,
     place,
@@ -46,19 +45,21 @@ def ensure(root: str, path: str, commit: str) -> bool:
     return True
 
 
-def clear_shared(root: str) -> None:
-    """Clear what all worktrees share of pipes: no git of the product may wait for their writers."""
-    irregular.clear_shared(place.common_folder(root))
+def clear_shared(root: str, *, folders: bool = True) -> None:
+    """Clear what all worktrees share of pipes, and of locks that killed processes left.
+
+    No git of the product may wait for the writers of the pipes. `folders` as in
+    `irregular.clear_shared`.
+    """
+    common = place.common_folder(root)
+    irregular.clear_shared(common, folders=folders)
+    abandoned_locks.free(abandoned_locks.shared(common), common)
 
 
 def leading_files(root: str) -> list[str]:
     """Return the files that lead git from each worktree to its repository and configuration."""
-    folders = os.path.join(place.common_folder(root), "worktrees")
-    return [
-        os.path.join(folders, name, file)
-        for name in (sorted(os.listdir(folders)) if os.path.isdir(folders) else ())
-        for file in ("commondir", "gitdir", "config.worktree")
-    ]
+    names = ("commondir", "gitdir", "config.worktree")
+    return [os.path.join(each, name) for each in place.of_worktrees(root) for name in names]
 
 
 @contextlib.contextmanager
@@ -105,7 +106,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     Raises GitError if the disk is full.
     """
     _unlock(path, branch)
-    for left in ignored.not_among(path, irregular.clear(path).left):
+    for left in _not_ignored(path, irregular.clear(path).left):
         files.remove(left)
     around = layout.worktree_around(path)
     if branch is not None and around is not None:
@@ -119,7 +120,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     inside = unreadable = None
     try:
         inside = call.again(partial(_keep_submodules, path, name))
-        call.again(partial(hidden.reveal, path))
+        call.again(partial(index.reveal, path))
         found = worktree_commands.state(path)
     except GitError as error:
         unreadable, on = error, repository.current_branch(path)
@@ -132,10 +133,10 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     if unreadable is not None:
         aside.replace_after(unreadable, path)
     elif found.dirty:
-        index = os.path.join(os.path.dirname(path), "rescue.index")
+        scratch = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
         try:
-            commit = whole_state.commit_all(path, message, index)
+            commit = whole_state.commit_all(path, message, scratch)
             if commit is not None:
                 return Preserved(repository.keep(path, ref, commit), True, tip)
         except whole_state.RepositoryInside as found_inside:
@@ -229,7 +230,7 @@ def bring_included(root: str, path: str) -> list[str]:
     from shutil import copy2
 
     brought = []
-    for name in ignored.matching(root, patterns):
+    for name in _ignored(root, patterns):
         source, target = os.path.join(root, name), os.path.join(path, name)
         inside = os.path.realpath(source).startswith(os.path.realpath(root) + os.sep)
         inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)
@@ -245,9 +246,9 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks that killed processes left: they would stop the run, or the agent's git.
+    """Remove the locks that killed processes left here: they would stop the run, or its git.
 
-    Those of the worktree have no living holder: the agent's lock proves that no process works here.
+    They have no living holder: the agent's lock proves that no process works here.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
@@ -257,7 +258,34 @@ def _unlock(path: str, branch: str | None = None) -> None:
         files.remove(lock)
     # The worktree is the product's, so a configuration of its own is an agent's.
     files.remove(os.path.join(folder, "config.worktree"))
-    common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
-    abandoned_locks.free(abandoned_locks.shared(common), common)
     if branch is not None:
+        common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
         task_branch.unlink_log(common, branch)
+
+
+def _ignored(root: str, patterns: str) -> list[str]:
+    """Return the untracked files below `root` that match the patterns and that git ignores."""
+    options = ("--others", "--ignored", f"--exclude-from={patterns}", "-z")
+    names = [name for name in call.ask(root, "ls-files", *options).split("\0") if name]
+    if not names:
+        return []
+    done = call.run(root, "check-ignore", "-z", "--stdin", stdin="\0".join(names))
+    ignored = set(done.out.split("\0"))
+    return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
+
+
+def _not_ignored(worktree: str, paths: list[str]) -> list[str]:
+    """Return the paths in a worktree that git does not ignore; [] if git cannot tell."""
+    names = {os.path.relpath(path, worktree): path for path in paths if _is_text(path)}
+    if not names:
+        return []
+    done = call.run(
+        worktree, "check-ignore", "-z", "--stdin", stdin="".join(f"{n}\0" for n in names)
+    )
+    ignored = {*done.out.split("\0"), *(names if done.code not in (0, 1) else ())}
+    return [path for name, path in names.items() if name not in ignored]
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path can be given to git as text: it is valid UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)

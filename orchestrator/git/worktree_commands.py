@@ -6,6 +6,7 @@ These are questions and single steps. `worktree` decides their order, so that no
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 
 from orchestrator import layout
 from orchestrator.git import place, run_locks
@@ -22,17 +23,21 @@ OUR_NAME = {
 }
 
 
+def commit_tree(cwd: str, tree: str, parents: Iterable[str], said: str, **extra: str) -> str:
+    """Return a new commit of the product with a tree; `extra` are variables. Raises GitError."""
+    words = [word for parent in parents for word in ("-p", parent)]
+    return ask(cwd, "commit-tree", tree, *words, "-m", said, extra={**OUR_NAME, **extra})
+
+
 def is_worktree(path: str) -> bool:
-    """Return whether `path` is the top of a linked worktree that its repository knows.
+    """Return whether `path` is the top of a worktree of the product that its repository knows.
 
     Read from git's own files: asked often.
     """
     around = layout.worktree_around(path)
-    if around is not None:
-        return around[1] == os.path.abspath(path) and place.own_folder(*around) is not None
-    folder = own_folder(path)
-    back = place.words(os.path.join(folder, "gitdir")) if folder else ""
-    return back != "" and os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
+    if around is None or around[1] != os.path.abspath(path):
+        return False
+    return place.own_folder(*around) is not None
 
 
 def add(root: str, path: str, commit: str) -> None:
@@ -161,17 +166,13 @@ def state(worktree: str) -> State:
     )
 
 
-def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
-    """Return the tracked files that differ from HEAD, except for one path."""
-    paths = (".", f":(top,exclude,literal){without}") if without else ()
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
+def changed_files(worktree: str, *paths: str, untracked: str = "no") -> list[str]:
+    """Return the tracked files that differ from HEAD, below some pathspecs of git.
+
+    With `untracked` "normal", the untracked files that are not ignored are among them.
+    """
+    options = ("--porcelain", "-z", "--no-renames", f"--untracked-files={untracked}", _NOT_INSIDE)
     return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
-
-
-def all_changes(worktree: str) -> list[str]:
-    """Return the files that differ from HEAD, and the untracked files that are not ignored."""
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal", _NOT_INSIDE)
-    return [row[3:] for row in ask(worktree, "status", *options).split("\0") if row]
 
 
 def head_moves(worktree: str, most: int) -> list[str]:

@@ -10,22 +10,18 @@ from orchestrator.git.worktree_commands import git_folder
 
 def listed(root: str) -> list[str]:
     """Return the path of every worktree of the repository, the main worktree first."""
-    return [path for path, _ in _listed(root)]
+    return [each["worktree"] for each in _listed(root)]
 
 
-def _listed(root: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each worktree, with the branch that it has checked out ("": detached)."""
+def _listed(root: str) -> Iterator[dict[str, str]]:
+    """Yield what git says of each worktree, by the words of git-worktree(1), "Porcelain Format"."""
     for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
-        found = dict(line.partition(" ")[::2] for line in lines(block))
-        yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
+        yield dict(line.partition(" ")[::2] for line in lines(block))
 
 
-def heads(root: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each worktree, with the commit of its HEAD (zeros: none)."""
-    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
-        found = dict(line.partition(" ")[::2] for line in lines(block))
-        if "HEAD" in found:
-            yield found["worktree"], found["HEAD"]
+def heads(root: str) -> dict[str, str]:
+    """Return the commits of the worktrees' HEADs (zeros: none), by the worktrees' paths."""
+    return {each["worktree"]: each["HEAD"] for each in _listed(root) if "HEAD" in each}
 
 
 def holder_of(root: str, branch: str) -> str | None:
@@ -40,11 +36,12 @@ def holders(root: str) -> dict[str, str]:
     end: such a branch counts as checked out, as it does for `git branch -d`.
     """
     found: dict[str, str] = {}
-    for path, branch in _listed(root):
-        folder = git_folder(path)
+    for each in _listed(root):
+        folder = git_folder(each["worktree"])
+        branch = each.get("branch", "").removeprefix("refs/heads/")
         amid = (
             place.words(os.path.join(folder, name)).removeprefix("refs/heads/")
             for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
         )
-        found |= dict.fromkeys(filter(None, (branch, *amid)), path)
+        found |= dict.fromkeys(filter(None, (branch, *amid)), each["worktree"])
     return found

@@ -154,6 +154,12 @@ class PullRequest(NamedTuple):
     said: bool = False
     #: Whether the forge shows it as a draft: it is open, but is neither reviewed nor landed.
     draft: bool = False
+    #: When the forge was asked for it alone (epoch seconds): its list says too little of it.
+    asked: float | None = None
+    #: The reviews on the forge whose authors may not write: who, the verdict, when.
+    refused: tuple[str, ...] = ()
+    #: What the forge said of it when it was last asked for feedback.
+    heard: str | None = None
 
     @property
     def address(self) -> str | None:

@@ -17,9 +17,8 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.page import changes, regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Commands, Remembered
 from orchestrator.page.gate import Gate
-from orchestrator.page.remembered import Remembered
 
 
 class Page:
@@ -85,15 +84,12 @@ class Page:
 
         The headers say where it begins and ends, and how large the stream is (bytes).
         """
-        run_id, query = request.path_params["id"], request.query_params
+        query = request.query_params
+        offsets = {way: _number(query[way]) for way in ("after", "before") if query.get(way)}
 
         def read() -> transcript.Part:
-            folder = run_files.folder(self._layout, run_id)
-            if offset := query.get("after"):
-                return transcript.after(folder, _number(offset))
-            if offset := query.get("before"):
-                return transcript.before(folder, _number(offset))
-            return transcript.last(folder)
+            folder = run_files.folder(self._layout, request.path_params["id"])
+            return transcript.read(folder, **offsets)
 
         try:
             part = await run_in_threadpool(read)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from markupsafe import Markup
+from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
 from pygments.lexers import TextLexer, get_lexer_for_filename
@@ -45,23 +46,10 @@ class File(NamedTuple):
 
 def files(text: str) -> tuple[list[File], int]:
     """Return the files of `git diff`, and how many lines are left out."""
-    lines = text.split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
+    lines = text.removesuffix("\n").split("\n")
+    parts = re.split(r"\n(?=diff --git |Submodule )", "\n".join(lines[:MOST_LINES]))
     left_out = max(len(lines) - MOST_LINES, 0)
-    return [_file(part) for part in _parts(lines[:MOST_LINES])], left_out
-
-
-def _parts(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the lines of each file."""
-    part: list[str] = []
-    for line in lines:
-        if line.startswith(("diff --git ", "Submodule ")) and part:
-            yield part
-            part = []
-        part.append(line)
-    if part:
-        yield part
+    return [_file(part.split("\n")) for part in parts if part], left_out
 
 
 def _file(part: list[str]) -> File:
@@ -122,17 +110,8 @@ def _hunk(lines: list[str], lexer: Lexer) -> Iterator[Line]:
 def _coloured(lines: list[str], lexer: Lexer) -> list[Markup]:
     text = "\n".join(lines)
     if len(text) <= MOST_COLOURED and not isinstance(lexer, TextLexer):
-        formatter = HtmlFormatter(nowrap=True)
-        html = formatter_lines(formatter, lexer, text)
+        # Its markup is closed and opened again at each line's end.
+        html = highlight(text, lexer, HtmlFormatter(nowrap=True)).removesuffix("\n").split("\n")
         if len(html) == len(lines):
-            return html
+            return list(map(Markup, html))
     return [Markup("{}").format(line) for line in lines]
-
-
-def formatter_lines(formatter: HtmlFormatter[str], lexer: Lexer, text: str) -> list[Markup]:
-    """Return a text as lines of HTML; its markup is closed and opened again at each line's end."""
-    from io import StringIO
-
-    out = StringIO()
-    formatter.format(lexer.get_tokens(text), out)
-    return [Markup(line) for line in out.getvalue().removesuffix("\n").split("\n")]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.page import regions, render
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 from orchestrator.system import files
 
 #: Says in the file that it is an export, so that the next export may replace it.
@@ -44,7 +44,7 @@ class _Static(HTMLParser):
     """Copies HTML without what works only on the page."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
+        super().__init__()
         self.parts: list[str] = []
         #: The elements that are open and left out with their contents.
         self._left: list[str] = []
@@ -81,13 +81,7 @@ class _Static(HTMLParser):
             self.parts.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
-        self.parts += [] if self._left else [data]
-
-    def handle_entityref(self, name: str) -> None:
-        self.handle_data(f"&{name};")
-
-    def handle_charref(self, name: str) -> None:
-        self.handle_data(f"&#{name};")
+        self.parts += [] if self._left else [escape(data, quote=False)]
 
 
 def static(html: str) -> Markup:
@@ -98,7 +92,7 @@ def static(html: str) -> Markup:
     return Markup("".join(parser.parts))
 
 
-def document(commands: Commands, root: str, now: float) -> str:
+def document(commands: Reads, root: str, now: float) -> str:
     """Return the page of a project as one HTML document; `now` is epoch seconds.
 
     A region that a command refuses to show says why.

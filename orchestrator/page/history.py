@@ -11,7 +11,7 @@ from markupsafe import Markup
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.page import lanes, plots
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 from orchestrator.page.plots import Series
 from orchestrator.page.render import dollars
 from orchestrator.text.words import span
@@ -36,7 +36,7 @@ BY = ("day", "agent", "role", "task", "model")
 SINCE = {"today": "today", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 
 
-def history(commands: Commands, query: Query) -> Row:
+def history(commands: Reads, query: Query) -> Row:
     """Return the swim lanes and the plots of the period that `zoom` and `until` (a day) choose."""
     zoom = query.get("zoom", "")
     end, chosen = _end(query.get("until", ""), time.time())
@@ -139,7 +139,7 @@ def pictures(days: list[Row]) -> list[Row]:
     ]
 
 
-def costs(commands: Commands, query: Query) -> Row:
+def costs(commands: Reads, query: Query) -> Row:
     """Return what runs cost, by what `by` and `since` choose; only the dearest of many rows."""
     by, since = query.get("by", ""), query.get("since", "")
     by, since = by if by in BY else "day", since if since in SINCE else "7d"

@@ -11,8 +11,8 @@ from jinja2 import Environment
 
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
-from orchestrator.page import board, history, work
-from orchestrator.page.commands import Commands
+from orchestrator.page import history, work
+from orchestrator.page.commands import Reads
 
 Row = dict[str, Any]
 #: What the address of a region asks for, as in `?state=done&q=login`.
@@ -27,7 +27,7 @@ class Region(NamedTuple):
     #: What the landmark is called.
     title: str
     #: Returns what its template shows.
-    load: Callable[[Commands, Query], Row]
+    load: Callable[[Reads, Query], Row]
     #: The parts of the project (`changes.marks`) after whose change it is loaded again.
     shows: tuple[str, ...]
     #: Seconds between two loads that changes cause: a region that reads the whole history rests.
@@ -38,7 +38,7 @@ class Region(NamedTuple):
 REGIONS = (
     Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
     Region("inbox", "Inbox", work.inbox, ("queue", "agents", "prs", "events")),
-    Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
+    Region("board", "Board", work.board, ("queue", "agents", "config", "events")),
     Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
     Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
     Region("history", "History", history.history, ("events",), 5),
@@ -48,7 +48,7 @@ BY_NAME = {region.name: region for region in REGIONS}
 
 
 def html(
-    templates: Environment, commands: Commands, region: Region, query: Query, **shared: object
+    templates: Environment, commands: Reads, region: Region, query: Query, **shared: object
 ) -> str:
     """Return one region as HTML, the contents of its landmark. Raises OrchestratorError."""
     found = {**shared, **region.load(commands, query), "region": region, "query": query}

@@ -21,6 +21,12 @@ LOGS = (
     *(run_record.SETUP_LOG, run_record.CHECKS_LOG),
     *(run_record.STDERR, run_record.SUPERVISOR_LOG),
 )
+#: What is shown of a run as its record has it, and of the end of its client.
+_RECORDED = (
+    *("id", "agent", "role", "task", "title"),
+    *("attempt", "status", "branch", "base", "commits"),
+)
+_OF_THE_END = ("exit_code", "signal", "stopped_for")
 #: Bytes of the newest events that are read for a run that another host has.
 MOST_READ = 32 << 20
 
@@ -62,27 +68,15 @@ def facts(layout: Layout, config: Config, run_id: str) -> Row:
     path, found = record(layout, run_id)
     launch = files.read_json(os.path.join(path, run_record.LAUNCH)) or {}
     environment = launch.get("environment")
-    ended, outcome = found.ended, found.outcome
     return {
-        "id": found.id,
-        "agent": found.agent,
-        "role": found.role,
-        "task": found.task,
-        "title": found.title,
-        "attempt": found.attempt,
-        "status": found.status,
+        **{name: getattr(found, name) for name in _RECORDED},
+        **{name: getattr(found.ended, name, None) for name in _OF_THE_END},
         "is_active": found.status != "finished" and found.is_at_work(),
         "started": iso(found.created),
         "finished": iso(found.finished),
         "seconds": found.seconds(),
         "cost_usd": found.cost(),
-        "outcome": outcome._asdict() if outcome else None,
-        "exit_code": ended.exit_code if ended else None,
-        "signal": ended.signal if ended else None,
-        "stopped_for": ended.stopped_for if ended else None,
-        "branch": found.branch,
-        "base": found.base,
-        "commits": found.commits,
+        "outcome": found.outcome._asdict() if found.outcome else None,
         "pr": found.steps.pr,
         "ports": ports(config, found.settings),
         "worktree": layout.worktree(found.agent),

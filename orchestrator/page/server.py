@@ -28,6 +28,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logging.getLogger("uvicorn.error").disabled = True  # an end of a stream is not an error
+        # First: uvicorn answers a request whose task is cancelled with status 500.
+        for connection in self.server_state.connections:
+            connection.transport.close()
         for task in self.server_state.tasks:
             task.cancel()
         await super().shutdown(sockets)

@@ -33,34 +33,25 @@ class Part(NamedTuple):
     size: int
 
 
-def last(folder: str) -> Part:
-    """Return the end of a run's transcript: about a screen full, also behind a huge result."""
+def read(folder: str, *, after: int | None = None, before: int | None = None) -> Part:
+    """Return the page of a run's transcript that begins, or that ends, at an offset.
+
+    Without an offset, return the end: about a screen full, also behind a huge result.
+    """
     with run_record.opened_stream(folder) as stream:
         size = stream.seek(0, os.SEEK_END)
-        part = _part(folder, stream, max(size - PAGE_BYTES, 0), size, size)
-        for _ in range(MOST_PAGES - 1):
+        if after is not None:
+            begin = min(max(after, 0), size)
+            return _part(folder, stream, begin, min(begin + PAGE_BYTES, size), size)
+        end = size if before is None else min(max(before, 0), size)
+        part = _part(folder, stream, max(end - PAGE_BYTES, 0), end, size)
+        for _ in range(MOST_PAGES - 1 if before is None else 0):
             if len(part.lines) >= SCREEN or part.begin == 0:
                 break
             begin = max(part.begin - PAGE_BYTES, 0)
             more = _part(folder, stream, begin, part.begin, size)
             part = part._replace(begin=more.begin, lines=more.lines + part.lines)
         return part
-
-
-def after(folder: str, offset: int) -> Part:
-    """Return what follows an offset, at most one page."""
-    with run_record.opened_stream(folder) as stream:
-        size = stream.seek(0, os.SEEK_END)
-        begin = min(max(offset, 0), size)
-        return _part(folder, stream, begin, min(begin + PAGE_BYTES, size), size)
-
-
-def before(folder: str, offset: int) -> Part:
-    """Return the page that ends at an offset."""
-    with run_record.opened_stream(folder) as stream:
-        size = stream.seek(0, os.SEEK_END)
-        end = min(max(offset, 0), size)
-        return _part(folder, stream, max(end - PAGE_BYTES, 0), end, size)
 
 
 def _part(folder: str, stream: IO[bytes], begin: int, end: int, size: int) -> Part:

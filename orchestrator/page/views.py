@@ -12,7 +12,7 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.page import diff, run_files, work
-from orchestrator.page.commands import Commands
+from orchestrator.page.commands import Reads
 
 Row = dict[str, Any]
 #: Settings of an agent that the page changes; the rest is left to `agents.yaml`.
@@ -30,12 +30,12 @@ class View(NamedTuple):
     #: The noun in addresses, as in `/tasks/ID`.
     name: str
     title: str
-    load: Callable[[Commands, Layout, str], Row]
+    load: Callable[[Reads, Layout, str], Row]
     #: The parts of the project (`changes.marks`) after whose change it is loaded again.
     shows: tuple[str, ...]
 
 
-def _task(commands: Commands, layout: Layout, subject: str) -> Row:
+def _task(commands: Reads, layout: Layout, subject: str) -> Row:
     task = commands.read("task show", subject=subject)
     explained = None
     if task["state"] in ("incoming", "blocked", "failed") or task["pr"]:
@@ -71,7 +71,7 @@ def rounds(history: Iterable[Row], reviews: Iterable[Row]) -> list[Row]:
     return sorted(found, key=lambda each: each["at"] or "")
 
 
-def _agent(commands: Commands, layout: Layout, subject: str) -> Row:
+def _agent(commands: Reads, layout: Layout, subject: str) -> Row:
     agent = commands.read("agent show", subject=subject)
     return {
         "agent": {**agent, "words": work.words(agent)},
@@ -81,16 +81,13 @@ def _agent(commands: Commands, layout: Layout, subject: str) -> Row:
     }
 
 
-def _pull_request(commands: Commands, layout: Layout, subject: str) -> Row:
-    return {
-        "pr": commands.read("pr show", subject=subject),
-    }
+def _pull_request(commands: Reads, layout: Layout, subject: str) -> Row:
+    return {"pr": commands.read("pr show", subject=subject)}
 
 
-def _run(commands: Commands, layout: Layout, subject: str) -> Row:
-    return {
-        "run": run_files.facts(layout, load.settings(layout, write_cache=False).config, subject)
-    }
+def _run(commands: Reads, layout: Layout, subject: str) -> Row:
+    config = load.settings(layout, write_cache=False).config
+    return {"run": run_files.facts(layout, config, subject)}
 
 
 def _or_none(read: Callable[[], Any]) -> Any:
@@ -113,7 +110,7 @@ VIEWS = {
 
 
 def diff_html(
-    templates: Environment, commands: Commands, layout: Layout, noun: str, subject: str
+    templates: Environment, commands: Reads, layout: Layout, noun: str, subject: str
 ) -> str:
     """Return the diff of a pull request or of a run as HTML. Raises OrchestratorError."""
     if noun == "runs":

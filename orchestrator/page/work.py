@@ -1,4 +1,4 @@
-"""The regions of what is going on: problems, the inbox, agents and pull requests."""
+"""The regions of what is going on: problems, the inbox, the board, agents and pull requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from orchestrator.model.annotations import Any
-from orchestrator.page.commands import Commands
+from orchestrator.model.errors import NotFound
+from orchestrator.model.work import OPEN_STATES, PRIORITIES, STATES
+from orchestrator.page.commands import Reads
 
 Row = dict[str, Any]
 Query = Mapping[str, str]
@@ -99,7 +101,7 @@ def click(command: str) -> Row | None:
     return {"path": f"/api/{noun}/{quote(words[2], safe='')}/{verb}", "body": {}}
 
 
-def problems(commands: Commands, query: Query) -> Row:
+def problems(commands: Reads, query: Query) -> Row:
     """Return what is wrong, what cannot start, and the limits."""
     status = commands.read("status")
     stuck: dict[tuple[str, str | None], list[str]] = {}
@@ -110,12 +112,12 @@ def problems(commands: Commands, query: Query) -> Row:
     return {"status": status, "stuck": stuck, "halt": HALTS.get(halt) if halt else None}
 
 
-def inbox(commands: Commands, query: Query) -> Row:
+def inbox(commands: Reads, query: Query) -> Row:
     """Return what waits for a person."""
     return {"items": commands.read("inbox")}
 
 
-def agents(commands: Commands, query: Query) -> Row:
+def agents(commands: Reads, query: Query) -> Row:
     """Return every agent with its reason in words, and the queue's limits."""
     status = commands.read("status")
     rows = status["agents"]
@@ -140,11 +142,68 @@ def words(row: Row) -> str:
     return WORDS.get(reason, reason.replace("_", " "))
 
 
-def pull_requests(commands: Commands, query: Query) -> Row:
+def pull_requests(commands: Reads, query: Query) -> Row:
     """Return the pull requests, the open ones first."""
     prs = commands.read("pr list")
     return {
         "open_ones": [pr for pr in prs if pr["state"] == "open"],
         "others": [pr for pr in prs if pr["state"] != "open"][::-1],
         "most": MOST_FINISHED,
+    }
+
+
+#: Cards of a column: of unfinished tasks, and of one page of finished tasks.
+OPEN_CARDS, FINISHED_CARDS = 200, 20
+#: The states that a person may move a task to; only a run claims a task.
+TARGETS = tuple(state for state in STATES if state != "claimed")
+
+
+def board(commands: Reads, query: Query) -> Row:
+    """Return the board's columns. The query has `q`, `role`, `done_after` and `failed_after`."""
+    status = commands.read("status")
+    shared: Row = {"search": query.get("q") or None, "role": query.get("role") or None}
+    columns = [_column(commands, state, shared, query) for state in STATES]
+    why = {row["task"]: row for row in status["cannot_start"]}
+    questions = {row["task"]: row for row in status["blocked"]}
+    counts = status["queue"]
+    return {
+        "columns": columns,
+        "counts": counts,
+        "is_searched": any(shared.values()),
+        "why": why,
+        "questions": questions,
+        "states": {task["id"]: task["state"] for column in columns for task in column["tasks"]},
+        "targets": TARGETS,
+        "priorities": PRIORITIES,
+    }
+
+
+def _column(commands: Reads, state: str, shared: Row, query: Query) -> Row:
+    finished = state not in OPEN_STATES
+    most = FINISHED_CARDS if finished else OPEN_CARDS
+    after = (query.get(f"{state}_after") or None) if finished else None
+    # One more than is shown tells whether there are more.
+    asked = {**shared, "state": state, "limit": most + 1, "after": after}
+    try:
+        tasks = commands.read("task list", asked)
+    except NotFound:  # the task after which this page begins was removed meanwhile
+        if after is None:
+            raise
+        after = None
+        tasks = commands.read("task list", {**asked, "after": None})
+    shown = tasks[:most]
+    lanes = [{"priority": None, "tasks": shown}]
+    if state == "incoming":
+        known = [
+            {"priority": p, "tasks": [t for t in shown if t["priority"] == p]} for p in PRIORITIES
+        ]
+        others = [t for t in shown if t["priority"] not in PRIORITIES]
+        lanes = [*known, *([{"priority": None, "tasks": others}] if others else [])]
+    return {
+        "state": state,
+        "tasks": shown,
+        "lanes": lanes,
+        "after": after,
+        "next": shown[-1]["id"] if len(tasks) > most else None,
+        "is_finished": finished,
     }

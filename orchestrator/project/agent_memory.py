@@ -132,6 +132,15 @@ def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> It
             yield name
 
 
+def lost(layout: Layout, states: Mapping[str, AgentState], configured: Iterable[str]) -> list[str]:
+    """Return the configured agents that have no memory: they are new, or a person deleted it.
+
+    `states` are all memories. A tick gives each of them a memory, once it knows what it lost.
+    """
+    empty = (name for name in configured if states.get(name, AgentState()) == AgentState())
+    return [name for name in empty if not os.path.lexists(layout.agent_state(name))]
+
+
 def unusable(layout: Layout) -> list[str]:
     """Return the paths at which a folder is in the place of a memory: no write replaces it."""
     return list(filter(os.path.isdir, map(layout.agent_state, names(layout))))

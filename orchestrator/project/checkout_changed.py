@@ -178,10 +178,9 @@ def _kept(root: str, where: str, change: Change) -> Change:
     if before.tree == head_tree and before[:2] != after[:2] and start == after.tree:
         return change
     text = f"The index before run {change.run}"
-    extra = {**here, **worktree_commands.OUR_NAME}
-    first = call.ask(root, "commit-tree", start, "-p", before.commit, "-m", text, extra=extra)
-    words = ("commit-tree", before.tree, "-p", before.commit, "-p", first, "-m", text)
-    commit = call.ask(root, *words, extra=extra)
+    first = worktree_commands.commit_tree(root, start, (before.commit,), text, **here)
+    parents = (before.commit, first)
+    commit = worktree_commands.commit_tree(root, before.tree, parents, text, **here)
     ref = repository.keep(root, f"{repository.RESCUE}{change.run}-index", commit)
     return change._replace(
         before=before._replace(kept=ref),

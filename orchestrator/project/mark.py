@@ -66,6 +66,12 @@ def key(layout: Layout) -> str:
     return found if isinstance(found, str) else ""
 
 
+def has_no_queue(layout: Layout) -> bool:
+    """Return whether this clone is set up and its queue was deleted, all of it."""
+    places = stores.of_project(layout).places()
+    return bool(places) and is_initialised(layout) and not any(map(os.path.lexists, places))
+
+
 def set_up(layout: Layout) -> float | None:
     """Return when a person last set up this clone or changed its set-up; None if nobody did."""
     found = idle.mark(mark_path(layout))

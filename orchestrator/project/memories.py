@@ -31,8 +31,3 @@ def totals(memories: Iterable[tuple[str, AgentState]]) -> dict[str, Totals]:
     for name, state in memories:
         found[name] = agent_memory.added((found.get(name, Totals()), state.totals))
     return found
-
-
-def spent_today(layout: Layout, now: float) -> float:
-    """Return the US dollars that all agents have cost on the local day of `now` (epoch seconds)."""
-    return agent_memory.spent((state for _, state in everywhere(layout)), now)

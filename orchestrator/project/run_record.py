@@ -36,6 +36,9 @@ LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
 STOP = "stop"
 
+#: Of a run's folder, how many names are below the project's folder (`layout.Layout.run`).
+_DEPTH = 5
+
 #: starting: the supervisor prepares the worktree. running: the client works. concluding: the
 #: client has ended, or an earlier run did the work; delivery follows. finished: only ticks act now.
 Status = Literal["starting", "running", "concluding", "finished"]
@@ -170,9 +173,24 @@ class RunRecord(NamedTuple):
     def is_of_clone(self, folder: str, key: str) -> bool:
         """Return whether the record, read from `folder`, contains the clone's `key`.
 
-        A run's folder names a program to start. A folder that came with a commit has another key.
+        A run's folder names a program to start. A folder that came with a commit has another key;
+        that of a project that was copied during the run has the same.
         """
-        return self.key == key and self.id == os.path.basename(folder)
+        is_same = self.key == key and self.id == os.path.basename(folder)
+        return is_same and not self.is_elsewhere(folder)
+
+    def is_elsewhere(self, folder: str) -> bool:
+        """Return whether `folder`, of this record, is a copy: then its processes are not its own.
+
+        The run is in the project that was copied (`cp -a`), which still has the run's folder. A
+        project that was only moved has none there.
+        """
+        inside = folder.split(os.sep)[-_DEPTH:]
+        there = os.path.join(self.project, *inside)
+        try:
+            return there != folder and not os.path.samefile(there, folder)
+        except OSError:
+            return False
 
     def seconds(self) -> float | None:
         """Return the run's time, 0 if the clock was moved back; None if nobody saw its end."""

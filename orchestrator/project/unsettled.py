@@ -1,7 +1,8 @@
 """The runs that no tick has settled yet: as the agents remember them, or as git's locks show.
 
 An agent's folder can be deleted while its client works. The lock of the run's worktree remains: it
-is in git's own folder, and only the tick that settles the run removes it.
+is in git's own folder, and only the tick that settles the run removes it. If a person deletes that
+too, the processes of the run still say whose they are.
 """
 
 import os
@@ -11,7 +12,7 @@ from orchestrator.git import run_locks
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.system import files
+from orchestrator.system import files, process
 
 
 def runs(layout: Layout) -> dict[str, str]:
@@ -22,24 +23,32 @@ def runs(layout: Layout) -> dict[str, str]:
     names = agent_memory.names(layout)
     states = {name: agent_memory.read(layout, name, surely=True) for name in names}
     known = {name: state.run for name, state in states.items() if state.run}
-    return {**dict(forgotten(layout, states)), **known}
+    return {**dict(forgotten(layout, states, look=True)), **known}
 
 
 def run_of(layout: Layout, agent: str) -> str | None:
     """Return the id of an agent's unsettled run; None without one. Raises as `runs` does."""
     state = agent_memory.read(layout, agent, surely=True)
-    return state.run or dict(forgotten(layout, {agent: state})).get(agent)
+    return state.run or dict(forgotten(layout, {agent: state}, look=True)).get(agent)
 
 
-def forgotten(layout: Layout, states: Mapping[str, AgentState]) -> Iterator[tuple[str, str]]:
+def forgotten(
+    layout: Layout, states: Mapping[str, AgentState], *, look: bool
+) -> Iterator[tuple[str, str]]:
     """Yield agent and id of each unsettled run whose agent has lost its memory.
 
-    `states` are the memories that are there.
+    `states` are the memories that are there. `look`: also at all processes, which takes some
+    milliseconds.
     """
-    for top, run, agent in run_locks.held(layout.root):
-        if states.get(agent, AgentState()) != AgentState():
-            continue
+    # A copy of this project has the locks of the project that it was copied from.
+    found = {
+        (agent, run)
+        for top, run, agent in run_locks.held(layout.root)
+        if os.path.realpath(top) == os.path.realpath(layout.worktree(agent))
+    }
+    if look:
+        found |= process.runs_in(layout.root)
+    for agent, run in sorted(found):
         is_plain = all(map(files.is_plain_name, (run, agent)))
-        # A copy of this project has the locks of the project that it was copied from.
-        if is_plain and os.path.realpath(top) == os.path.realpath(layout.worktree(agent)):
+        if is_plain and states.get(agent, AgentState()) == AgentState():
             yield agent, run

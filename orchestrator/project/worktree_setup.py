@@ -184,13 +184,9 @@ def _digest(tree: str, name: str) -> str:
     """Return the digest of the content of the files that a name stands for; empty for no file."""
     import hashlib
 
-    found, digests = named_files(tree, name), []
-    for each in found:
-        try:
-            content = files.read_regular(os.path.join(tree, each))
-        except OSError:
-            continue
-        digests.append(hashlib.sha256(content).hexdigest())
+    found = named_files(tree, name)
+    contents = (files.content(os.path.join(tree, each)) for each in found)
+    digests = [hashlib.sha256(each).hexdigest() for each in contents if each is not None]
     if found == [name]:
         return "".join(digests)
     return hashlib.sha256(json.dumps([found, digests]).encode()).hexdigest() if found else ""

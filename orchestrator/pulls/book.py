@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.work import PullRequest
 from orchestrator.system import files, locks, records
 from orchestrator.system.remembered import Remembered
+from orchestrator.text.alphabets import DIGITS, consists_of
 
 STATES = ("open", "merged", "closed")
-#: What git accepts as a branch, and never as an option; and the name of a commit.
-_BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
-_COMMIT = r"[0-9A-Za-z]{1,64}"
-_RECORD = r"[0-9]{1,9}\.json"
+#: What git accepts in no branch.
+_NOT_IN_BRANCH = frozenset(map(chr, range(0x21))) | {*"\x7f~^:?*[\\"}
 #: What is added to the name of a damaged record when its pull request is recorded again.
 ASIDE = ".damaged-"
 #: Merged pull requests whose records stay beside those of the unfinished ones, and how many more
@@ -38,9 +37,22 @@ def from_record(record: Mapping[str, object]) -> PullRequest | None:
     pr = records.build(PullRequest, record)
     if pr is None:
         return None
-    branches = all(re.fullmatch(_BRANCH, name) for name in (pr.branch, pr.base))
-    good = branches and re.fullmatch(_COMMIT, pr.head) and pr.state in STATES
-    return pr if good else None
+    branches = all(map(_may_be_branch, (pr.branch, pr.base)))
+    is_commit = len(pr.head) <= 64 and pr.head.isascii() and pr.head.isalnum()
+    return pr if branches and is_commit and pr.state in STATES else None
+
+
+def _may_be_branch(name: str) -> bool:
+    """Return whether git may accept a name as a branch, and never takes it for an option."""
+    return name[:1] not in "-/." and len(name) <= 300 and _NOT_IN_BRANCH.isdisjoint(name)
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= 9 and consists_of(text, DIGITS)
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and _is_number(name[:-5])
 
 
 def damaged(folder: str) -> list[tuple[str, str]]:
@@ -50,7 +62,7 @@ def damaged(folder: str) -> list[tuple[str, str]]:
         path = os.path.join(folder, name)
         if ASIDE in name:
             found.append((path, "it could not be read when its pull request was recorded again"))
-        elif re.fullmatch(_RECORD, name) and (why := _damage(path, name[:-5])):
+        elif _is_record(name) and (why := _damage(path, name[:-5])):
             found.append((path, why))
     return found
 
@@ -91,10 +103,6 @@ def _seen_or_none(path: str) -> Seen | None:
         return None
 
 
-def _numbers(folder: str) -> set[int]:
-    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
-
-
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -126,27 +134,40 @@ class Book:
         """Make the place of the records, so that the book is not new any more."""
         files.make_folder(self.folder)
 
-    def _numbers(self) -> set[int]:
-        return _numbers(self.folder)
-
-    def _away_numbers(self) -> set[int]:
-        return _numbers(self._merged)
+    def _numbers(self, *, away: bool = False) -> set[int]:
+        names = _listed(self._merged if away else self.folder)
+        return {int(name[:-5]) for name in names if _is_record(name)}
 
     def free_number(self) -> int:
         """Return a number above those of all records."""
         number = max(self._numbers(), default=0) + 1
         # The newest records are not put away, unless a person deleted those that were left.
-        if number == 1 or self._read(str(number)):
-            number = max((*self._numbers(), *self._away_numbers()), default=0) + 1
+        if number == 1 or self.raw(str(number)):
+            number = max((*self._numbers(), *self._numbers(away=True)), default=0) + 1
         return number
 
     def list(self) -> list[PullRequest]:
         """Return the pull requests that are not put away, oldest first."""
         return [*self._all(sorted(self._numbers()))]
 
+    def open_on(self, branch: str) -> PullRequest | None:
+        """Return the open pull request of a branch; None without one."""
+        found = self._maybe_on(branch)
+        return next((pr for pr in found if (pr.branch, pr.state) == (branch, "open")), None)
+
+    def _maybe_on(self, branch: str) -> Sequence[PullRequest]:
+        """Return, of those that are not put away, all of this branch, and maybe others."""
+
+        def is_of_another(number: int) -> bool:
+            # The branch of a record never changes: what was read once needs no look at the file.
+            _, pr = _look.before(self.path(str(number))) or _NOTHING
+            return pr is not None and pr.branch != branch
+
+        return self._all(n for n in sorted(self._numbers()) if not is_of_another(n))
+
     def every(self) -> Sequence[PullRequest]:
         """Return every pull request, oldest first."""
-        return self._all(sorted({*self._numbers(), *self._away_numbers()}))
+        return self._all(sorted({*self._numbers(), *self._numbers(away=True)}))
 
     def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
         found = (self._shown(pr_id, *self._seen(pr_id)) for pr_id in map(str, numbers))
@@ -177,7 +198,7 @@ class Book:
         return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
-        seen = self._seen(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else _NOTHING
+        seen = self._seen(pr_id) if _is_number(pr_id) else _NOTHING
         return self._shown(pr_id, *seen)
 
     def _shown(
@@ -193,8 +214,7 @@ class Book:
     def find(self, pr_id: str) -> PullRequest:
         """Return one pull request. Raises NotFound, and OrchestratorError for a damaged record."""
         pr = self.get(pr_id)
-        known = re.fullmatch(r"[0-9]{1,9}", pr_id)
-        if pr is None and known and (why := self._damage(pr_id)):
+        if pr is None and _is_number(pr_id) and (why := self._damage(pr_id)):
             message = f"the record of pull request {pr_id} is damaged: {self.path(pr_id)}: {why}"
             raise OrchestratorError(message, "correct that file", code="record_damaged")
         if pr is None:
@@ -202,43 +222,46 @@ class Book:
         return pr
 
     def body(self, pr_id: str) -> str:
-        return str(self._read(pr_id).get("body") or "")
+        return str(self.raw(pr_id).get("body") or "")
 
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
         if self._damage(pr.id):
             self._put_aside(pr.id)
-        before = self._read(pr.id)
+        before = self.raw(pr.id)
         row = records.plain(pr)
         assert isinstance(row, dict)
         kept = {"body": before.get("body") or "" if body is None else body}
         said = {_SAID: True} if before.get(_SAID) is True else {}
-        self._write(pr.id, {**row, **kept, **said})
+        self.put(pr.id, {**row, **kept, **said})
 
     def raw(self, pr_id: str) -> Mapping[str, object]:
-        """Return a record with all its keys, for a book that moves."""
-        return self._read(pr_id)
+        """Return a record with all its keys."""
+        return self._seen(pr_id)[0]
 
     def put(self, pr_id: str, record: Mapping[str, object]) -> None:
         """Write a record with all its keys, as `raw` returned it."""
-        self._write(pr_id, record)
+        files.make_folder(self.folder)
+        files.write_json(self.path(pr_id), record)
+        files.remove(self._away(pr_id))
 
-    def record(self, pr_id: str, state: str) -> None:
+    def record(self, pr_id: str, **changes: Any) -> None:
+        """Change fields of a record. Raises as `find` does."""
         with self.locked():
-            self.write(self.find(pr_id)._replace(state=state))
+            self.write(self.find(pr_id)._replace(**changes))
 
     def say_merged(self, pr_id: str) -> None:
         """Record that a person says that a pull request is merged, whatever the forge shows."""
         with self.locked():
-            record = self._read(self.find(pr_id).id)
-            self._write(pr_id, {**record, "state": "merged", _SAID: True})
+            record = self.raw(self.find(pr_id).id)
+            self.put(pr_id, {**record, "state": "merged", _SAID: True})
 
     def take_back(self, pr_id: str) -> None:
         """Undo `say_merged`: the pull request is what the forge and git show again."""
         with self.locked():
-            record = self._read(self.find(pr_id).id)
+            record = self.raw(self.find(pr_id).id)
             changed = {"state": "open", _SAID: False, "said": False, "followed": False}
-            self._write(pr_id, {**record, **changed})
+            self.put(pr_id, {**record, **changed})
 
     def locked(self) -> AbstractContextManager[object]:
         """Return the lock under which records change. Raises LockHeld."""
@@ -263,17 +286,9 @@ class Book:
     def _away(self, pr_id: str) -> str:
         return os.path.join(self._merged, f"{pr_id}.json")
 
-    def _read(self, pr_id: str) -> Mapping[str, object]:
-        return self._seen(pr_id)[0]
-
     def _seen(self, pr_id: str) -> Seen:
         # The last: it was put away, and brought back, between the two looks before.
         for place in (self.path, self._away, self.path):
             if (seen := _seen_or_none(place(pr_id))) and seen[0]:
                 return seen
         return _NOTHING
-
-    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
-        files.make_folder(self.folder)
-        files.write_json(self.path(pr_id), record)
-        files.remove(self._away(pr_id))

@@ -5,8 +5,7 @@ The branch of such a task is cut from what its dependencies delivered. It lands 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
@@ -14,13 +13,14 @@ from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.plan import dependencies
-from orchestrator.system import files
+from orchestrator.pulls import states
 from orchestrator.system.later import Later
 from orchestrator.tasks import history
 from orchestrator.tasks.store import Store
 
 if TYPE_CHECKING:
     from orchestrator.git import base_branch, contents, repository
+    from orchestrator.git.contents import Contents
 else:
     base_branch = Later("git.base_branch")
     contents = Later("git.contents")
@@ -55,7 +55,7 @@ def find(
         return {}
     remote = base_branch.remote_of(layout, config)
     exist = _existing(layout, config, remote, [each.task for each in ready])
-    memory = _Memory(layout, ask=ask)
+    answers = states.contents(layout, ask=ask)
     cuts = {}
     for task, heads, landed in ready:
         if task.id in exist:
@@ -65,8 +65,9 @@ def find(
             base = base_branch.base_branch(config, task)
             tip = base_branch.branch_commit(layout.root, remote, base)
             commits += [tip] if tip else []
-        cuts[task.id] = memory.cut(list(dict.fromkeys(commits)), tip, landed)
-    memory.keep()
+        commits = list(dict.fromkeys(commits))
+        gone = contents.missing(layout.root, commits) if ask else ()
+        cuts[task.id] = _absent(gone) if gone else _cut(answers, commits, tip, landed)
     return cuts
 
 
@@ -106,35 +107,20 @@ def _existing(layout: Layout, config: Config, remote: str | None, tasks: list[Ta
     return {task_id for ref, task_id in refs.items() if ref in known}
 
 
-class _Memory:
-    """The merges of commits that were tried, in a file."""
+def _absent(commits: Iterable[str]) -> Cut:
+    return Cut(None, f"delivered commits are not in this repository: {', '.join(commits)}")
 
-    def __init__(self, layout: Layout, *, ask: bool) -> None:
-        self._root, self._ask = layout.root, ask
-        self._path = os.path.join(layout.cache, "cuts.json")
-        self._known = files.read_json(self._path) or {}
-        self._used: dict[str, object] = {}
 
-    def cut(self, commits: list[str], base: str | None, landed: tuple[str, ...]) -> Cut:
-        if self._ask and (gone := contents.missing(self._root, commits)):
-            return Cut(None, f"delivered commits are not in this repository: {', '.join(gone)}")
-        if len(commits) == 1:
-            return Cut(commits[0])
-        key = " ".join((*commits, *landed))
-        known = self._known.get(key)
-        lost = isinstance(known, str) and repository.resolve(self._root, known) is None
-        if self._ask and (not known or lost):
-            known = contents.stacked(self._root, commits, base, landed)
-        self._used[key] = known
-        if isinstance(known, list):
-            named = ", ".join(map(str, known[:20])) or "files that git does not name"
-            return Cut(None, f"what its dependencies delivered conflicts in: {named}")
-        return Cut(known if isinstance(known, str) else None)
-
-    def keep(self) -> None:
-        if self._ask and self._used != self._known:
-            files.make_folder(os.path.dirname(self._path))
-            files.write_json(self._path, self._used)
+def _cut(
+    answers: Contents, commits: Sequence[str], base: str | None, landed: tuple[str, ...]
+) -> Cut:
+    if len(commits) == 1:
+        return Cut(commits[0])
+    found = answers.stacked(commits, base, landed)
+    if isinstance(found, list):
+        named = ", ".join(map(str, found[:20])) or "files that git does not name"
+        return Cut(None, f"what its dependencies delivered conflicts in: {named}")
+    return Cut(found)
 
 
 def below(

@@ -2,22 +2,20 @@
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-import os
 from collections.abc import Iterable, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.project import events
-from orchestrator.pulls import cuts, forges, questions, review, rework, states, verdicts
+from orchestrator.pulls import cuts, forges, review, rework, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.rework import Step
-from orchestrator.system import files
 from orchestrator.tasks import stores
 
 
@@ -29,9 +27,6 @@ class Follower:
         self._store = stores.of_project(layout)
         self._forge: Forge = forges.of_project(layout, settings.config)
         self._contents = states.contents(layout, ask=True)
-        self._memory = os.path.join(layout.cache, "feedback.json")
-        self._known = files.read_json(self._memory) or {}
-        self._before = dict(self._known)
         self._prs: list[PullRequest] = []
         self._bases: dict[str, str | None] = {}
         #: Of pull requests whose details the forge did not give.
@@ -40,13 +35,11 @@ class Follower:
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
         prs = self._prs = list(prs)
-        told = [
+        return [
             done
             for pr in prs
             if pr.task is not None and not pr.followed and (done := self._follow(pr))
         ]
-        self._remember(prs)
-        return told
 
     def _follow(self, pr: PullRequest) -> tuple[str, str, str] | None:
         known = stores.with_history(self._store, pr.task)
@@ -62,7 +55,7 @@ class Follower:
         found = []
         if task.state == "done" and is_open:
             found = [*rework.requested(pr, history), *self._feedback(pr, task, history)]
-        elif is_open and any(map(questions.is_about_conflict, questions.open_facts(pr, history))):
+        elif is_open and any(map(rework.is_about_conflict, rework.open_facts(pr, history))):
             found = self._conflict(pr, task, history)
         in_review = self._is_in_review(pr, task)
         wanted = rework.step(pr, task, history, found, self._settings.config, in_review=in_review)
@@ -92,10 +85,11 @@ class Follower:
 
     def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         found: list[Feedback] = []
-        if self._forge.is_elsewhere and self._known.get(pr.id) != _mark(pr):
+        # The forge is asked for details only after a change.
+        if self._forge.is_elsewhere and pr.heard != _mark(pr):
             try:
                 found += self._forge.feedback(pr)
-                self._known[pr.id] = _mark(pr)
+                self._forge.book.record(pr.id, heard=_mark(pr))
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
@@ -134,14 +128,6 @@ class Follower:
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
             review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
 
-    def _remember(self, prs: Iterable[PullRequest]) -> None:
-        """Remember what was heard: the forge is asked for details only after a change."""
-        open_ones = {pr.id for pr in prs if pr.state == "open"}
-        heard = {key: mark for key, mark in self._known.items() if key in open_ones}
-        if heard != self._before:
-            files.make_folder(os.path.dirname(self._memory))
-            files.write_json(self._memory, heard)
-
 
 def _mark(pr: PullRequest) -> str:
     checks = ",".join(f"{check.name}={check.state}" for check in pr.checks)
@@ -169,11 +155,9 @@ def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> N
     if pr is None or pr.state == "open":
         return
     with store.change():
-        try:
-            task = store.find(pr.task or "")
-            history = store.read(task).history
-        except NotFound:
+        if (seen := stores.with_history(store, pr.task)) is None:
             return
+        task, history = seen
         newer = own.book.get(pr.id) if own.name != where.name else None
         if task.pr != pr.id or (newer is not None and newer.task == task.id):
             return  # the task has another pull request, perhaps of the same number

@@ -14,10 +14,14 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.guard import client_environment
+from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import NotFound, SystemFault
+from orchestrator.model.fields import NamedTuple
+from orchestrator.model.snapshot import Problem
 from orchestrator.system import commands, files
 
+GITHUB = "github.com"
 #: Seconds for a call of `gh`, and for the call that a tick makes, for which others wait.
 TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
@@ -39,12 +43,38 @@ class Refusal(SystemFault):
         self.said = said
 
 
-class Gh:
-    """The `gh` program, called in one project."""
+class Repository(NamedTuple):
+    """A repository on GitHub, or on a host with GitHub Enterprise."""
 
-    def __init__(self, root: str, folder: str, host: str) -> None:
-        """`folder` is for the caches of `gh`; `host` is the host of calls that name no other."""
-        self._root, self._folder, self._host = root, folder, host
+    host: str
+    owner: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The path of its REST interface."""
+        return f"repos/{self.owner}/{self.name}"
+
+    @property
+    def words(self) -> str:
+        """Return how `gh` is told the repository; its own default host is not named."""
+        path = f"{self.owner}/{self.name}"
+        return path if self.host == GITHUB else f"{self.host}/{path}"
+
+
+class Gh:
+    """The `gh` program, called in one project about one repository."""
+
+    def __init__(self, layout: Layout, repository: Repository) -> None:
+        self._root, self._folder = layout.root, os.path.join(layout.cache, "gh")
+        self.repository, self._host = repository, repository.host
+
+    def _named(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a call that names the repository, or the host of `gh api`, which knows no -R."""
+        if arguments[0] == "api":
+            host = () if self._host == GITHUB else ("--hostname", self._host)
+            return ("api", *host, *arguments[1:])
+        return (*arguments, *(() if arguments[0] == "repo" else ("-R",)), self.repository.words)
 
     def json(self, *arguments: str, timeout: float | None = None) -> Any:
         """Return the answer of a call. Raises as `run`, and SystemFault if it is not JSON."""
@@ -58,7 +88,7 @@ class Gh:
         """Return what a call printed. Raises Refusal, NotFound (a pull request) or SystemFault."""
         files.make_folder(self._folder)
         try:
-            done = self.call(arguments, os.environ, timeout or TIMEOUT, stdin)
+            done = self.call(self._named(arguments), os.environ, timeout or TIMEOUT, stdin)
         except OSError as error:
             raise SystemFault(
                 "the forge is github, but the gh program cannot be started",
@@ -88,6 +118,21 @@ class Gh:
         allowed = f"check what this account may do there: gh auth status --hostname {self._host}"
         raise Refusal(message, f"GitHub answered, and refused this; {allowed}", said)
 
+    def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
+        """Return why gh cannot be used with these environment variables; None if it can."""
+        named = f"gh auth login --hostname {self._host}"
+        login = f"{named}; or set `forge: local` in .orchestrator/agents.yaml"
+        try:
+            done = self.call(("auth", "status", "--hostname", self._host), variables, timeout)
+        except OSError:
+            return Problem("forge_failed", "forge is github, but gh is not installed", login)
+        if done.code is None:
+            again = f"try: gh auth status --hostname {self._host}"
+            return Problem("forge_failed", "gh did not answer in time", again)
+        if done.code != 0 and not is_signed_in(done.out + done.err):
+            return Problem("forge_failed", f"gh is not signed in to {self._host}", login)
+        return None
+
     def call(
         self,
         arguments: tuple[str, ...],
@@ -112,3 +157,16 @@ class Gh:
             timeout=timeout,
             stdin=stdin,
         )
+
+
+def is_signed_in(said: str) -> bool:
+    """Return whether the account in use is signed in, by what `gh auth status` said.
+
+    It exits with 1 as soon as one of several accounts is signed out. gh 2.23 knows one account per
+    host; later versions say which account is active.
+    """
+    accounts = re.split(
+        r"(?=^\s*(?:✓|X|!|-)? ?(?:Logged in|Failed to log in) )", said, flags=re.MULTILINE
+    )
+    active = [each for each in accounts if re.search(r"Active account: true", each)]
+    return any("Logged in to" in each for each in active or accounts)

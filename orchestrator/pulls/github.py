@@ -8,7 +8,6 @@ its own, gh prefers a remote named `upstream`.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -26,27 +25,25 @@ from orchestrator.system.later import Later
 if TYPE_CHECKING:
     from orchestrator.pulls import (
         gh,
-        github_alone,
         github_people,
         github_posting,
-        github_probe,
         github_repo,
         github_rows,
     )
-    from orchestrator.pulls.gh import Gh
-    from orchestrator.pulls.github_people import Reviewers
-    from orchestrator.pulls.github_repo import Repository
+    from orchestrator.pulls.gh import Gh, Repository
+    from orchestrator.pulls.github_people import People
 else:
     gh = Later("pulls.gh")
-    github_alone = Later("pulls.github_alone")
     github_people = Later("pulls.github_people")
     github_posting = Later("pulls.github_posting")
-    github_probe = Later("pulls.github_probe")
     github_repo = Later("pulls.github_repo")
     github_rows = Later("pulls.github_rows")
 
-#: The open pull requests that one request lists.
+#: The open pull requests that one request lists: the newest, and of each its first reviews and
+#: checks.
 LISTED = 100
+#: Seconds after which a pull request of which the list says too little is asked for alone again.
+ASK_AGAIN = 600.0
 
 
 class GitHub:
@@ -88,15 +85,7 @@ class GitHub:
 
     @cached_property
     def _gh(self) -> Gh:
-        return gh.Gh(
-            self._layout.root, os.path.join(self._layout.cache, "gh"), self._repository.host
-        )
-
-    def _run(self, *words: str, stdin: str | None = None) -> str:
-        return self._gh.run(*words, "-R", self._repository.words, stdin=stdin)
-
-    def _json(self, *words: str, timeout: float | None = None) -> Any:
-        return self._gh.json(*words, "-R", self._repository.words, timeout=timeout)
+        return gh.Gh(self._layout, self._repository)
 
     # --- which there are ---------------------------------------------------------------------
 
@@ -105,31 +94,32 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
-        alone = github_alone.Alone(self._layout, self.book.list())
-        if (due := alone.due(time.time())) is not None:
+        now = time.time()
+        open_ones = (pr for pr in self.book.list() if pr.state == "open")
+        asked = {pr.id: pr.asked for pr in open_ones if pr.asked is not None}
+        due = [pr_id for pr_id, at in asked.items() if not 0 <= now - at < ASK_AGAIN]
+        if due:
             # Instead of the list, so that a tick makes one request (reference 9.9).
-            self._keep(due, self._view(due))
-            alone.remember({**alone.asked, due: time.time()})
+            oldest = min(due, key=asked.__getitem__)
+            self._keep(oldest, self._view(oldest))
+            self.book.record(oldest, asked=now)
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=gh.TICK_TIMEOUT))
+        wanted = ("--json", github_rows.FIELDS)
+        rows = _listed(self._gh.json(*words, *wanted, timeout=gh.TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
-        after = {}
         for old in self.book.list():
             row = by_number.get(old.id)
             cut_off = row is not None and github_rows.is_cut_off(row)
             # It is no longer open, unless there are more open ones than one request lists.
             unlisted = row is None and old.state == "open"
-            if cut_off or (unlisted and len(rows) >= LISTED):
-                after[old.id] = alone.asked.get(old.id, time.time())
-            if (unlisted and (len(rows) < LISTED or old.id not in alone.asked)) or (
-                cut_off and (old.id not in alone.asked or github_rows.has_changed(old, row))
-            ):
-                row = self._view(old.id)
-            elif cut_off:
-                row = None
-            self._keep(old.id, row)
-        alone.remember(after)
+            is_partial = cut_off or (unlisted and len(rows) >= LISTED)
+            has_changed = cut_off and github_rows.has_changed(old, row)
+            if is_partial and old.id in asked and not has_changed:
+                continue
+            self._keep(old.id, self._view(old.id) if cut_off or unlisted else row)
+            if is_partial or old.asked is not None:
+                self.book.record(old.id, asked=now if is_partial else None)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
@@ -147,21 +137,24 @@ class GitHub:
     def _read(self, old: PullRequest, row: Any) -> PullRequest:
         """Return what a row of gh says now, with the reviews of people who may write (9.1)."""
         new = github_rows.updated(old, github_rows.pull_request(row))
-        reviews = (
-            each for each in new.reviews if each in old.reviews or self._reviewers.count(new, each)
-        )
-        return new._replace(reviews=tuple(reviews))
+        fresh = [each for each in new.reviews if each not in old.reviews]
+        marks = {each: f"{each.by} {each.verdict} {each.at}" for each in fresh}
+        refused = [
+            mark
+            for each, mark in marks.items()
+            if mark in old.refused or not self._people.counts(each.by)
+        ]
+        reviews = tuple(each for each in new.reviews if marks.get(each) not in refused)
+        return new._replace(reviews=reviews, refused=tuple(refused))
 
     @cached_property
-    def _reviewers(self) -> Reviewers:
-        return github_people.Reviewers(
-            self._layout, github_people.People(self._gh, self._repository)
-        )
+    def _people(self) -> People:
+        return github_people.People(self._gh)
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
         try:
-            row = self._json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
+            row = self._gh.json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
         except NotFound:
             return None
         return _listed([row])[0]
@@ -186,13 +179,15 @@ class GitHub:
             head = f"{self._fork}:{wanted.branch}" if self._fork else wanted.branch
             names = ("--head", head, "--base", wanted.base, "--title", wanted.title)
             try:
-                said = self._run("pr", "create", *names, "--body-file", "-", stdin=text)
+                said = self._gh.run("pr", "create", *names, "--body-file", "-", stdin=text)
             except SystemFault as error:
                 # GitHub may have it all the same.
                 row = self._open_one(wanted)
                 if row is None:
                     raise self._judged(wanted, error) from error
             else:
+                import re
+
                 made = re.search(r"/pull/(\d+)\s*\Z", said)
                 row = self._view(made[1]) if made else self._open_one(wanted)
         if row is None:
@@ -212,8 +207,7 @@ class GitHub:
         from orchestrator.pulls import github_refusals
 
         is_fork = self._fork is not None
-        place = (self._gh, self._repository, self._refused)
-        return github_refusals.judged(*place, wanted, error, may_only_read=is_fork)
+        return github_refusals.judged(self._gh, self._refused, wanted, error, may_only_read=is_fork)
 
     @property
     def _refused(self) -> str:
@@ -228,46 +222,42 @@ class GitHub:
                 if row is not None and row.get("state") == "OPEN" and self._is_ours(row):
                     return row
         words = ("pr", "list", "--head", wanted.branch, "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._json(*words, "--json", github_rows.FIELDS))
+        rows = _listed(self._gh.json(*words, "--json", github_rows.FIELDS))
         ours = [row for row in rows if self._is_ours(row) and row.get("baseRefName") == wanted.base]
         return ours[0] if ours else None
 
     def post(self, pr: PullRequest, review: Given) -> None:
-        github_posting.post(self._json, self._run, pr, review)
+        github_posting.post(self._gh, pr, review)
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
-        where = self._repository
-        path = f"repos/{where.owner}/{where.name}/pulls/{pr.id}"
-        self._gh.run(
-            "api", *where.host_words, "--method", "PATCH", path, "--raw-field", f"base={base}"
-        )
-        with self.book.locked():
-            self.book.write(self.book.find(pr.id)._replace(base=base))
+        path = f"{self._repository.path}/pulls/{pr.id}"
+        self._gh.run("api", "--method", "PATCH", path, "--raw-field", f"base={base}")
+        self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
-        self._run("pr", "close", pr_id)
+        self._gh.run("pr", "close", pr_id)
         if self.book.get(pr_id) is not None:
-            self.book.record(pr_id, "closed")
+            self.book.record(pr_id, state="closed")
 
     def feedback(self, pr: PullRequest) -> list[Feedback]:
         from orchestrator.pulls import github_feedback
 
-        return github_feedback.find(self._gh, self._repository, pr)
+        return github_feedback.find(self._gh, pr)
 
     # --- merging -----------------------------------------------------------------------------
 
     def methods(self) -> tuple[str, ...]:
         from orchestrator.pulls import github_merging
 
-        return github_merging.methods(self._layout, self._gh, self._repository.words)
+        return github_merging.methods(self._layout, self._gh)
 
     def merge(
         self, pr: PullRequest, commit: str, method: str, land: Callable[[], str]
     ) -> str | None:
         from orchestrator.pulls import github_merging
 
-        row = github_merging.merge(self._layout, self._run, self._view, pr.id, commit, method)
+        row = github_merging.merge(self._layout, self._gh, self._view, pr.id, commit, method)
         merged = row.get("state") == "MERGED"
         self._read(self.book.get(pr.id) or pr, row)
         with self.book.locked():
@@ -279,10 +269,9 @@ class GitHub:
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         try:
-            host = self._repository.host
+            return self._gh.probe(variables, timeout)
         except SystemFault as error:
             return Problem(error.code, error.message, error.hint)
-        return github_probe.probe(self._gh, host, variables, timeout)
 
 
 def _same(one: Repository, other: Repository) -> bool:

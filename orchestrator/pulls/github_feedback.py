@@ -11,7 +11,6 @@ from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.text import quoting
 
 #: Lines of a log's end, and characters of one feedback.
@@ -34,16 +33,16 @@ pageInfo{hasNextPage endCursor} nodes{
 _WITH_CHECKS, _WITHOUT = _QUERY % (",$checks:String", _CHECKS), _QUERY % ("", "")
 
 
-def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
+def find(gh: Gh, pr: PullRequest) -> list[Feedback]:
     """Return what is asked for on the head as it is now. Raises SystemFault."""
     try:
-        pages = [*_pages(gh, repository, pr, _WITH_CHECKS)]
+        pages = [*_pages(gh, pr, _WITH_CHECKS)]
     except Refusal:
         # An older GitHub Enterprise does not say which checks are required.
-        pages = [*_pages(gh, repository, pr, _WITHOUT)]
+        pages = [*_pages(gh, pr, _WITHOUT)]
     threads = [_thread(each) for page in pages for each in _nodes(page, "reviewThreads")]
     fields = "headRefOid,mergeStateStatus,statusCheckRollup"
-    row = gh.json("pr", "view", pr.id, "--json", fields, "-R", repository.words)
+    row = gh.json("pr", "view", pr.id, "--json", fields)
     if not isinstance(row, dict):
         raise SystemFault("a pull request in the answer of gh is malformed", code="forge_failed")
     checks = _failing(
@@ -51,14 +50,14 @@ def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
     )
     return [
         *(each for each in threads if each is not None),
-        *(_check(gh, repository, str(row.get("headRefOid")), check) for check in checks),
+        *(_check(gh, str(row.get("headRefOid")), check) for check in checks),
     ]
 
 
-def _pages(gh: Gh, repository: Repository, pr: PullRequest, query: str) -> Iterator[Any]:
+def _pages(gh: Gh, pr: PullRequest, query: str) -> Iterator[Any]:
     """Yield the answers about a pull request until both lists are complete, at most `PAGES`."""
-    names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
-    words = ("graphql", *repository.host_words, *names, "-F", f"n={pr.id}", "-f", f"query={query}")
+    names = ("-f", f"owner={gh.repository.owner}", "-f", f"repo={gh.repository.name}")
+    words = ("graphql", *names, "-F", f"n={pr.id}", "-f", f"query={query}")
     places: dict[str, str] = {}
     for _ in range(PAGES):
         after = [word for key, at in places.items() for word in ("-f", f"{key}={at}")]
@@ -119,10 +118,10 @@ def _failing(row: Any, required: Mapping[str, bool]) -> Iterator[Any]:
             yield check
 
 
-def _check(gh: Gh, repository: Repository, head: str, check: Any) -> Feedback:
+def _check(gh: Gh, head: str, check: Any) -> Feedback:
     name, said = github_rows.name_of(check), github_rows.conclusion(check)
     address = github_rows.address(check)
-    step, log = _log(gh, repository, name, address or "")
+    step, log = _log(gh, name, address or "")
     first = f"The required check {name!r} ended with {said} on {head[:12]}"
     lines = [f"{first}, in the step {step!r}." if step else f"{first}.", address or ""]
     if log:
@@ -133,7 +132,7 @@ def _check(gh: Gh, repository: Repository, head: str, check: Any) -> Feedback:
     return Feedback(f"check:{head}:{name}:{said}", _bounded(text), by_machine=True)
 
 
-def _log(gh: Gh, repository: Repository, name: str, address: str) -> tuple[str, str]:
+def _log(gh: Gh, name: str, address: str) -> tuple[str, str]:
     """Return the failing step of a job of GitHub Actions and the end of its log, or "", "".
 
     Other systems have their logs elsewhere. gh 2.23 prints nothing for some jobs; then the log of
@@ -143,8 +142,8 @@ def _log(gh: Gh, repository: Repository, name: str, address: str) -> tuple[str, 
     if ids is None:
         return "", ""
     try:
-        text = gh.run("run", "view", ids[1], "--log-failed", "-R", repository.words)
-    except (Refusal, SystemFault):
+        text = gh.run("run", "view", ids[1], "--log-failed")
+    except SystemFault:
         text = ""
     rows = [line.split("\t", 2) for line in text.splitlines()]
     rows = [row for row in rows if len(row) == 3 and row[0] == name]
@@ -153,9 +152,9 @@ def _log(gh: Gh, repository: Repository, name: str, address: str) -> tuple[str, 
         return step, _tail(row[2] for row in rows if row[1] == step)
     if ids[2] is None:
         return "", ""
-    path = f"repos/{repository.owner}/{repository.name}/actions/jobs/{ids[2]}/logs"
+    path = f"{gh.repository.path}/actions/jobs/{ids[2]}/logs"
     try:
-        return "", _tail(gh.run("api", *repository.host_words, path).splitlines())
+        return "", _tail(gh.run("api", path).splitlines())
     except SystemFault:
         return "", ""
 

@@ -14,8 +14,8 @@ from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.system import files
 
-#: Seconds for which the merge methods of a repository are remembered.
-METHODS_KEPT = 86_400.0
+#: Seconds for which the merge methods of a repository are remembered, and the file in the cache.
+METHODS_KEPT, MEMORY = 86_400.0, "github-methods.json"
 #: What gh and GitHub say when a pull request may be merged later, by `--auto`.
 _MUST_WAIT = re.compile(
     r"--auto|policy prohibits|is expected|status check|reviews? (is|are) required|approving review"
@@ -25,57 +25,47 @@ _MUST_WAIT = re.compile(
 _FIELDS = ("mergeCommitAllowed", "squashMergeAllowed", "rebaseMergeAllowed")
 
 
-def methods(layout: Layout, gh: Gh, repository: str) -> tuple[str, ...]:
+def methods(layout: Layout, gh: Gh) -> tuple[str, ...]:
     """Return what the repository allows, in the order of `MERGE_METHODS`. Raises SystemFault."""
-    kept, now = files.read_json(_memory(layout)) or {}, time.time()
+    repository, memory = gh.repository.words, os.path.join(layout.cache, MEMORY)
+    kept, now = files.read_json(memory) or {}, time.time()
     asked, allowed = kept.get("asked"), kept.get("methods")
     known = kept.get("repository") == repository and isinstance(allowed, list)
     if not known or not isinstance(asked, float) or not 0 <= now - asked < METHODS_KEPT:
-        row = gh.json("repo", "view", repository, "--json", ",".join(_FIELDS))
+        row = gh.json("repo", "view", "--json", ",".join(_FIELDS))
         answers = [row.get(field) if isinstance(row, dict) else None for field in _FIELDS]
         allowed = [m for m, answer in zip(MERGE_METHODS, answers, strict=True) if answer is True]
         files.make_folder(layout.cache)
         record = {"repository": repository, "asked": now, "methods": allowed}
-        files.write_json(_memory(layout), record)
+        files.write_json(memory, record)
     found = tuple(m for m in MERGE_METHODS if m in (allowed or ()))
     if not found:
         raise SystemFault(f"{repository} allows no way to merge", code="merge_refused")
     return found
 
 
-def _memory(layout: Layout) -> str:
-    return os.path.join(layout.cache, "github-methods.json")
-
-
 def merge(
-    layout: Layout,
-    run: Callable[..., str],
-    view: Callable[[str, str], Any],
-    pr_id: str,
-    commit: str,
-    method: str,
+    layout: Layout, gh: Gh, view: Callable[[str, str], Any], pr_id: str, commit: str, method: str
 ) -> Any:
     """Merge a pull request if its head is the commit, or let GitHub merge it later.
 
-    Return its row afterwards, with `mergeCommit`: `gh` exits with 0 for both. `run` and `view` call
-    gh. Raises OrchestratorError when GitHub refuses.
+    Return its row afterwards, with `mergeCommit`: `gh` exits with 0 for both. `view` calls gh.
+    Raises OrchestratorError when GitHub refuses.
     """
     words = ("pr", "merge", pr_id, f"--{method}", "--match-head-commit", commit)
     try:
-        run(*words)
+        gh.run(*words)
     except Refusal as error:
         row = view(pr_id, "")
         if row is None or row.get("state") != "MERGED":
-            _merge_later(layout, run, words, error)
+            _merge_later(layout, gh, words, error)
     row = view(pr_id, ",mergeCommit")
     if row is None:
         raise NotFound("pull request", pr_id)
     return row
 
 
-def _merge_later(
-    layout: Layout, run: Callable[..., str], words: tuple[str, ...], error: Refusal
-) -> None:
+def _merge_later(layout: Layout, gh: Gh, words: tuple[str, ...], error: Refusal) -> None:
     """Let GitHub merge it as soon as its rules allow. Raises OrchestratorError."""
     said = error.said
     if "Head branch was modified" in said:
@@ -85,12 +75,12 @@ def _merge_later(
         raise SystemFault("the base branch moved during the merge", code="base_moved")
     if _MUST_WAIT.search(said):
         try:
-            run(*words, "--auto")
+            gh.run(*words, "--auto")
             return
         except Refusal as second:
             said = f"{said}\nWith --auto: {second.said}"
     # The repository's settings may have changed.
-    files.remove(_memory(layout))
+    files.remove(os.path.join(layout.cache, MEMORY))
     raise OrchestratorError(
         f"GitHub refuses to merge pull request {words[2]}: {said}",
         "see the rules of the base branch on GitHub",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 
-from orchestrator.model.annotations import Any
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import github_rows
-from orchestrator.pulls.gh import Refusal
+from orchestrator.pulls.gh import Gh, Refusal
 from orchestrator.text import quoting
 
 #: The most characters of a text on GitHub, less those of a mark.
 LONGEST = 65_000
 
 
-def post(ask: Callable[..., Any], run: Callable[..., str], pr: PullRequest, review: Given) -> None:
-    """Post a review, unless it was posted before a crash. `ask` and `run` call gh."""
-    fields = ask("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
+def post(gh: Gh, pr: PullRequest, review: Given) -> None:
+    """Post a review, unless it was posted before a crash."""
+    fields = gh.json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
     mark, text = _marked(pr, review)
     names = ("reviews", "comments")
     posted = [each for name in names for each in github_rows.rows_of(fields, name)]
@@ -26,12 +24,12 @@ def post(ask: Callable[..., Any], run: Callable[..., str], pr: PullRequest, revi
     if github_rows.at(fields, "headRefOid") == review.commit:
         verb = "--approve" if review.verdict == "approved" else "--request-changes"
         try:
-            run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
+            gh.run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
             return
         except Refusal:
             # GitHub refuses a review of one's own pull request, and then takes a comment.
             pass
-    run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
+    gh.run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
 
 
 def _marked(pr: PullRequest, review: Given) -> tuple[str, str]:

@@ -12,7 +12,6 @@ import re
 from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.work import PullRequest
 from orchestrator.pulls.gh import Gh, Refusal
-from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
 _BASE_GONE = re.compile(r"Base ref must be a branch", re.IGNORECASE)
@@ -36,13 +35,7 @@ _READERS = ("READ", "TRIAGE", "NONE", "")
 
 
 def judged(
-    gh: Gh,
-    repository: Repository,
-    memory: str,
-    wanted: PullRequest,
-    error: Refusal,
-    *,
-    may_only_read: bool,
+    gh: Gh, memory: str, wanted: PullRequest, error: Refusal, *, may_only_read: bool
 ) -> OrchestratorError:
     """Return what the refusal of a pull request is: Rejected, or SystemFault for every task.
 
@@ -51,7 +44,7 @@ def judged(
     the branches are in a fork, so the account needs no right to push. `memory` is a file for that
     text. Raises SystemFault.
     """
-    said, name = error.said, repository.words
+    said, name = error.said, gh.repository.words
     if _BASE_GONE.search(said):
         hint = "orchestrator init --base BRANCH; or push that branch"
         message = f"GitHub has no branch {wanted.base} in {name}: {said}"
@@ -68,7 +61,7 @@ def judged(
         return Rejected(message, code="no_commits")
     everybodys = _OF_EVERYBODY.search(said) is not None
     if not everybodys and not _OF_THE_TEXT.search(said):
-        everybodys = not (_may_open(gh, name) or may_only_read) or _met(memory, wanted, said)
+        everybodys = not (_may_open(gh) or may_only_read) or _met(memory, wanted, said)
     if everybodys:
         hint = f"give the account of gh the right to open pull requests in {name}: gh auth status"
         message = f"GitHub opens no pull request in {name}: {said}"
@@ -77,8 +70,8 @@ def judged(
     return Rejected(message, code="pr_rejected")
 
 
-def _may_open(gh: Gh, name: str) -> bool:
-    row = gh.json("repo", "view", name, "--json", "isArchived,viewerPermission")
+def _may_open(gh: Gh) -> bool:
+    row = gh.json("repo", "view", "--json", "isArchived,viewerPermission")
     row = row if isinstance(row, dict) else {}
     return row.get("isArchived") is not True and row.get("viewerPermission") not in _READERS
 

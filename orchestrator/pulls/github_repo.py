@@ -14,10 +14,9 @@ from orchestrator.git import remotes, settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.pulls.gh import Gh
+from orchestrator.pulls.gh import GITHUB, Gh, Repository
 from orchestrator.system import commands, files, records
 
-GITHUB = "github.com"
 #: GitHub's host for ssh through port 443.
 _SSH_HOST = "ssh.github.com"
 #: Seconds for a question to ssh or gh; seconds after which a host that gh does not know is asked
@@ -30,25 +29,6 @@ _HOST = r"(?P<host>[A-Za-z0-9._-]+)"
 _URL = rf"(?P<kind>https?|ssh|git)://([^/@]*@)?{_HOST}(:\d+)?{_PATH}"
 #: `user@host:owner/repo`; some write the port of ssh.github.com before the path.
 _SCP = rf"([^/@:]+@)?{_HOST}:(443/)?{_PATH}"
-
-
-class Repository(NamedTuple):
-    """A repository on GitHub, or on a host with GitHub Enterprise."""
-
-    host: str
-    owner: str
-    name: str
-
-    @property
-    def words(self) -> str:
-        """Return how `gh` is told the repository; its own default host is not named."""
-        path = f"{self.owner}/{self.name}"
-        return path if self.host == GITHUB else f"{self.host}/{path}"
-
-    @property
-    def host_words(self) -> tuple[str, ...]:
-        """Return the words with which `gh api`, which knows no -R, is told the host."""
-        return () if self.host == GITHUB else ("--hostname", self.host)
 
 
 class Found(NamedTuple):
@@ -79,7 +59,7 @@ def find(layout: Layout, addresses: list[str], *, remember: bool = False) -> Fou
     repository = _first(layout, addresses)
     if repository is None:
         return Found(key, now)
-    found = Found(key, now, *repository, known=installed and _is_known(layout, repository.host))
+    found = Found(key, now, *repository, known=installed and _is_known(layout, repository))
     if remember:
         files.make_folder(layout.cache)
         files.write_json(_memory(layout), records.plain(found))
@@ -138,13 +118,13 @@ def _ssh_host(root: str, alias: str) -> str:
     return named[1] if named else alias
 
 
-def _is_known(layout: Layout, host: str) -> bool:
+def _is_known(layout: Layout, repository: Repository) -> bool:
     """Return whether the host is GitHub's, or gh has a sign-in for it, be it a broken one."""
-    if host == GITHUB:
+    if repository.host == GITHUB:
         return True
-    gh = Gh(layout.root, os.path.join(layout.cache, "gh"), host)
+    words = ("auth", "status", "--hostname", repository.host)
     try:
-        done = gh.call(("auth", "status", "--hostname", host), os.environ, TIMEOUT)
+        done = Gh(layout, repository).call(words, os.environ, TIMEOUT)
     except OSError:
         return False
     if done.code in (0, None):

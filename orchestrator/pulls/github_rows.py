@@ -169,4 +169,7 @@ def updated(old: PullRequest, new: PullRequest) -> PullRequest:
         # GitHub may have stopped to wait with each change; a merge that waits can be asked again.
         queued=old.queued and unchanged and state == "open",
         followed=old.followed and state == old.state,
+        asked=old.asked,
+        refused=old.refused,
+        heard=old.heard,
     )

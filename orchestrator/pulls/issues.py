@@ -16,6 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
+from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, Task
@@ -23,9 +24,8 @@ from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_people import People
-from orchestrator.pulls.issue_memory import Known, Memory
 from orchestrator.pulls.issue_text import Issue
-from orchestrator.system import files
+from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
 
 #: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
@@ -39,11 +39,46 @@ _FIELDS = "number,title,body,author,labels,url"
 _ID = "GH-"
 
 
+class Known(NamedTuple):
+    """Whether a login may write to the repository, and when that was asked."""
+
+    may_write: bool
+    asked: float
+
+
+class Kept(NamedTuple):
+    """The file of a `Memory`."""
+
+    #: When issues were last asked for.
+    asked: float = 0.0
+    #: By the number of an issue that became a task: what the issue was told.
+    made: Mapping[str, tuple[str, ...]] = {}
+    authors: Mapping[str, Known] = {}
+
+
+class Memory:
+    """What outlasts a tick. A task whose file a person removed is not made again."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = os.path.join(layout.shared, "issues.json")
+        self.kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
+
+    def change(self, **changes: Any) -> None:
+        self.kept = self.kept._replace(**changes)
+        files.make_folder(os.path.dirname(self._path))
+        files.write_json(self._path, records.plain(self.kept))
+
+    def tell(self, number: int, *what: str) -> None:
+        """Note that an issue became a task, and what the issue was told of it."""
+        told = (*self.kept.made.get(str(number), ()), *what)
+        self.change(made={**self.kept.made, str(number): told})
+
+
 def next_look(layout: Layout, config: Config, now: float) -> float:
     """Return when issues are asked for again (epoch seconds); infinity if they never are."""
     if config.issues.label is None or config.paused:
         return math.inf
-    return min(Memory(layout).asked, now) + EVERY
+    return min(Memory(layout).kept.asked, now) + EVERY
 
 
 def problem(layout: Layout, config: Config) -> Problem | None:
@@ -73,23 +108,21 @@ class Follower:
         if found is None:
             message = f"the remote {self._config.remote!r} is not on GitHub"
             raise SystemFault(message, "set `remote` in agents.yaml", code="forge_failed")
-        self._repository = found
-        self._gh = Gh(layout.root, os.path.join(layout.cache, "gh"), found.host)
-        self._people = People(self._gh, found)
+        self._gh = Gh(layout, found)
+        self._people = People(self._gh)
 
     def follow(self, settled: Collection[str]) -> Iterator[tuple[str, str]]:
         """Carry out what is due; yield the task and the reason of each change.
 
         `settled` are the tasks whose runs this tick settled. Raises OrchestratorError.
         """
-        due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
+        due = self._now - EVERY >= self._memory.kept.asked or self._memory.kept.asked > self._now
         numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
         listed: list[Issue] = []
         fault: Refusal | None = None
         if due := due and not self._config.paused:
             # Noted first: a failing gh is asked again at the next look, not at each tick.
-            self._memory.asked = self._now
-            self._memory.write()
+            self._memory.change(asked=self._now)
             listed = self._listed()
             try:
                 yield from self._make(listed)
@@ -111,7 +144,7 @@ class Follower:
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
             label = ("--label", _quoted(self._config.issues.label or ""), "--json", _FIELDS)
-            rows = self._gh.json(*words, *label, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+            rows = self._gh.json(*words, *label, timeout=TICK_TIMEOUT)
             if not isinstance(rows, list):
                 message = "the answer of gh is not a list of issues"
                 raise SystemFault(message, code="forge_failed")
@@ -121,7 +154,7 @@ class Follower:
 
     def _make(self, listed: list[Issue]) -> Iterator[tuple[str, str]]:
         for issue in sorted(listed, key=lambda each: (each.priority, each.number)):
-            if str(issue.number) in self._memory.made:
+            if str(issue.number) in self._memory.kept.made:
                 continue
             if not self._has_room():
                 return
@@ -158,8 +191,7 @@ class Follower:
                 raise
             added = False
         if added or self._exists(name):
-            self._memory.made.setdefault(str(issue.number), ())
-            self._memory.write()
+            self._memory.tell(issue.number)
         return added
 
     def _exists(self, name: str) -> bool:
@@ -174,15 +206,14 @@ class Follower:
             return True
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
-        known = self._memory.authors.get(login)
+        known = self._memory.kept.authors.get(login)
         kept = EVERY if known is not None and known.may_write else REFUSED_KEPT
         if known is not None and 0 <= self._now - known.asked < kept:
             return known.may_write
         if not self._may_ask():
             return None
         known = Known(self._people.may_write(login), self._now)
-        self._memory.authors[login] = known
-        self._memory.write()
+        self._memory.change(authors={**self._memory.kept.authors, login: known})
         return known.may_write
 
     def _cancel(self, listed: set[int]) -> Iterator[tuple[str, str]]:
@@ -192,7 +223,7 @@ class Follower:
             for task in self._store.list("incoming").tasks
             if re.fullmatch(rf"{_ID}\d{{1,9}}", task.id) and task.pr is None
         ]
-        made = self._memory.made
+        made = self._memory.kept.made
         gone = [each for each in waiting if each[0] not in listed and str(each[0]) in made]
         for number, task in gone:
             if not self._may_ask() or self._view(number).get("state") != "CLOSED":
@@ -204,13 +235,12 @@ class Follower:
 
     def _tell(self, number: int) -> Iterator[tuple[str, str]]:
         """Comment on an issue, if its task is in a state that the issue was not told yet."""
-        if str(number) not in self._memory.made:
-            return
-        task = self._store.get(f"{_ID}{number}")
-        if task is None:
+        told = self._memory.kept.made.get(str(number))
+        task = self._store.get(f"{_ID}{number}") if told is not None else None
+        if told is None or task is None:
             return
         what = issue_text.told(task)
-        if what is None or what in self._memory.was_told(number) or not self._may_ask():
+        if what is None or what in told or not self._may_ask():
             return
         mark = f"<!-- orchestrator: {task.id} {what} -->"
         show = self._config.issues.show_questions
@@ -222,7 +252,7 @@ class Follower:
             own = (each for each in posted if each.get("viewerDidAuthor") is not False)
             if not any(mark in str(each.get("body")) for each in own):
                 words = ("issue", "comment", str(number), "--body-file", "-")
-                self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
+                self._gh.run(*words, stdin=f"{said}\n\n{mark}\n")
         except Refusal as error:
             # The issue is locked or gone: asking again would change nothing.
             yield task.id, f"issue {number} takes no comment: {error.said[:200]}"
@@ -242,7 +272,7 @@ class Follower:
 
     def _view(self, number: int) -> Mapping[str, object]:
         words = ("issue", "view", str(number), "--json", "state,comments")
-        found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+        found = self._gh.json(*words, timeout=TICK_TIMEOUT)
         return found if isinstance(found, dict) else {}
 
 

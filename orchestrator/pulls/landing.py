@@ -20,21 +20,19 @@ from orchestrator.pulls import (
     forges,
     landing_queue,
     look,
-    merge_refusal,
     merging,
     restack,
     states,
 )
 from orchestrator.pulls.forge import Forge
-from orchestrator.pulls.landing_checks import Checks
-from orchestrator.pulls.landing_failures import Failures
+from orchestrator.pulls.landing_results import Checks, Failures
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
-#: What somebody did to a pull request since the last tick: the codes of `merge_refusal.not_ready`,
+#: What somebody did to a pull request since the last tick: the codes of `landing_queue.not_ready`,
 #: and a push to its branch.
 _CHANGED = ("not_open", "draft", "not_reviewed")
 
@@ -101,7 +99,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
     reached. A conflict has gone back to its author when this raises.
     """
-    if (refused := merge_refusal.find(layout, config, pr)) is not None:
+    if (refused := landing_queue.refusal(layout, config, pr)) is not None:
         raise refused
     lander = Lander(layout, config, now)
     try:
@@ -181,7 +179,7 @@ class Lander:
         """
         now = self._forge.show(pr.id)
         for each in (now,) if self._forge.is_elsewhere else (pr, now):
-            if (refused := merge_refusal.not_ready(each)) is not None:
+            if (refused := landing_queue.not_ready(each)) is not None:
                 raise refused
         return pr._replace(base=now.base)
 

@@ -18,6 +18,7 @@ from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, records
 from orchestrator.tasks import stores
+from orchestrator.text.quoting import one_line
 
 if TYPE_CHECKING:
     from orchestrator.pulls.overlap import Overlap
@@ -48,20 +49,12 @@ class Memory(NamedTuple):
     refused: Mapping[str, Refused] = {}
 
 
-def memory_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "landing.json")
-
-
-def remembered(layout: Layout) -> Memory:
-    return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
-
-
 class Notes:
     """The memory of landings, which the holder of the landings' lock changes."""
 
     def __init__(self, layout: Layout) -> None:
-        self._path = memory_path(layout)
-        self.memory = remembered(layout)
+        self._path = os.path.join(layout.cache, "landing.json")
+        self.memory = records.build(Memory, files.read_json(self._path) or {}) or Memory()
 
     def change(self, **changes: Any) -> None:
         self.memory = self.memory._replace(**changes)
@@ -89,7 +82,7 @@ def is_refused(layout: Layout, prs: Iterable[PullRequest]) -> bool:
 
     A draft, or a pull request whose checks run, waits for something else than the next try.
     """
-    refused = remembered(layout).refused
+    refused = Notes(layout).memory.refused
     heads = {pr.id: pr.head for pr in prs if not (pr.draft or awaited(pr))}
     return any(heads.get(pr_id) == each.head for pr_id, each in refused.items())
 
@@ -104,7 +97,7 @@ def candidates(
     try, and for the required checks that still run. With `overlap: hold`, the smaller of two that
     change the same lines goes first.
     """
-    refused = remembered(layout).refused
+    refused = Notes(layout).memory.refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
     due = [
         pr
@@ -115,15 +108,11 @@ def candidates(
     store = stores.of_project(layout)
     tasks: dict[str, Task] = {}
     for pr in [*due]:
-        try:
-            task = store.get(pr.task or "")
-            if task is None:
-                continue
-            tasks[pr.id] = task
-            if task.state != "done" and _is_reworked(pr, store.read(task).history):
-                due.remove(pr)
-        except OrchestratorError:
+        if (seen := stores.with_history(store, pr.task)) is None:
             continue
+        tasks[pr.id], history = seen
+        if tasks[pr.id].state != "done" and _is_reworked(pr, history):
+            due.remove(pr)
     known = []
     if any(task.depends_on for task in tasks.values()):
         known = states.known(layout, config) or []
@@ -184,3 +173,51 @@ def in_order(prs: list[PullRequest], tasks: Mapping[str, Task]) -> list[PullRequ
         return (depth(task), task_order(task)) if task else (0, (99, float(pr.id), pr.id))
 
     return sorted(prs, key=key)
+
+
+def refusal(layout: Layout, config: Config, pr: PullRequest) -> OrchestratorError | None:
+    """Return why a person's merge of a pull request is refused before any merge is made."""
+    return not_ready(pr) or _waits_for_dependency(layout, config, pr) or _is_objected_to(layout, pr)
+
+
+def not_ready(pr: PullRequest) -> OrchestratorError | None:
+    """A pull request that is not open, or a draft, does not land."""
+    if pr.state != "open":
+        hint = "see: orchestrator pr list"
+        return OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+    if pr.draft:
+        hint = f"mark it as ready for review, then merge it: {pr.url}"
+        return OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
+    return None
+
+
+def _waits_for_dependency(
+    layout: Layout, config: Config, pr: PullRequest
+) -> OrchestratorError | None:
+    store = stores.of_project(layout)
+    task = store.get(pr.task or "")
+    if task is None:
+        return None
+    known = states.known(layout, config) if task.depends_on else None
+    first = cuts.below(store, task, known or ())
+    if first is None or first[1].state != "open":
+        return None
+    other, its = first
+    return OrchestratorError(
+        f"{task.id} depends on {other.id}, whose pull request {its.id} is open",
+        f"merge that one first: orchestrator pr merge {its.id}",
+        code="blocked_by_dependency",
+    )
+
+
+def _is_objected_to(layout: Layout, pr: PullRequest) -> OrchestratorError | None:
+    """Requested changes of a person block a merge until they are resolved (reference 9.1)."""
+    standing = verdicts.objections(states.reviews(layout, pr))
+    if not standing:
+        return None
+    by = ", ".join(given.by for given in standing)
+    return OrchestratorError(
+        f"pull request {pr.id} has requested changes of {by}: {one_line(standing[-1].text)}",
+        f"to overrule that: orchestrator pr approve {pr.id}; then merge it",
+        code="changes_requested",
+    )

@@ -39,10 +39,9 @@ class Local:
 
     def open(self, wanted: PullRequest, body: str) -> PullRequest:
         with self.book.locked():
-            for pr in self.book.list():
-                if pr.branch == wanted.branch and pr.state == "open":
-                    self.book.write(pr._replace(head=wanted.head))
-                    return self.book.find(pr.id)
+            if (found := self.book.open_on(wanted.branch)) is not None:
+                self.book.write(found._replace(head=wanted.head))
+                return self.book.find(found.id)
             number = str(self.book.free_number())
             pr = wanted._replace(id=number, state="open", url=self.book.path(number))
             self.book.write(pr, body)
@@ -66,11 +65,10 @@ class Local:
         return merged
 
     def retarget(self, pr: PullRequest, base: str) -> None:
-        with self.book.locked():
-            self.book.write(self.book.find(pr.id)._replace(base=base))
+        self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
-        self.book.record(pr_id, "closed")
+        self.book.record(pr_id, state="closed")
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         return None

@@ -16,7 +16,6 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges
@@ -34,6 +33,9 @@ else:
 #: Seconds between two looks at the bases of a forge elsewhere, and between the looks of ticks after
 #: runs: the ticks of a schedule look, most ticks after runs do not.
 LOOK_EVERY = 10.0
+#: Files in the cache, whose times say when a look at the bases began, when the branches of open
+#: pull requests were fetched, and when a forge elsewhere answered.
+_LOOKED, _SEEN, ASKED = "bases-looked-at", "bases-seen", "forge-asked"
 
 
 class Look(NamedTuple):
@@ -41,8 +43,6 @@ class Look(NamedTuple):
 
     #: Why the forge did not answer.
     fault: OrchestratorError | None = None
-    #: A remote that could not be reached.
-    problems: tuple[Problem, ...] = ()
     #: The pull requests of which git is asked what became of them; empty if no look was due.
     unsure: frozenset[str] = frozenset()
     #: Whether the branches of all of them, and the bases, are here as the remotes had them.
@@ -60,7 +60,8 @@ class Look(NamedTuple):
     @property
     def is_calm(self) -> bool:
         """Whether what was found is nothing but what it left on this disk."""
-        return self.fault is None and not (self.problems or self.gone)
+        is_asked_in_vain = bool(self.looked_at) and not self.is_fetched
+        return self.fault is None and not (is_asked_in_vain or self.gone)
 
 
 def look(
@@ -75,7 +76,7 @@ def look(
     is there.
     """
     files.make_folder(layout.cache)
-    if min(map(_age, (_looked_path(layout), asked_path(layout)))) < at_most_every:
+    if min(_age(layout, name) for name in (_LOOKED, ASKED)) < at_most_every:
         return None
     try:
         return _look(layout, config, after_run=after_run)
@@ -88,14 +89,14 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
     if where.is_elsewhere:
-        files.write_atomic(asked_path(layout), b"", flush=False)
+        _note(layout, ASKED)
     # A forge elsewhere says itself what was merged; git may know better of a closed one.
     unsure = [pr for pr in prs if pr.state == "open"]
     if where.is_elsewhere:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
-        for path in (layout.remote_place, layout.remote_moved):
+        for path in (layout.remote_place, layout.remote_moved, layout.remote_fault):
             files.remove(path)
         if is_doubtful(layout, config):
             remote_pair.find(layout.root, config)
@@ -106,15 +107,14 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     if has_remote and after_run and not (is_due or where.is_elsewhere):
         return Look()
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
-    problems: list[Problem] = []
-    there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
+    there = _fetch(layout, pair, looked_at) if looked_at else set()
     ids = frozenset(pr.id for pr in unsure)
     missing = [pr for pr in unsure if there is not None and pr.branch not in there]
     if there is not None and not where.is_elsewhere and _is_moved(layout, pair, missing):
         missing = []
     gone = frozenset(pr.id for pr in missing)
     seen = frozenset(pr.id for pr in looked_at)
-    return Look(None, tuple(problems), ids, there is not None, gone, seen)
+    return Look(None, ids, there is not None, gone, seen)
 
 
 def is_doubtful(layout: Layout, config: Config) -> bool:
@@ -129,10 +129,7 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
     pushes them there, or closes them, that is a problem.
     """
     address = pair.place.encode("utf-8", "surrogateescape")
-    try:
-        before = files.read_regular(layout.remote_place)
-    except OSError:
-        before = None
+    before = files.content(layout.remote_place)
     if not missing or before in (None, address):
         files.remove(layout.remote_moved)
         if before != address:
@@ -150,20 +147,20 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
 
 def _start_look(layout: Layout) -> bool:
     """Note a look at the bases if one is due; return whether it is: only a fetch shows a push."""
-    if _age(_looked_path(layout)) < LOOK_EVERY:
+    if _age(layout, _LOOKED) < LOOK_EVERY:
         return False
-    files.write_atomic(_looked_path(layout), b"", flush=False)
+    _note(layout, _LOOKED)
     return True
 
 
-def _looked_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "bases-looked-at")
+def _note(layout: Layout, name: str) -> None:
+    files.write_atomic(os.path.join(layout.cache, name), b"", flush=False)
 
 
-def _age(path: str) -> float:
+def _age(layout: Layout, name: str) -> float:
     """Return the seconds since a file was written; infinity for no file, or one of the future."""
     try:
-        age = time.time() - os.stat(path).st_mtime
+        age = time.time() - os.stat(os.path.join(layout.cache, name)).st_mtime
     except OSError:
         return math.inf
     return age if age >= 0 else math.inf
@@ -178,20 +175,19 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(
-    layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]
-) -> Collection[str] | None:
+def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest]) -> Collection[str] | None:
     """Fetch bases and branches; return the names that exist.
 
-    None if a remote cannot be reached: nothing changes.
+    None if a remote cannot be reached: nothing changes, and it is a problem until a look succeeds.
     """
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
         there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
-        problems.append(Problem(error.code, error.message, error.hint))
+        faults.keep(layout.remote_fault, error)
         return None
-    files.write_atomic(_seen_path(layout), b"", flush=False)
+    files.remove(layout.remote_fault)
+    _note(layout, _SEEN)
     return there
 
 
@@ -201,22 +197,13 @@ def is_fresh(layout: Layout) -> bool:
     That is within the last LOOK_EVERY seconds. What was read since may have moved: whoever relies
     on it is told by a lease, or by a verdict that is for one commit only.
     """
-    return _age(_seen_path(layout)) < LOOK_EVERY
-
-
-def _seen_path(layout: Layout) -> str:
-    return os.path.join(layout.cache, "bases-seen")
+    return _age(layout, _SEEN) < LOOK_EVERY
 
 
 def asked(layout: Layout, config: Config) -> float | None:
     """Return when a forge elsewhere last answered, in epoch seconds; None for a local forge."""
     try:
-        answered = os.stat(asked_path(layout)).st_mtime
+        answered = os.stat(os.path.join(layout.cache, ASKED)).st_mtime
         return answered if forges.of_project(layout, config).is_elsewhere else None
     except (OSError, OrchestratorError):
         return None
-
-
-def asked_path(layout: Layout) -> str:
-    """Return the file whose time says when a forge elsewhere last answered."""
-    return os.path.join(layout.cache, "forge-asked")

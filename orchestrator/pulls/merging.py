@@ -1,6 +1,6 @@
 """Making one merge: by the configured method, checked before it counts.
 
-Most merges need no worktree (`git.bare_merge`). The others, and the checks, have the landing
+Most merges need no worktree (`git.merges`). The others, and the checks, have the landing
 worktree, which is kept and reused, with what the project's set-up put there.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 
 from orchestrator.git import (
-    bare_merge,
     call,
+    merges,
     repository,
     submodules,
     worktree,
     worktree_commands,
     worktree_list,
-    worktree_merge,
 )
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
@@ -64,7 +63,7 @@ class Workshop:
         if method == "squash":
             message = f"{pr.title}\n\nPull request {pr.id}, branch {pr.branch}."
         scratch = self._empty_folder()
-        found = bare_merge.join(self._layout.root, scratch, base, head, method, message)
+        found = merges.join(self._layout.root, scratch, base, head, method, message)
         if found is None:
             found = self._joined(pr, base, head, method, message)
         if isinstance(found, str):
@@ -76,14 +75,14 @@ class Workshop:
     def _joined(
         self, pr: PullRequest, base: str, head: str, method: str, message: str
     ) -> str | list[str]:
-        """Return what `worktree_merge.join` returns. Raises Conflict for another history.
+        """Return what `merges.join_in_worktree` returns. Raises Conflict for another history.
 
         An agent can cut its branch off: `git commit --amend` in a repository that a fetch with
         `--depth` made shallow leaves a commit without a parent.
         """
         self._prepare(base)
         try:
-            return worktree_merge.join(self.path, base, head, method, message)
+            return merges.join_in_worktree(self.path, base, head, method, message)
         except GitError:
             root = self._layout.root
             # In a shallow repository, common commits can be missing: the next fetch brings them.
@@ -172,7 +171,8 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
             "end that first (git status says how), then merge again",
             code="checkout_not_clean",
         )
-    if changed := worktree_commands.changed_files(holder, without=CONFIG):
+    others = (".", f":(top,exclude,literal){CONFIG}")
+    if changed := worktree_commands.changed_files(holder, *others):
         names = ", ".join(changed[:10])
         raise OrchestratorError(
             f"{branch} is checked out in {holder} with uncommitted changes: {names}",

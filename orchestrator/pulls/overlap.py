@@ -6,8 +6,8 @@ tick; commands that only read write nothing. What an agent has not committed is 
 """
 
 import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import combinations
 
 from orchestrator.git import overlap, ref_files
@@ -23,6 +23,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files, records
 from orchestrator.system.later import Later
 from orchestrator.tasks import history, stores
+from orchestrator.text.alphabets import is_commit
 
 if TYPE_CHECKING:
     from orchestrator.git import base_branch, repository, worktree_commands
@@ -87,7 +88,6 @@ class Radar:
         self._known = files.read_json(self._path) or {}
         self._used: dict[str, object] = {}
         self._tasks: dict[str, Task | None] = {}
-        self._remote: list[str | None] = []
         self._bases: dict[str, str | None] = {}
 
     def overlaps(self, prs: Iterable[PullRequest] | None, *, running: bool = True) -> list[Overlap]:
@@ -96,16 +96,12 @@ class Radar:
             return []
         try:
             prs = list(prs or ())
-            if not self._are_several(prs, running=running):
-                return []
+            runs = len(list(_running(self._layout))) if running else 0
+            if runs + sum(pr.state == "open" for pr in prs) < 2:
+                return []  # without a question to git
             return self._pairs(self.works(prs, running=running))
         except OrchestratorError:  # git cannot be asked: that is reported elsewhere
             return []
-
-    def _are_several(self, prs: Sequence[PullRequest], *, running: bool) -> bool:
-        """Whether there can be two pieces of live work. If not, git is not asked."""
-        runs = len(list(_running(self._layout))) if running else 0
-        return runs + sum(pr.state == "open" for pr in prs) > 1
 
     def _pairs(self, works: Collection[Work]) -> list[Overlap]:
         found: dict[tuple[str, str], Overlap] = {}
@@ -166,6 +162,8 @@ class Radar:
             body = self._store.read(task).body
         except OrchestratorError:
             body = ""
+        import re
+
         words = re.findall(_WORD, f"{task.title}\n{body}"[:SEARCHED])
         for word in dict.fromkeys(word.removeprefix("./").rstrip(".") for word in words):
             yield from places.get(word, ())
@@ -218,7 +216,7 @@ class Radar:
         key, root = f"{head} {tip}", self._layout.root
         since = self._known.get(key)
         # A file in the cache is no place from which git takes options.
-        if not isinstance(since, str) or not re.fullmatch("[0-9a-f]{40,64}", since):
+        if not isinstance(since, str) or not is_commit(since):
             since = self._since(root, head, repository.merge_base(root, head, tip), task)
         if since is None:
             return None
@@ -247,13 +245,12 @@ class Radar:
             root, remote = self._layout.root, self._config.remote
             # A command that only reads is short: a git process would be a tenth of it.
             plain = None if self._keep else ref_files.remote_commit(root, remote, base)
-            self._bases[base] = plain or self._asked_tip(base)
+            self._bases[base] = plain or base_branch.branch_commit(root, self._remote, base)
         return self._bases[base]
 
-    def _asked_tip(self, base: str) -> str | None:
-        if not self._remote:
-            self._remote = [base_branch.remote_of(self._layout, self._config)]
-        return base_branch.branch_commit(self._layout.root, self._remote[0], base)
+    @cached_property
+    def _remote(self) -> str | None:
+        return base_branch.remote_of(self._layout, self._config)
 
     def _task(self, task_id: str) -> Task | None:
         if task_id not in self._tasks:

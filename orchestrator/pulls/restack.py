@@ -17,7 +17,7 @@ from orchestrator.git import (
 )
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.pulls import forges, merging, states
@@ -60,11 +60,9 @@ def update(
     cannot be moved.
     """
     store = stores.of_project(layout)
-    try:
-        task = store.find(pr.task or "")
-        events = store.read(task).history
-    except NotFound:
+    if (seen := stores.with_history(store, pr.task)) is None:
         return None
+    task, events = seen
     prs = states.known(layout, config) if task.depends_on else None
     prs = forges.with_merged(layout, config, prs, map(store.get, task.depends_on))
     mine, its = (pr.branch, head), (pr.base, base)

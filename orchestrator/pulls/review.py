@@ -10,20 +10,21 @@ from collections.abc import Mapping, Sequence
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Role
-from orchestrator.model.errors import NotFound
 from orchestrator.model.snapshot import Outcome
 from orchestrator.model.times import iso
 from orchestrator.model.work import PRIORITIES, Entry, Given, PullRequest, Task
-from orchestrator.pulls import forges, questions, verdicts
+from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+from orchestrator.text.words import count
 
+#: Characters of a feedback that are put into a question.
+QUOTED = 500
 #: The field of the event which says that a person opened the pull request again.
 AGAIN = "opened_again"
 #: The field of the event with which a question was withdrawn. A verdict that was given while the
 #: question was open did not count.
 WITHDRAWN = "withdrawn"
-_NO_SUMMARY = "(the author gave no summary)"
 
 
 def ask(
@@ -35,10 +36,9 @@ def ask(
     """
     if not run:
         return None
-    summary = outcome.summary or _NO_SUMMARY
-    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
-    name = _name(run)
-    return _add(store, settings, task, name, str(outcome.pr), outcome.head, now, said, summary)
+    summary = outcome.summary or "(the author gave no summary)"
+    pr, said = str(outcome.pr), "Its author says:"
+    return _add(store, settings, task, _name(run), pr, outcome.head, now, said, summary)
 
 
 def ask_again(
@@ -60,7 +60,7 @@ def ask_again(
     if last.get("head") == pr.head:
         outcome = Outcome("done", summary=str(last.get("summary") or ""), pr=pr.id, head=pr.head)
         return ask(store, settings, task, outcome, now=now, run=str(last.get("run") or ""))
-    said = f"Pull request {pr.id} of task {task.id}. Somebody pushed to its branch:"
+    said = "Somebody pushed to its branch:"
     summary = f"The branch {pr.branch} is now at {pr.head}."
     return _add(store, settings, task, _name_of_head(pr), pr.id, pr.head, now, said, summary)
 
@@ -73,7 +73,7 @@ def ask_once_more(
     A person opened it again, or the question about it was withdrawn. `number` counts how often that
     happened.
     """
-    said = f"Pull request {pr.id} of task {task.id}. It needs a review again:"
+    said = "It needs a review again:"
     summary = f"The branch {pr.branch} is at {pr.head}."
     name = f"{_name_of_head(pr)}-{number}"
     return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
@@ -94,7 +94,7 @@ def is_missing(
 ) -> bool:
     """Whether the head of an open pull request has neither a verdict nor a review task yet."""
     reviewer = _reviewer(settings)
-    if pr.verdict is not None or reviewer is None or not _is_reviewed(settings, task):
+    if pr.verdict is not None or reviewer is None or task.role not in settings.config.review.after:
         return False
     delivered = _deliveries(history)
     runs = [e.fields.get("run") for e in delivered if e.fields.get("head") == pr.head]
@@ -118,10 +118,6 @@ def _name_of_head(pr: PullRequest) -> str:
     return f"REVIEW-{pr.id}-{pr.head[:10]}"
 
 
-def _is_reviewed(settings: Settings, task: Task) -> bool:
-    return task.role in settings.config.review.after
-
-
 def _add(
     store: Store,
     settings: Settings,
@@ -134,7 +130,7 @@ def _add(
     summary: str,
 ) -> str | None:
     reviewer = _reviewer(settings)
-    if not _is_reviewed(settings, task) or reviewer is None or store.get(name):
+    if task.role not in settings.config.review.after or reviewer is None or store.get(name):
         return None
     # The author's words are quoted as data.
     quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
@@ -148,7 +144,7 @@ def _add(
         iso(now) or "",
         "scheduler",
         (),
-        f"## Context\n{said}\n\n{quoted}\n",
+        f"## Context\nPull request {pr} of task {task.id}. {said}\n\n{quoted}\n",
         [("REVIEWS", task.id), ("PR", pr), *([("HEAD", head)] if head else [])],
     )
     store.add(file)
@@ -183,11 +179,8 @@ def give_verdict(
     if reviewing.reviews is None:
         return
     store = stores.of_project(layout)
-    try:
-        task = store.find(reviewing.reviews)
-    except NotFound:
-        return
-    if task.state == "done":  # otherwise it was sent back already, or moved by a person
+    task = store.get(reviewing.reviews)
+    if task and task.state == "done":  # otherwise it was sent back already, or moved by a person
         record_verdict(store, config, task, given, now=now, run=run)
 
 
@@ -202,7 +195,10 @@ def record_verdict(
     same `run`, changes nothing.
     """
     asked = given.verdict == "changes_requested"
-    number = task.review_rounds + 1 if asked and not _has(store, task, run) else None
+    history = store.read(task).history
+    # A repetition after a crash: the history already ends with this verdict.
+    is_known = bool(history) and history[-1].fields.get("run") == run
+    number = task.review_rounds + 1 if asked and not is_known else None
     entry = _entry(
         now,
         "review",
@@ -225,7 +221,7 @@ def record_verdict(
     if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
-    question = questions.after_rounds(store.read(task).history, task.review_rounds, given)
+    question = _after_rounds(store.read(task).history, task.review_rounds, given)
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
 
@@ -241,12 +237,26 @@ def _decided(store: Store, task: Task, given: Given, now: float, run: str) -> Ta
     return task
 
 
-def _has(store: Store, task: Task, run: str) -> bool:
-    """Whether the task's history already ends with this review's verdict."""
-    history = store.read(task).history
-    return bool(history) and history[-1].fields.get("run") == run
-
-
 def _entry(now: float, word: str, **fields: object) -> Entry:
     kept = {name: value for name, value in fields.items() if value is not None}
     return Entry(iso(now) or "", word, kept)
+
+
+def _after_rounds(history: Sequence[Entry], rounds: int, last: Given) -> str:
+    """Return the question after so many rounds; `last` is the review that ended them.
+
+    A merge that conflicts or fails its checks is a round, too, but no review.
+    """
+    asked = [
+        e for e in history if e.event == "review" and e.fields.get("verdict") == verdicts.CHANGES
+    ]
+    failed = sum(e.fields.get("reviewer") == verdicts.SCHEDULER for e in asked[-rounds:])
+    reviews = rounds - failed
+    said = [f"changes were requested in {count(reviews, 'review')}"] if reviews else []
+    said += [f"the merge failed {count(failed, 'time')}"] if failed else []
+    first = " and ".join(said)
+    name = "failed merge" if last.by == verdicts.SCHEDULER else "review"
+    return (
+        f"{first[:1].upper()}{first[1:]}. How should the work continue? The last {name} says: "
+        f"{(last.text or 'no reason given')[:QUOTED]}"
+    )

@@ -12,7 +12,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.plan import repeats
-from orchestrator.pulls import questions, review, verdicts
+from orchestrator.pulls import review, verdicts
 from orchestrator.text.words import count
 
 #: The events with which a person decided where a task is: no fact overrules them.
@@ -61,7 +61,7 @@ def step(
     if all(each.by_machine for each in new) and rounds >= config.review.max_rounds:
         question = (
             f"Pull request {pr.id} was sent back {count(rounds, 'time')}, and this still stands: "
-            f"{text[: questions.QUOTED]} How should the work continue?"
+            f"{text[: review.QUOTED]} How should the work continue?"
         )
         return Step("blocked", "blocked", {**fields, "question": question, "reason": "max_rounds"})
     return Step("incoming", "reopened", {**fields, "feedback": text})
@@ -74,7 +74,7 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
         return None
     if pr.verdict != verdicts.CHANGES:
         return None
-    said = str(last.fields.get("summary") or "no reason given")[: questions.QUOTED]
+    said = str(last.fields.get("summary") or "no reason given")[: review.QUOTED]
     question = (
         f"Changes are requested on pull request {pr.id}, and its author made no change. How should "
         f"the work continue? The author says: {said}"
@@ -93,9 +93,9 @@ def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
 
 def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Iterable[Feedback]) -> Step | None:
     """Withdraw a question about checks and conflicts if these no longer hold."""
-    keys = questions.open_facts(pr, history)
-    conflicts = any(questions.is_about_conflict(each.key) for each in found)
-    if not keys or any(questions.holds(key, pr, conflicts=conflicts) for key in keys):
+    keys = open_facts(pr, history)
+    conflicts = any(is_about_conflict(each.key) for each in found)
+    if not keys or any(holds(key, pr, conflicts=conflicts) for key in keys):
         return None
     said = f"The question about pull request {pr.id} is withdrawn: what it says no longer holds."
     return Step("done", "done", {"pr": pr.id, "summary": said, review.WITHDRAWN: True})
@@ -176,3 +176,35 @@ def _rounds(history: Sequence[Entry]) -> int:
             rounds = 0
         rounds += entry.event == "reopened" and bool(_keys(entry))
     return rounds
+
+
+# --- open questions: a check that failed may pass when it runs again, and a base may move --------
+
+
+def open_facts(pr: PullRequest, history: Sequence[Entry]) -> list[str]:
+    """Return the keys of the facts that the task's open question about a pull request is about."""
+    moves = [entry for entry in history if entry.event not in ("review", "dismissed")]
+    if not moves or moves[-1].event != "blocked" or moves[-1].fields.get("pr") != pr.id:
+        return []
+    found = moves[-1].fields.get("facts")
+    return [str(key) for key in found] if isinstance(found, list) else []
+
+
+def is_about_conflict(key: str) -> bool:
+    return key.startswith("conflict:")
+
+
+def holds(key: str, pr: PullRequest, *, conflicts: bool) -> bool:
+    """Whether a fact about a check or a conflict holds for a pull request as it is now.
+
+    `conflicts`: the head conflicts with its base. A check that runs again decides nothing before it
+    has passed.
+    """
+    kind, _, rest = key.partition(":")
+    head, _, rest = rest.partition(":")
+    if head != pr.head:
+        return False
+    if is_about_conflict(key):
+        return conflicts
+    named = [check.state for check in pr.checks if check.name == rest.rpartition(":")[0]]
+    return kind != "check" or not named or any(state != "passed" for state in named)

@@ -56,21 +56,18 @@ class SharedBook(Book):
     def begin(self) -> None:
         """The rows need no place of their own."""
 
-    def _numbers(self) -> set[int]:
-        return self._found(is_away=False)
-
-    def _away_numbers(self) -> set[int]:
-        return self._found(is_away=True)
-
-    def _found(self, *, is_away: bool) -> set[int]:
+    def _numbers(self, *, away: bool = False) -> set[int]:
         rows = self._rows(
             "SELECT number FROM orchestrator_pull_requests WHERE forge = %s AND is_away = %s",
-            *(self._forge, is_away),
+            *(self._forge, away),
         )
         return {number for (number,) in rows}
 
     def list(self) -> list[PullRequest]:
         return [*self._shown_where("AND NOT is_away")]
+
+    def _maybe_on(self, branch: str) -> Sequence[PullRequest]:
+        return self.list()
 
     def every(self) -> Sequence[PullRequest]:
         return self._shown_where("")
@@ -120,7 +117,7 @@ class SharedBook(Book):
             return _seen(record)
         return {}, None
 
-    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
+    def put(self, pr_id: str, record: Mapping[str, object]) -> None:
         with self._session.transaction():
             self._session.rows(
                 "INSERT INTO orchestrator_pull_requests (forge, number, record) VALUES (%s, %s, %s)"

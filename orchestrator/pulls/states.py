@@ -15,7 +15,6 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Entry, Given, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, look, verdicts
@@ -40,13 +39,11 @@ else:
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
 
 
-def record(
-    layout: Layout, config: Config, found: Look | None, problems: list[Problem]
-) -> list[PullRequest] | None:
+def record(layout: Layout, config: Config, found: Look | None) -> list[PullRequest] | None:
     """Return the pull requests as the last look found them; record which were merged or closed.
 
     Asks only git, and only of this repository. None if the forge did not answer; the reason is kept
-    until it answers (`faults.forge_fault`). A remote that cannot be reached is added to `problems`.
+    until it answers (`faults.forge_fault`).
     """
     if found is None and faults.forge_fault(layout):
         return None
@@ -58,7 +55,6 @@ def record(
         faults.keep(layout.forge_fault, error)
         return None
     files.remove(layout.forge_fault)
-    problems += found.problems if found else ()
     return prs
 
 
@@ -225,6 +221,9 @@ def _seen(
         tip = commits.get(tips[pr.id])
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
+            mine = [tips[other.id] for other in prs if other.base == pr.base]
+            new = {x: commits[x] for x in mine if x in commits and x not in merged[pr.base]}
+            answers.look_ahead(bases[-1], new)
         if tip is not None and tips[pr.id] in merged.get(pr.base, ()):
             seen[pr.id] = pr._replace(state="merged")
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.git import ref_files, remote_pair, settings
+from orchestrator.git import place, ref_files, remote_pair, settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.fields import NamedTuple
@@ -37,7 +37,7 @@ def of(layout: Layout, config: Config, prs: Iterable[PullRequest]) -> Watch | No
     bases, branches = [pr.base for pr in prs], [pr.branch for pr in prs]
     names = [f"refs/heads/{name}" for name in (*bases, *branches)]
     names += pair.tracking_refs([*bases, *branches])
-    here = ref_files.own_folder(layout.root)
+    here = place.common_folder(layout.root)
     repositories: list[tuple[str | None, list[str]]] = [(here, names)]
     if pair.base:
         wanted = [*bases, *branches] if pair.is_one else bases

@@ -147,7 +147,7 @@ def _secure(journal: Journal) -> Secured:
     Needs neither role nor configuration.
     """
     record = journal.record
-    worktree.clear_shared(record.project)
+    worktree.clear_shared(record.project, folders=False)
     if not record.moved:
         whose = (record.id, record.agent, record.branch)
         checkout_changed.compare(Layout(record.project), journal.folder, *whose)

@@ -82,7 +82,8 @@ def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)
-        _note(job, job.record.steps._replace(pushed=head), surely=True)
+        # A supervisor that starts again finds the commit at the remote.
+        _note(job, job.record.steps._replace(pushed=head), surely=False)
     try:
         pr = _open_pull_request(job, branch, outcome, head)
     except Rejected as error:

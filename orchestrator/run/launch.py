@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -118,6 +119,10 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     `ignored` are paths in the worktree that its git must not see.
     """
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if not job.record.id.endswith("0"):
+        # After each commit, git starts a process that looks whether it is to pack: in one run of
+        # 16, that is often enough.
+        settings["maintenance.auto"] = "false"
     if job.role.delivers == "verdict":
         # By default a diff shows of a submodule only that it has another commit, and the client
         # refuses reviewers the options of `git diff` that show more.
@@ -130,10 +135,16 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
 
 def _closed_remotes(job: Job) -> dict[str, str]:
     """Write the files that close remotes on this disk to the agent's git; return its variables."""
-    texts = closed_pushes.texts(job.layout.root, job.folder)
+    # They are the same in most runs of an agent.
+    folder = job.layout.agent(job.agent.name)
+    texts = closed_pushes.texts(job.layout.root, folder)
     for name, text in texts.items():
-        job.journal.put(name, text)
-    return closed_pushes.variables(job.folder) if texts else {}
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):  # an agent can put anything there: it is replaced
+            if files.holds(path, text):
+                continue
+        files.write_atomic(path, text, flush=False)
+    return closed_pushes.variables(folder) if texts else {}
 
 
 def _ignore_file(job: Job, ignored: Sequence[str]) -> str:

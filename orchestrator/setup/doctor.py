@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 
+from orchestrator.account import spending
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
-from orchestrator.project import faults, mark, memories
+from orchestrator.project import faults, mark
 from orchestrator.setup import (
-    checks_probe,
     hosts_probe,
-    named_files,
+    named_probe,
     probes,
     repository_probe,
     schedule_probe,
@@ -59,14 +59,14 @@ def examine(
         _notify,
         state_probe.clock,
         state_probe.leftovers,
-        named_files.look,
+        named_probe.look,
         lambda subject: user_files.look(subject.layout.root),
         lambda subject: iter(walkers.look(subject.layout.root)),
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     if try_checks:
-        checks.append(checks_probe.look)
+        checks.append(named_probe.try_checks)
     for check in checks:
         try:
             findings += check(subject)
@@ -148,10 +148,13 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
 
 def _budget(subject: Subject) -> Iterator[Finding]:
     """Yield a warning if today's runs have used up the day's budget."""
-    cap = subject.loaded.config.budgets.daily_usd
+    config = subject.loaded.config
+    for lost in spending.loss(subject.layout, config, subject.now):
+        yield warn(lost.code, lost.message, lost.hint or "see: orchestrator status")
+    cap = config.budgets.daily_usd
     if cap is None:
         return
-    spent = memories.spent_today(subject.layout, subject.now)
+    spent = spending.today(subject.layout, config, subject.now)
     if spent >= cap:
         said = f"{spent:.2f} of {cap:g} USD spent today, so no run starts before midnight"
         yield warn("budget_exhausted", said, "wait, or raise budgets.daily_usd in agents.yaml")

@@ -17,9 +17,9 @@ def look(layout: Layout, config: Config) -> Iterator[Finding]:
     session = access.of_project(layout)
     if session is None:
         return
-    from orchestrator.database import hosts, known_hosts
+    from orchestrator.database import hosts
 
-    known, me = known_hosts.every(session), this_host.read(layout)
+    known, me = hosts.every(session), this_host.read(layout)
     if any(x.name == me.name and x.clone != me.clone and x.alive for x in known):
         taken = hosts.HostTaken(me.name)
         yield fail(taken.code, taken.message, taken.hint or "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from orchestrator.account import spending
 from orchestrator.client import program, registry
 from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
@@ -17,7 +18,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
-from orchestrator.project import checkout_changed, mark, unsettled
+from orchestrator.project import agent_memory, checkout_changed, mark, unsettled
 from orchestrator.pulls import forge
 from orchestrator.setup import hosts_probe, probes, skills, user_files, walkers
 from orchestrator.system import files
@@ -68,12 +69,16 @@ def init(
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
+    spending.note_loss(layout, [agent_memory.read(layout, n) for n in agent_memory.names(layout)])
     change = Change()
-    for folder in (layout.shared, layout.prs, layout.agents, layout.cache):
-        files.make_folder(folder)
+    made = files.make_folders((layout.shared, layout.prs, layout.agents, layout.cache))
     if host is not None:
         change.written += _named(layout, host)
-    stores.of_project(layout).prepare()
+    made += stores.of_project(layout).prepare()
+    if mark.is_initialised(layout):
+        tops = (each for each in made if not each.startswith(tuple(f"{x}/" for x in made)))
+        change.written += [f"{os.path.relpath(path, root)}/ (it was missing)" for path in tops]
+    change.written += take_left(layout)
     for folder in own_folders(layout):
         if os.stat(folder).st_mode & OTHERS:
             os.chmod(folder, 0o700)
@@ -81,7 +86,12 @@ def init(
     if not os.path.lexists(layout.config):
         files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
-    elif start and config_change.apply(layout, _started, even_if_broken=True).written:
+    elif (
+        start
+        and config_change.apply(
+            layout, lambda text: edit.set_paused(text, False), even_if_broken=True
+        ).written
+    ):
         change.written.append(".orchestrator/agents.yaml (paused: false)")
     change.written += user_files.put(layout)
     if commands is None:
@@ -98,6 +108,18 @@ def init(
     _write_mark(layout, now, commands)
     change.warnings += _warnings(layout)
     return change
+
+
+def take_left(layout: Layout) -> list[str]:
+    """Remove temporary files beside those that `init` writes: an `init` that was killed left them.
+
+    Returns their names.
+    """
+    places = (*user_files.places(layout), *skills.copies(layout.root), mark.mark_path(layout))
+    found = [path for place in (*places, layout.config) for path in files.left_of(place)]
+    for path in found:
+        files.remove(path)
+    return [f"removed: {os.path.relpath(path, layout.root)} (of a killed init)" for path in found]
 
 
 def _named(layout: Layout, host: str) -> list[str]:
@@ -186,10 +208,6 @@ def first_config(root: str, *, start: bool) -> bytes:
         text = file.read()
     text = edit.set_values(text, (), {"base_branch": branch})
     return edit.set_paused(text, not start).encode()
-
-
-def _started(text: str) -> str:
-    return edit.set_paused(text, False)
 
 
 def _warnings(layout: Layout) -> list[str]:

@@ -58,7 +58,8 @@ def find(layout: Layout, config: Config, new: str) -> Adoption:
     if old == new:
         return Adoption(old, new, (), (), (), old_exists=True)
     change.refuse_link(layout)
-    prs = tuple(pr for pr in _open(layout, config) if pr.base == old)
+    known = forges.of_project(layout, config).book.list()
+    prs = tuple(pr for pr in known if (pr.state, pr.base) == ("open", old))
     based = [task for task in _tasks(layout, prs) if task.branch in (old, None)]
     delivered = {pr.branch for pr in prs}
     cut = {task.work_branch or "" for task in based} - delivered
@@ -83,10 +84,6 @@ def _no_branch(layout: Layout, remote: str | None, new: str) -> OrchestratorErro
         hint = f"its default branch is {default!r}: orchestrator init --base {shlex.quote(default)}"
     message = f"the remote {remote!r} has no branch {new!r}"
     return OrchestratorError(message, f"{hint}; or push the branch first", code="no_branch")
-
-
-def _open(layout: Layout, config: Config) -> list[PullRequest]:
-    return [pr for pr in forges.of_project(layout, config).book.list() if pr.state == "open"]
 
 
 def _tasks(layout: Layout, prs: tuple[PullRequest, ...]) -> Iterator[Task]:

@@ -41,7 +41,7 @@ def put(root: str) -> list[str]:
     written = []
     command = _command(root)
     for name in hidden(root):
-        path = os.path.join(root, ".claude", "commands", f"{name}.md")
+        path = os.path.join(root, FOLDER, f"{name}.md")
         if _is_unedited(read_text(path)):
             files.remove(path)
             written.append(f".claude/commands/{name}.md (removed: it hid the client's own /{name})")
@@ -51,7 +51,7 @@ def put(root: str) -> list[str]:
         own = own.replace("\r\n", "\n")
         text = _sealed(own if own.startswith("---\n") else text)
         copy = f"{copy_name(name)}.md"
-        target = os.path.join(root, ".claude", "commands", copy)
+        target = os.path.join(root, FOLDER, copy)
         known = read_text(target)
         is_edited = os.path.lexists(target) and not _is_unedited(known)
         if is_edited or _content(known) == _content(text):
@@ -68,20 +68,17 @@ def copy_name(name: str) -> str:
 
 def hidden(root: str) -> list[str]:
     """Return the client's commands that a file of an earlier `init` hides, edited or not."""
-    folder = os.path.join(root, ".claude", "commands")
-    return [n for n in CLASHING if _SEAL in read_text(os.path.join(folder, f"{n}.md"))]
+    return [n for n in CLASHING if _SEAL in read_text(os.path.join(root, FOLDER, f"{n}.md"))]
 
 
 def copies(root: str) -> list[str]:
     """Return the paths of the copies, as `put` writes them."""
-    return [
-        os.path.join(root, ".claude", "commands", f"{copy_name(name)}.md") for name in _shipped()
-    ]
+    return [os.path.join(root, FOLDER, f"{copy_name(name)}.md") for name in _shipped()]
 
 
 def take(root: str) -> list[str]:
     """Remove unedited copies, and then empty folders; return the names of the removed copies."""
-    folder = os.path.join(root, ".claude", "commands")
+    folder = os.path.join(root, FOLDER)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     removed = [n for n in names if _is_unedited(read_text(os.path.join(folder, n)))]
     for name in removed:

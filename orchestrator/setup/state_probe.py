@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
@@ -60,7 +61,7 @@ def shared_queue(subject: Subject) -> Iterator[Finding]:
     from orchestrator.database import schema
 
     session.require_unshared()
-    schema.require(session, lambda: this_host.project(subject.layout))
+    schema.require(session, functools.partial(this_host.project, subject.layout))
     name = this_host.read(subject.layout).name
     yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
 

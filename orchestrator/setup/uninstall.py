@@ -102,6 +102,7 @@ def _take_agents(layout: Layout, change: Change) -> None:
 
 def _take_outside(layout: Layout, change: Change) -> None:
     """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
+    change.written += init_project.take_left(layout)
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
     change.warnings += [
@@ -128,6 +129,7 @@ def _take_scraps(layout: Layout) -> None:
     for path in (
         layout.hold,
         layout.host,
+        layout.costs_lost,
         layout.schedule_log,
         f"{layout.schedule_log}.1",
         os.path.join(layout.prs, ".lock"),

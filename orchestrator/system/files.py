@@ -9,14 +9,12 @@ import contextlib
 import errno
 import fcntl
 import itertools
-import json
 import os
-import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.model.annotations import IO, Any
-from orchestrator.system import locks
+from orchestrator.system import json_codec, locks
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
@@ -24,7 +22,6 @@ MOST_READ = 64 << 20
 _READ_AT_ONCE, _READ_NEXT = 1 << 14, 1 << 20
 #: Seconds that an appended line waits for the lock of its file, which is held for microseconds.
 APPEND_WAIT = 0.2
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
@@ -94,9 +91,9 @@ def write_json(path: str, value: Any) -> None:
 def _as_lines(value: Any) -> str:
     """Return `value` as JSON; each key of an object is on a line of its own, for people."""
     if not isinstance(value, dict):
-        return _ENCODER.encode(value) + "\n"
+        return json_codec.dumps(value) + "\n"
     # The encoder indents in Python, which takes ten times as long as its C code.
-    lines = (f" {_ENCODER.encode(str(key))}: {_ENCODER.encode(x)}" for key, x in value.items())
+    lines = (f" {json_codec.dumps(str(key))}: {json_codec.dumps(x)}" for key, x in value.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
@@ -134,6 +131,13 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
         os.close(descriptor)
 
 
+def content(path: str, limit: int = MOST_READ) -> bytes | None:
+    """Return a regular file's bytes, `limit` at most; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return read_regular(path, limit)
+    return None
+
+
 def read_inside(path: str, top: str, limit: int = MOST_READ) -> bytes:
     """Return the bytes, `limit` at most, of a file below the folder `top` of a project.
 
@@ -167,7 +171,7 @@ def read_json(path: str) -> dict[str, Any] | None:
 def json_object(text: str | bytes) -> dict[str, Any] | None:
     """Return the JSON object in a text; None if the text is anything else."""
     try:
-        value = json.loads(text)
+        value = json_codec.loads(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -236,6 +240,8 @@ _BESIDE = r"\..+\.[0-9]+\.tmp"
 
 def left_beside(folder: str, before: float) -> list[str]:
     """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
+    import re
+
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in (each for each in entries if each.name[0] == "."):
@@ -244,6 +250,30 @@ def left_beside(folder: str, before: float) -> list[str]:
                     if entry.stat(follow_symlinks=False).st_mtime < before:
                         found.append(entry.path)
     return found
+
+
+def left_of(path: str) -> list[str]:
+    """Return the temporary files beside `path` whose writers (`write_atomic`) were killed."""
+    import re
+
+    folder, name = os.path.split(os.path.realpath(path))
+    pattern, found = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)\.tmp"), []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = pattern.fullmatch(entry.name)
+            if match and entry.is_file(follow_symlinks=False) and not _is_process(int(match[1])):
+                found.append(entry.path)
+    return found
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def remove(path: str) -> None:
@@ -301,3 +331,11 @@ def make_folder(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+
+
+def make_folders(paths: Iterable[str]) -> list[str]:
+    """Create folders as `make_folder` does; return those that were missing. Raises OSError."""
+    missing = [path for path in paths if not os.path.isdir(path)]
+    for path in missing:
+        make_folder(path)
+    return missing

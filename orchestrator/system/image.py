@@ -11,8 +11,8 @@ import _imp
 import marshal
 import os
 import sys
-from importlib import import_module
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import SourceFileLoader  # importlib.machinery loads a folder more
 
 from orchestrator.model.annotations import Any
 
@@ -34,7 +34,7 @@ def load(image: str, *names: str) -> None:
     path = f"{place}.{image}"
     if not (wanted and _is_loaded(path)):
         for name in names:
-            import_module(name)
+            __import__(name)
         if wanted and before == _known:
             _keep(path, before)
     _known = _own() if before == _known else None

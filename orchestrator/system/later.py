@@ -1,7 +1,6 @@
 """Modules that are loaded when they are used: a command pays only for what it does."""
 
-from importlib import import_module
-from types import ModuleType
+import sys
 
 
 class Later:
@@ -19,5 +18,5 @@ class Later:
         self._name = f"orchestrator.{name}"
 
     def __getattr__(self, name: str) -> object:
-        module: ModuleType = import_module(self._name)
-        return getattr(module, name)
+        __import__(self._name)
+        return getattr(sys.modules[self._name], name)

@@ -5,8 +5,6 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
-import re
-
 from orchestrator.system import disk
 from orchestrator.system.disk import Shortage
 
@@ -54,6 +52,8 @@ def shortage_since(kills_before: int | None) -> Shortage | None:
 
 def named_in(text: str) -> str | None:
     """Return the word for the lack of space or memory that a program's output names."""
+    import re
+
     if re.search(disk.SAID, text):
         return "disk_full"
     return WORD if re.search(SAID, text) else None

@@ -16,6 +16,8 @@ from orchestrator.model.annotations import Protocol
 
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
 MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
+#: The variables of a client: its project, its agent, its run (reference 7).
+_OF_RUN = ("ORCHESTRATOR_PROJECT", "ORCHESTRATOR_AGENT", "ORCHESTRATOR_RUN_ID")
 #: Maximum characters of a command that are shown.
 COMMAND_KEPT = 100
 #: <linux/prctl.h>
@@ -45,6 +47,12 @@ class Processes(Protocol):
 
     def marked(self, run_id: str) -> Iterator[int]:
         """Yield the living processes, except this process, that were started within the run."""
+
+    def runs_in(self, project: str) -> set[tuple[str, str]]:
+        """Return agent and run of the living processes that were started within a project's runs.
+
+        `project` is the real path of its folder.
+        """
 
     def below(self, root: int) -> set[int]:
         """Return the living processes, except this process, that descend from another process."""
@@ -124,6 +132,18 @@ class Psutil:
                 if is_of_run and process.pid != os.getpid() and self.identity(process.pid):
                     yield process.pid
 
+    def runs_in(self, project: str) -> set[tuple[str, str]]:
+        import psutil
+
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                variables = process.environ()
+                where, *run = map(variables.get, _OF_RUN)
+                if where == project and all(run) and self.identity(process.pid):
+                    found.add((run[0] or "", run[1] or ""))
+        return found
+
     def below(self, root: int) -> set[int]:
         import psutil
 
@@ -182,6 +202,16 @@ class Linux(Psutil):
             variables = _read(f"/proc/{pid}/environ").split(b"\0")
             if not marks.isdisjoint(variables) and pid != os.getpid() and self.identity(pid):
                 yield pid
+
+    def runs_in(self, project: str) -> set[tuple[str, str]]:
+        found, word = set(), os.fsencode(f"{_OF_RUN[0]}={project}")
+        for pid in _pids():
+            lines = _read(f"/proc/{pid}/environ").split(b"\0")
+            if word in lines and self.identity(pid):
+                pairs = dict(line.split(b"=", 1) for line in lines if b"=" in line)
+                agent, run = (os.fsdecode(pairs.get(x.encode(), b"")) for x in _OF_RUN[1:])
+                found.update([(agent, run)] if agent and run else [])
+        return found
 
     def is_stopped(self, pid: int) -> bool:
         return self._fields(pid)[:1] in ([b"T"], [b"t"])

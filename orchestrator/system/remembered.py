@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
+from orchestrator import idle
 from orchestrator.model.annotations import Generic, TypeVar
 
 Said = TypeVar("Said")
@@ -13,6 +14,12 @@ Said = TypeVar("Said")
 #: tick).
 MOST, MOST_BYTES = 2_000, 1 << 15
 CLEAR = 0.1
+
+
+def settled(path: str) -> tuple[int, int, int] | None:
+    """Return the mark of a folder (`idle.mark`), if each change from now on gives it another."""
+    now, found = time.time(), idle.mark(path)
+    return found if found is not None and found[1] / 1e9 < now - CLEAR else None
 
 
 class Remembered(Generic[Said]):
@@ -25,6 +32,11 @@ class Remembered(Generic[Said]):
         self._read = read
         #: By path: what changes when the file does, and what the file says.
         self._known: dict[str, tuple[tuple[int, ...], Said]] = {}
+
+    def before(self, path: str) -> Said | None:
+        """Return what a file said when it was last read, without a look; None if it was not."""
+        known = self._known.get(path)
+        return known[1] if known else None
 
     def __call__(self, path: str) -> Said:
         """Return what a file says; callers must not change it. Raises OSError, and as `read`.

@@ -13,7 +13,6 @@ from orchestrator.model.work import Task
 from orchestrator.system import files
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing, Malformed, Store
-from orchestrator.tasks.task_file import TaskFile
 
 #: Returns the task of the database with an id, if there is one.
 Stored = Callable[[str], Task | None]
@@ -39,18 +38,14 @@ def get(layout: Layout, task_id: str) -> Task | None:
     return next((t for t in FileStore(layout).list("incoming").tasks if t.id == task_id), None)
 
 
-def read(layout: Layout, task: Task) -> TaskFile:
-    """Return the file of a task. Raises NotFound if it is taken, or gone."""
-    return FileStore(layout).read(task)
-
-
 def take(layout: Layout, store: Store, stored: Stored) -> None:
     """Take the files into the database. Raises OSError and StoreFault.
 
     Not in a transaction, which may be undone when the file is gone.
     """
-    for task in FileStore(layout).list("incoming").tasks:
-        file, known = read(layout, task), stored(task.id)
+    waiting = FileStore(layout)
+    for task in waiting.list("incoming").tasks:
+        file, known = waiting.read(task), stored(task.id)
         if known is None:
             store.put(file, "incoming", task.created or time.time())
         elif store.read(known).raw != file.raw:

@@ -11,13 +11,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import disk, files, locks
+from orchestrator.system.remembered import settled
 from orchestrator.tasks import id_owners, names, names_cache, rewrite, stored_file, task_file
 from orchestrator.tasks.store import LOOKS, Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
+
+if TYPE_CHECKING:
+    from orchestrator.tasks.waiting_index import Kept
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
@@ -43,13 +48,13 @@ class FileStore(Store):
 
     def list(self, state: str) -> Listing:
         if state == "incoming":
-            there = names.listed(self._folders[state])
+            mark, there = settled(self._folders[state]), names.listed(self._folders[state])
             _LOOKED.discard(self._layout.waiting_index)
             if len(there) >= LONG:
                 _LOOKED.add(self._layout.waiting_index)
                 from orchestrator.tasks import waiting_look
 
-                return waiting_look.listing(self._layout, self._folders, there)
+                return waiting_look.listing(self._layout, self._folders, there, mark)
         found = (stored_file.summary(entry.path, state) for entry in self._entries(state))
         return id_owners.listing(state, self._folders, found)
 
@@ -78,7 +83,16 @@ class FileStore(Store):
         waiting_look.keep(self._layout, 0 if surely else waiting_look.MANY)
 
     def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
-        return {state: self._index.count(state) for state in states}
+        kept = ((state, self._kept(state)) for state in states)
+        return {state: known.number if known else self._index.count(state) for state, known in kept}
+
+    def _kept(self, state: str) -> "Kept | None":
+        """Return what is kept of a state, if no file came to its folder or left it since then."""
+        if state != "incoming" or not os.path.lexists(self._layout.waiting_index):
+            return None
+        from orchestrator.tasks import waiting_index
+
+        return waiting_index.of_unchanged(self._layout, self._folders[state])
 
     def newest(self, most: int) -> dict[str, Listing]:
         found: dict[str, tuple[list[Task], list[Malformed]]] = {
@@ -164,15 +178,20 @@ class FileStore(Store):
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         wanted = task_file.title_key(title)
         for state in states:
-            rows = self._index.of(state).rows.items()
-            alike = (n for n, row in rows if f"\t{wanted}\t" in row or names_cache.is_other(row))
-            for name in alike:
+            for name in self._may_have_title(state, wanted):
                 task = stored_file.summary(os.path.join(self._folders[state], name), state)
                 if not isinstance(task, Task) or role not in (None, task.role):
                     continue
                 if task_file.title_key(task.title) == wanted:
                     return task
         return None
+
+    def _may_have_title(self, state: str, key: str) -> Iterable[str]:
+        """Return the names of the files of a state whose task may have a title."""
+        if (kept := self._kept(state)) is not None:
+            return kept.titled(key)
+        part, rows = f"\t{key}\t", self._index.of(state).rows.items()
+        return (name for name, row in rows if part in row or names_cache.is_other(row))
 
     def tidy(self) -> bool:
         return self._index.keep()
@@ -247,9 +266,8 @@ class FileStore(Store):
             files.flush(os.path.dirname(task.where))
             return task_file.summarise(file, task.state, task.where, mtime)
 
-    def prepare(self) -> None:
-        for folder in self._folders.values():
-            files.make_folder(folder)
+    def prepare(self) -> Sequence[str]:
+        return files.make_folders(self._folders.values())
 
     def put_aside(self, folder: str) -> None:
         """Move the whole queue below another folder, where no file in it counts any more."""

@@ -4,7 +4,6 @@ The header may be written by hand, so this module is lenient (reference 3): it r
 matter that cannot be read at all. `task_file` checks that the necessary fields are present.
 """
 
-import re
 from collections.abc import Mapping
 
 from orchestrator.model.annotations import Any
@@ -14,19 +13,16 @@ from orchestrator.model.fields import NamedTuple
 #: Maximum characters of front matter.
 _MAX_YAML = 64 << 10
 
-# `//` after the colon means that this is a link at the start of the body.
-_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
-_BLANK = re.compile(r"[ \t\r]*(?:\n|\Z)")
-_HEADING = re.compile(r"(?:[ \t\r\n]*\n)?#[ \t]([^\n]*)(?:\n|\Z)(?:[ \t\r\n]*\n)?")
-_ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
-# `(` after the bracket means that the title starts with a link.
-_BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
+_ANY_HEADING = r"(?m)^#[ \t]([^\n]*)"
 #: Terminal sequences, and characters that change how a terminal shows the characters around them.
 _UNSEEN = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-_]?"
     r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SURROGATE = "[\ud800-\udfff]"
+
+#: What a blank line may have.
+_BLANKS = " \t\r"
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -50,20 +46,61 @@ def read(text: str) -> Header:
 
 def _plain_header(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file in the plain format."""
-    title = _HEADING.match(text, start)
-    if title is None:
+    heading = _heading(text, start)
+    if heading is None:
         return Header(None, "", (), len(text))
-    task_id, heading = _bracket(title[1])
-    position, fields = title.end(), []
-    while match := _FIELD.match(text, position):
-        fields.append((match[1], match[2].strip()))
-        position = match.end()
-    blank = _BLANK.match(text, position)
-    return Header(task_id, heading, tuple(fields), blank.end() if blank else position)
+    begin, end, position = heading
+    task_id, title = _bracket(text[begin:end])
+    fields = []
+    while (found := _field(text, position)) is not None:
+        key, value, position = found
+        fields.append((key, value.strip()))
+    line, after = _line(text, position)
+    return Header(task_id, title, tuple(fields), position if line.strip(_BLANKS) else after)
+
+
+def _line(text: str, start: int) -> tuple[str, int]:
+    """Return the line that begins at an offset, and the offset after its end."""
+    end = text.find("\n", start)
+    return (text[start:end], end + 1) if end >= 0 else (text[start:], len(text))
+
+
+def _after_blank_lines(text: str, start: int) -> int:
+    """Return the offset after the blank lines at an offset, each of which ends with a break."""
+    while (end := text.find("\n", start)) >= 0 and not text[start:end].strip(_BLANKS):
+        start = end + 1
+    return start
+
+
+def _heading(text: str, start: int) -> tuple[int, int, int] | None:
+    """Return where the title in a line `# Title` begins and ends, and what follows it begins.
+
+    Blank lines may be around the line. None if another line is first.
+    """
+    start = _after_blank_lines(text, start)
+    line, after = _line(text, start)
+    if line[:2] not in ("# ", "#\t"):
+        return None
+    return start + 2, start + len(line), _after_blank_lines(text, after)
+
+
+def _field(text: str, start: int) -> tuple[str, str, int] | None:
+    """Return key and value of a line `KEY: value`, and the offset after it; None if it is none."""
+    line, after = _line(text, start)
+    key, colon, value = line.partition(":")
+    # `//` after the colon means that this is a link at the start of the body.
+    return (key, value, after) if colon and is_key(key) and value[:2] != "//" else None
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text can be the key of a field."""
+    return text.isascii() and text[:1].isalpha() and text.replace("-", "_").isidentifier()
 
 
 def _front_matter(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file with YAML front matter."""
+    import re
+
     from orchestrator.text.yaml_nodes import Reading
 
     reading = Reading("its front matter")
@@ -83,7 +120,7 @@ def _front_matter(text: str, start: int) -> Header:
     known = by_key(fields)
     heading = known.get("TITLE")
     if not heading:
-        above = _ANY_HEADING.search(content)
+        above = re.search(_ANY_HEADING, content)
         heading = above[1] if above else ""
     task_id, title = _bracket(heading)
     if known.get("ID") and known["ID"] != task_id:
@@ -93,6 +130,8 @@ def _front_matter(text: str, start: int) -> Header:
 
 
 def _yaml_text(node: Any) -> str:
+    import re
+
     if isinstance(node.value, str):
         null = not node.style and node.value.lower() in ("~", "null")
         return "" if null else re.sub(_SURROGATE, "\ufffd", node.value).strip()
@@ -113,20 +152,20 @@ def replaced(text: str, task_id: str, title: str | None, values: Mapping[str, st
         lines = "".join(f"{key}: {value}\n" for key, value in kept)
         text = f"# [{task_id}] {visible(found.title)}\n\n{lines}\n{text[found.body :]}"
         start = 0
-    heading = _HEADING.match(text, start)
+    heading = _heading(text, start)
     assert heading is not None
-    newline = "\r\n" if heading[1].endswith("\r") else "\n"
-    head = text[: heading.end()]
+    begin, end, position = heading
+    newline = "\r\n" if text.endswith("\r", begin, end) else "\n"
+    head = text[:position]
     if title is not None:
-        line = f"[{task_id}] {title}" + newline[:-1]
-        head = text[: heading.start(1)] + line + text[heading.end(1) : heading.end()]
-    lines, position, left = "", heading.end(), dict(values)
-    while match := _FIELD.match(text, position):
-        key, position = match[1].upper(), match.end()
-        if key not in values:
-            lines += match[0]
-        elif value := left.pop(key, ""):
-            lines += f"{match[1]}: {value}{newline}"
+        head = f"{text[:begin]}[{task_id}] {title}{newline[:-1]}{text[end:position]}"
+    lines, left = "", dict(values)
+    while (field := _field(text, position)) is not None:
+        key, before, position = field[0], position, field[2]
+        if key.upper() not in values:
+            lines += text[before:position]
+        elif value := left.pop(key.upper(), ""):
+            lines += f"{key}: {value}{newline}"
     if lines and not lines.endswith("\n"):
         lines += newline
     lines += "".join(f"{key}: {value}{newline}" for key, value in left.items() if value)
@@ -143,19 +182,24 @@ def by_key(fields: Fields) -> dict[str, str]:
 
 def _bracket(heading: str) -> tuple[str | None, str]:
     heading = heading.strip()
-    match = _BRACKET.match(heading)
-    return (match[1].strip(), match[2]) if match else (None, heading)
+    task_id, bracket, title = heading[1:].partition("]")
+    # `(` after the bracket means that the title starts with a link.
+    if heading[:1] == "[" and bracket and title[:1] != "(":
+        return task_id.strip(), title
+    return None, heading
 
 
 def title_line(line: str) -> tuple[str | None, str]:
     """Return id and title of a line `# [ID] Title`; no title if the line is another one."""
-    title = _HEADING.fullmatch(line)
-    task_id, heading = _bracket(title[1]) if title else (None, "")
+    is_title = line[:2] in ("# ", "#\t")
+    task_id, heading = _bracket(line[2:]) if is_title else (None, "")
     return task_id, visible(heading)
 
 
 def visible(text: str) -> str:
     """Return text on one line, without invisible characters and terminal sequences."""
     if not text.isprintable():
+        import re
+
         text = re.sub(_UNSEEN, "", text)
     return " ".join(text.split())

@@ -4,22 +4,21 @@ The history begins at a marker line and only grows at its end (reference 3), so 
 marker keeps every byte. A line that a crash truncated or doubled is recognised when it is read.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
+from orchestrator.system import json_codec
+from orchestrator.text.alphabets import SMALL, consists_of, is_time
 
+#: The characters of the name of an event.
+_EVENT = f"{SMALL}_"
 MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"
 
-_LINE = re.compile(r"- ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]+) ([a-z_]+) (\{.*\})[ \t\r]*")
 # Line breaks of `str.splitlines` that JSON does not escape.
-_ESCAPED = "[\x85\u2028\u2029]"
-# Characters that UTF-8 cannot encode.
-_SURROGATE = "[\ud800-\udfff]"
+_ESCAPED = "\x85\u2028\u2029"
 
 
 def split(data: bytes) -> tuple[int, int]:
@@ -54,24 +53,32 @@ def entries(data: bytes) -> Iterator[Entry]:
         if not raw.startswith(b"- "):
             continue
         try:
-            match = _LINE.fullmatch(raw.decode())
-            if match is None:
+            words = _words(raw.decode())
+            if words is None:
                 continue
-            fields = _DECODER.decode(match[3])
+            fields = _read(words[2])
             if b"\\u" in raw:  # an escaped lone surrogate could not be encoded
-                json.dumps(fields, ensure_ascii=False).encode()
+                json_codec.dumps(fields).encode()
         except (ValueError, RecursionError):
             continue
-        yield Entry(match[1], match[2], fields)
+        yield Entry(words[0], words[1], fields)
+
+
+def _words(line: str) -> tuple[str, str, str] | None:
+    """Return time, event and fields of a line `- TIME EVENT {...}`; None for another line."""
+    match line.rstrip(" \t\r").split(" ", 3):
+        case ["-", at, event, fields]:
+            is_object = fields[0] + fields[-1] == "{}"
+            if is_object and is_time(at) and consists_of(event, _EVENT):
+                return at, event, fields
+    return None
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-# Created once: json.loads and json.dumps create a new object at each call that has an option.
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_read, _write = json_codec.reader(_refuse), json_codec.writer(allow_nan=False)
 
 
 def line(entry: Entry) -> str:
@@ -80,11 +87,13 @@ def line(entry: Entry) -> str:
     Lone surrogates become U+FFFD. Raises ValueError or TypeError if the line could not be read
     back.
     """
-    text = _ENCODER.encode(entry.fields)
-    text = re.sub(_SURROGATE, "\ufffd", text)
-    text = re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = _write(entry.fields)
+    if not text.isascii():
+        text = "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+        for each in _ESCAPED:
+            text = text.replace(each, f"\\u{ord(each):04x}")
     whole = f"- {entry.at} {entry.event} {text}"
-    if _LINE.fullmatch(whole) is None:
+    if _words(whole) is None:
         raise ValueError(f"not a history entry: {whole[:80]!r}")
     return whole
 

@@ -1,10 +1,13 @@
 """What the queue in PostgreSQL knows of the hosts that share it."""
 
+import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from orchestrator import __version__
 from orchestrator.database import hosts, json_text, schema, shared_events, this_host
-from orchestrator.database.engine import Jobs
+from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import RunView
@@ -20,6 +23,33 @@ _FORGET_TAKEN = "DELETE FROM orchestrator_taken WHERE at < now() - %s * interval
 _TAKE = """
 INSERT INTO orchestrator_taken AS known (word, host) SELECT DISTINCT unnest(%s::text[]), %s
 ON CONFLICT (word) DO UPDATE SET at = now() WHERE known.host = excluded.host RETURNING word
+"""
+
+#: One statement: an idle host costs the database no more. The engine's own statement is the
+#: heartbeat. A tick that found nothing to do is reported with the heartbeat that follows it.
+_PULSE = f"""
+WITH me AS (
+    UPDATE orchestrator_hosts SET last_tick = greatest(last_tick, now() - %s * interval '1 s')
+    WHERE name = %s AND clone = %s AND worker IS NOT NULL RETURNING worker),
+known AS (
+    SELECT count(*) AS hosts, count(*) FILTER (
+        WHERE last_heartbeat < now() - %s * interval '1 s' AND id NOT IN (SELECT worker FROM me)
+    ) AS silent FROM procrastinate_workers)
+SELECT number::text, silent, hosts, ({HEARTBEAT.format("me.worker")})::text
+FROM me, known, orchestrator_changes, orchestrator_schema
+WHERE version = %s AND NOT copying AND moved_to IS NULL
+"""
+#: The first tasks that may be claimed now, and each host that is alive, with its runs.
+_OFFER = """
+SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(id, role)), '[]') FROM (
+        SELECT known.id, role FROM orchestrator_tasks known JOIN procrastinate_jobs j ON j.id = job
+        WHERE state = 'incoming' AND coalesce(scheduled_at <= now(), true)
+        ORDER BY priority DESC, added, known.id LIMIT 20) AS first),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(name, runs, facts->'takes')), '[]') FROM (
+        SELECT name, facts, (
+            SELECT count(*) FROM orchestrator_agents a WHERE a.worker = w.id) AS runs
+        FROM orchestrator_hosts JOIN procrastinate_workers w ON w.id = worker
+        WHERE last_heartbeat >= now() - %s * interval '1 s') AS alive)
 """
 
 
@@ -40,8 +70,8 @@ class HostsStore(Store):
         if not self._moves:
             schema.require_open(self._session, self._project)
 
-    def _project(self) -> Sequence[str]:
-        return this_host.project(self._layout)
+    def _project(self, theirs: Sequence[str]) -> Sequence[str]:
+        return this_host.project(self._layout, theirs)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -63,11 +93,32 @@ class HostsStore(Store):
             return True
 
     def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
+        """Times are kept by the clock of the database, because those of the hosts may differ."""
+        host, times = self.host, json.dumps(hosts.times(memory))
         with self._session.transaction():
-            hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
+            self._session.later(
+                "DELETE FROM orchestrator_agents WHERE agent = %s AND host = %s AND run = %s",
+                (agent, host, run),
+            )
+            self._session.later(
+                "INSERT INTO orchestrator_memories (host, agent, memory)"
+                " SELECT %s, %s, %s::jsonb || ("
+                "SELECT coalesce(jsonb_object_agg(key, value::float8 + extract(epoch FROM"
+                " clock_timestamp())::float8 - %s), '{}') FROM jsonb_each_text(%s::jsonb))"
+                " ON CONFLICT (host, agent) DO UPDATE SET memory = excluded.memory",
+                (host, agent, json_text.dumped(memory), time.time(), times),
+            )
 
     def wake(self, agents: Iterable[str], host: str | None = None) -> Sequence[tuple[str, str]]:
-        return hosts.wake(self._session, agents, self.host, host)
+        query = (
+            "UPDATE orchestrator_memories SET memory = memory || %s::jsonb"
+            " WHERE agent = ANY(%s) AND host <> %s AND host = coalesce(%s, host)"
+            " AND coalesce(memory ->> 'suspended', memory ->> 'question') IS NOT NULL"
+            " RETURNING agent, host"
+        )
+        awake = {"suspended": None, "question": None, "failures": 0}
+        with self._session.transaction():
+            return self._session.rows(query, json.dumps(awake), [*agents], self.host, host)
 
     def holds(self, task_id: str, run: str) -> bool:
         with self._session.transaction():
@@ -76,8 +127,23 @@ class HostsStore(Store):
             return super().holds(task_id, run)
 
     def attend(self, runs: Iterable[str]) -> None:
+        """Remove the hosts that are dead, too."""
         with self._session.transaction():
-            hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
+            number = self._worker()
+            self._session.later(
+                "UPDATE orchestrator_hosts SET last_tick = now(), version = %s WHERE name = %s",
+                (__version__, self.host),
+            )
+            self._session.later(
+                "DELETE FROM orchestrator_agents WHERE worker = %s AND run <> ALL(%s)",
+                (number, [*runs]),
+            )
+            self._jobs.prune(hosts.DEAD_AFTER)
+            self._session.later(
+                "DELETE FROM orchestrator_hosts WHERE worker IS NULL"
+                " AND coalesce(last_tick, '-infinity') < now() - %s * interval '1 day'",
+                (hosts.FORGOTTEN_DAYS,),
+            )
         this_host.remember(self._layout, self._session.address)
 
     def tell(
@@ -128,12 +194,15 @@ class HostsStore(Store):
         return next((f"{row[0]} {row[1]}" for row in rows), "")
 
     def pulse(self, tick_age: float) -> Pulse | None:
-        found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
-        if found is None:
-            self._require_open()
-            with self._session.transaction():
-                self._worker()
-        return None if found is None else Pulse(*found)
+        me = this_host.known(self._layout)
+        values = (tick_age, me.name, me.clone, hosts.DEAD_AFTER, schema.VERSION)
+        for number, silent, alive, _ in self._session.rows(_PULSE, *values):
+            return Pulse("" if silent else number, alive - silent)
+        # This host has no worker, or the queue is closed, or has another version.
+        self._require_open()
+        with self._session.transaction():
+            self._worker()
+        return None
 
     def listen(self) -> bool:
         return self._session.listen(f"{schema.CHANNEL}{self._session.schema}")
@@ -143,7 +212,7 @@ class HostsStore(Store):
         return schema.TASK in news if news else None
 
     def offer(self) -> Offer:
-        tasks, peers = hosts.offer(self._session)
+        tasks, peers = next(iter(self._session.rows(_OFFER, hosts.DEAD_AFTER)), ((), ()))
         known = ((name, runs, None if t is None else tuple(t)) for name, runs, t in peers)
         return Offer(tuple((i, role) for i, role in tasks), tuple(Peer(*each) for each in known))
 

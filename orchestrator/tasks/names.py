@@ -204,7 +204,7 @@ class Index:
         if sum_ is None:
             rows = self._whole(state).items()
             return [n for n, row in rows if row.endswith(f"\t{parent}") or is_other(row)]
-        text, found = names_cache.content(self._path(state)), {*sum_.new}
+        text, found = files.content(self._path(state)) or b"", {*sum_.new}
         for wanted in (f"\t{parent}\n", "\t\t"):  # no look at each of the lines
             at = text.find(wanted.encode())
             while at >= 0:

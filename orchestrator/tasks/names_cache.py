@@ -28,25 +28,17 @@ def is_other(row: Row) -> bool:
     return "\t\t" in row
 
 
-def content(path: str) -> bytes:
-    """Return a file of the cache as it is on the disk; nothing without such a file."""
-    try:
-        return files.read_regular(path)
-    except OSError:
-        return b""
-
-
 def names(path: str) -> list[str]:
     """Return the file names in a cache, the oldest file first.
 
     They are also in a file of their own: to find them among the rows takes ten times as long.
     """
-    return content(f"{path}-list").decode(errors="replace").split("\n")[:-1]
+    return (files.content(f"{path}-list") or b"").decode(errors="replace").split("\n")[:-1]
 
 
 def read(path: str) -> Mapping[str, Row]:
     """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
-    text = content(path).decode(errors="replace")
+    text = (files.content(path) or b"").decode(errors="replace")
     lines = (line.partition("\t") for line in text.split("\n"))
     return {name: row for name, _, row in lines if row.count("\t") == TABS - 1}
 

@@ -8,6 +8,7 @@ jobs. Row and job change in one transaction.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.connection import NotSetUp
@@ -175,7 +176,7 @@ class PostgresqlStore(HostsStore):
         query = "SELECT file FROM orchestrator_tasks WHERE id = %s AND state = %s"
         for (data,) in self._session.rows(query, task.id, task.state):
             return task_file.parse(data, f"{task.id}.md")
-        return dropped.read(self._layout, task)
+        return FileStore(self._layout).read(task)
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         self._require_open()
@@ -251,9 +252,10 @@ class PostgresqlStore(HostsStore):
 
     # --- the place where the queue is ---
 
-    def prepare(self) -> None:
-        schema.prepare(self._session, this_host.note_project(self._layout))
+    def prepare(self) -> Sequence[str]:
+        schema.prepare(self._session, partial(this_host.note_project, self._layout))
         this_host.known(self._layout)
+        return ()
 
     def tidy(self) -> bool:
         return False  # the database's autovacuum does it

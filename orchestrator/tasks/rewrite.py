@@ -1,6 +1,5 @@
 """A person's change of a task: its title, its header, its text. The history stays as it is."""
 
-import re
 from collections.abc import Mapping
 
 from orchestrator.model.errors import TaskFileError
@@ -56,6 +55,8 @@ def with_fields(file: TaskFile, values: Mapping[str, str]) -> str:
 
     An empty value removes a field. Raises TaskFileError if a value would not be read back.
     """
+    import re
+
     rest = {key: value for key, value in values.items() if key != TITLE}
     text = header.replaced(text_of(file), file.id, values.get(TITLE), rest)
     # The rest of such a value would be read as other parts of the file.

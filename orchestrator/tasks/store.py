@@ -9,7 +9,6 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 """
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
@@ -206,8 +205,11 @@ class Store(Sharing, Protocol):
         (see `rewrite.with_text`).
         """
 
-    def prepare(self) -> None:
-        """Create what the queue needs, for `init`; a queue that exists is not changed."""
+    def prepare(self) -> Sequence[str]:
+        """Create what the queue needs, for `init`; a queue that exists is not changed.
+
+        Returns the folders that were made on this disk.
+        """
 
     def tidy(self) -> bool:
         """Do a part of what keeps the queue fast, outside the lock; return whether more is left.
@@ -244,6 +246,8 @@ def of_branch(store: Store, branch: str) -> Task | None:
 
     An id is looked for at the start of the name, and after each character that no word has.
     """
+    import re
+
     starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
     ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
     for start, end in ((start, end) for start in starts for end in ends if start < end):

@@ -3,7 +3,6 @@
 A file is the person's part (title, header, body: reference 3), then the machine's part (`history`).
 """
 
-import re
 from collections.abc import Collection, Iterable
 
 from orchestrator.model.config import Config
@@ -13,6 +12,7 @@ from orchestrator.model.times import parse_time
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
+from orchestrator.text.alphabets import CONTROL
 
 #: Maximum bytes of title, header and body together (reference 3).
 MAX_TASK_BYTES = 1 << 20
@@ -27,10 +27,8 @@ PARENT = "PARENT"
 #: Maximum ids in DEPENDS_ON: each is looked up in every tick.
 MAX_DEPENDENCIES = 100
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY = r"[A-Za-z][A-Za-z0-9_-]*"
-_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
-_WORD = re.compile(r"[^\s,\[\]\"']+")
+#: What is between the ids in DEPENDS_ON, like blanks.
+_BETWEEN = str.maketrans(dict.fromkeys(",[]\"'", " "))
 
 
 class TaskFile(NamedTuple):
@@ -89,7 +87,7 @@ def _check(file: TaskFile) -> TaskFile:
         raise TaskFileError("it has no title", hint)
     if not is_id(file.id):
         allowed = "letters, digits, `.`, `_`, `-`, at most 64"
-        if _ID.fullmatch(file.id):
+        if _has_letters_of_id(file.id):
             allowed = "a branch is named after it, so no `..`, and no `.` or `.lock` at the end"
         message = f"its id {file.id[:80]!r} cannot be used: {allowed}"
         raise TaskFileError(message, "write the title line as `# [ID] Title`")
@@ -110,18 +108,23 @@ def dependencies(value: str | None) -> tuple[str, ...]:
     """
     if value is None or value.lower() in ("none", "-"):
         return ()
-    return tuple(dict.fromkeys(_WORD.findall(value)))
+    return tuple(dict.fromkeys(value.translate(_BETWEEN).split()))
 
 
 def is_id(text: str) -> bool:
     """Return whether this can be a task's id (reference 3, and `git check-ref-format`)."""
-    if _ID.fullmatch(text) is None:
-        return False
-    return not (".." in text or text.endswith((".", ".lock")))
+    return _has_letters_of_id(text) and not (".." in text or text.endswith((".", ".lock")))
+
+
+def _has_letters_of_id(text: str) -> bool:
+    words = text.replace(".", "_").replace("-", "_")
+    return len(text) <= 64 and text.isascii() and text[:1].isalnum() and f"_{words}".isidentifier()
 
 
 def id_of_name(name: str) -> str:
     """Return the id that a file's name stands for (`fix login bug.md` is `fix-login-bug`)."""
+    import re
+
     stem = name[:-3] if name.lower().endswith(".md") else name
     text = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", stem)).lstrip("-._")
     return re.sub(r"\.(?=lock$)", "-", text[:64].rstrip("-."))
@@ -210,7 +213,7 @@ def check_values(ids: Iterable[str], title: str, role: str, priority: str, body:
     for wrong in (text for text in ids if not is_id(text)):
         message = f"{wrong[:80]!r} cannot be a task id"
         raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")
-    if not title.strip() or len(title) > MAX_TITLE or re.search(_CONTROL, title):
+    if not title.strip() or len(title) > MAX_TITLE or not CONTROL.isdisjoint(title):
         message = f"a title is one line of 1 to {MAX_TITLE} characters, no control characters"
         raise TaskFileError(message, "put details into the body")
     if priority.upper() not in PRIORITIES:
@@ -226,7 +229,7 @@ def check_values(ids: Iterable[str], title: str, role: str, priority: str, body:
 
 
 def _field(key: str, value: str) -> str:
-    if re.fullmatch(_KEY, key) is None or re.search(_CONTROL, value):
+    if not header.is_key(key) or not CONTROL.isdisjoint(value):
         raise TaskFileError(f"the header cannot hold {key[:80]!r}: {value[:80]!r}")
     return f"{key}: {value}"
 
@@ -243,6 +246,8 @@ def fits(search: str, title: str, task_id: str) -> bool:
 
 def slug(text: str) -> str:
     """Return `text` as ASCII words joined by `-`, at most SLUG characters; may be empty."""
+    import re
+
     if not text.isascii():
         import unicodedata
 

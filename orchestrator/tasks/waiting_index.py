@@ -6,7 +6,6 @@ leaves a stamp. As long as that stamp holds, no file is looked at: the next tick
 them, either (`tick.stamp`). What is damaged is read from the tasks' files.
 """
 
-import json
 import os
 import time
 from binascii import crc32
@@ -19,13 +18,13 @@ from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.waiting import Kin, Queue, is_untouched
 from orchestrator.model.work import Task
-from orchestrator.system import files, records
+from orchestrator.system import files, json_codec, records
 from orchestrator.tasks import task_file
 from orchestrator.tasks.names_cache import OTHER, UNKNOWN
 from orchestrator.tasks.store import Listing, Malformed
 
 #: What wrote the index: the program's version, and the form of the lines.
-_WRITER = f"{__version__}, form 3, {crc32(' '.join(Task._fields).encode())}"
+_WRITER = f"{__version__}, form 4, {crc32(' '.join(Task._fields).encode())}"
 #: Lines before those of the tasks: the proof, what concerns all, and lists of what each has: names
 #: of files, marks, and what the first lines say.
 _HEAD = 5
@@ -45,8 +44,15 @@ class Kept:
         first = data.find(b"\n") + 1
         if data[: first - 1] != _checked(memoryview(data)[first:]):
             raise ValueError
-        self._lines, self._folder = data.split(b"\n"), folder
-        head = json.loads(self._lines[1])
+        self._lines, start = [], 0
+        for _ in range(_HEAD):  # `split` looks at each byte
+            end = data.index(b"\n", start)
+            self._lines.append(data[start:end])
+            start = end + 1
+        self._tasks, self._folder = data[start:], folder
+        head = json_codec.loads(self._lines[1])
+        #: The mark of the folder at the look (`idle.mark`), if a later change gave it another.
+        self.mark = None if head["mark"] is None else (*head["mark"],)
         self.malformed = tuple(
             Malformed(os.path.join(folder, name), reason, hint)
             for name, reason, hint in head["malformed"]
@@ -58,17 +64,21 @@ class Kept:
     @cached_property
     def names(self) -> list[str]:
         """The names of the files, in queue order."""
-        found: list[str] = json.loads(self._lines[2])
+        found: list[str] = json_codec.loads(self._lines[2])
         return found
 
     @cached_property
     def marks(self) -> list[Mark]:
         """The marks of the files, in queue order."""
-        return [*map(tuple, json.loads(self._lines[3]))]
+        return [*map(tuple, json_codec.loads(self._lines[3]))]
+
+    @cached_property
+    def _task_lines(self) -> list[bytes]:
+        return self._tasks.split(b"\n")
 
     @cached_property
     def _said(self) -> list[str]:
-        rows: str = json.loads(self._lines[4])
+        rows: str = json_codec.loads(self._lines[4])
         return rows.split("\n")
 
     def said(self) -> Iterator[tuple[str, str, str]]:
@@ -79,6 +89,20 @@ class Kept:
         for name, line in zip(self.names, self._said, strict=True):
             inode, _, row = line.partition("\t")
             yield name, inode, row
+
+    def titled(self, key: str) -> list[str]:
+        """Return the names of the files whose task may have a title (`task_file.title_key`)."""
+        parts = (f"\t{key}\t", OTHER + "\t")
+        # Most titles are new, and no row is looked at for itself.
+        if not any(_line(part)[1:-1] in self._lines[4] for part in parts):
+            return []
+        rows = zip(self.names, self._said, strict=True)
+        return [name for name, row in rows if any(part in row for part in parts)]
+
+    @property
+    def number(self) -> int:
+        """How many files there are, with those that cannot be tasks."""
+        return sum(map(len, self.kin)) + len(self.malformed)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -95,7 +119,7 @@ class Kept:
 
     def task(self, place: int) -> Task:
         """Return the task in a place."""
-        values = json.loads(self._lines[_HEAD + place])
+        values = json_codec.loads(self._task_lines[place])
         values[_WHERE] = f"{self._folder}/{values[_WHERE]}"
         if len(values) == _OWN + 1:
             return Task._make((*values[:_OWN], *_REST, values[-1]))
@@ -106,7 +130,7 @@ class Kept:
     def row(self, place: int) -> "Row":
         """Return the row of the task in a place."""
         name, kin = self.names[place], self._kin_of.get(place, ())
-        line = self._lines[_HEAD + place]
+        line = self._task_lines[place]
         said = self._said[place].split("\t", 2)[2]
         return Row(name, self.others.get(name, ""), self.marks[place], said, kin, line)
 
@@ -143,7 +167,7 @@ def row(task: Task, name: str, mark: Mark) -> Row:
     values[_WHERE] = name
     if kin:
         values = [*values[:_OWN], values[-1]]
-    line = json.dumps(values, separators=(",", ":")).encode()
+    line = _line(values)
     is_named = name == f"{task.id}.md"
     said = f"{task_file.title_key(task.title)}{UNKNOWN}" if is_named else OTHER
     return Row(name, "" if is_named else task.id, mark, said, kin, line)
@@ -153,13 +177,22 @@ def _kin_key(task: Task) -> tuple[str, ...]:
     return (task.role, *sorted(task.header)) if is_untouched(task) else ()
 
 
-def write(path: str, rows: Iterable[tuple[float, Row]], malformed: Iterable[Malformed]) -> None:
-    """Write the index. `rows` are those of all tasks, each after its place. Raises OSError."""
+def write(
+    path: str,
+    mark: object,
+    rows: Iterable[tuple[float, Row]],
+    malformed: Iterable[Malformed],
+) -> None:
+    """Write the index. `rows` are those of all tasks, each after its place. Raises OSError.
+
+    `mark` is that of the folder before the look; None if a later change might not show in it.
+    """
     ordered = [each for _, each in sorted(rows, key=lambda pair: pair[0])]
     kin: dict[object, list[int]] = {}
     for place, each in enumerate(ordered):
         kin.setdefault(each.kin or place, []).append(place)
     head = {
+        "mark": mark,
         "kin": [_runs(places) for places in kin.values()],
         "malformed": [(os.path.basename(where), *rest) for where, *rest in malformed],
         "others": {each.name: each.other for each in ordered if each.other},
@@ -167,12 +200,15 @@ def write(path: str, rows: Iterable[tuple[float, Row]], malformed: Iterable[Malf
     times = ((each.mark[0], each.mark[2]) if each.mark else ("", 0) for each in ordered)
     said = "\n".join(f"{i}\t{t}\t{each.said}" for (i, t), each in zip(times, ordered, strict=True))
     parts = (head, [each.name for each in ordered], [each.mark for each in ordered], said)
-    lines = [json.dumps(part, separators=(",", ":")).encode() for part in parts]
-    data = b"\n".join((*lines, *(each.line for each in ordered)))
+    data = b"\n".join((*map(_line, parts), b"\n".join(each.line for each in ordered)))
     files.make_folder(os.path.dirname(path))
     files.write_atomic(path, _checked(data) + b"\n" + data, flush=False)
     # A stamp refuses files that have just changed; that this one did shows in its other marks.
     os.utime(path, (time.time() - 1,) * 2)
+
+
+def _line(value: object) -> bytes:
+    return json_codec.compact(value).encode()
 
 
 def _checked(rest: bytes | memoryview) -> bytes:
@@ -226,3 +262,13 @@ def believed(layout: Layout, folder: str) -> Listing | None:
     """Return the waiting tasks as the last tick saw them, if its stamp holds; else None."""
     found = kept(layout, folder) if idle.is_unchanged(layout.idle_stamp) else None
     return None if found is None else Listing(found.queue(), found.malformed)
+
+
+def of_unchanged(layout: Layout, folder: str) -> Kept | None:
+    """Return the index of a project, if no file came to the folder or left it since the look.
+
+    An edit in place does not show before the next tick.
+    """
+    found = kept(layout, folder)
+    is_same = found is not None and found.mark is not None and found.mark == idle.mark(folder)
+    return found if is_same else None

@@ -37,7 +37,16 @@ class _Fresh(NamedTuple):
 class Look:
     """A look at the folder of waiting tasks, with what the index knows."""
 
-    def __init__(self, kept: Kept | None, folders: Mapping[str, str], there: Sequence[str]) -> None:
+    def __init__(
+        self,
+        kept: Kept | None,
+        folders: Mapping[str, str],
+        there: Sequence[str],
+        folder_mark: object = None,
+    ) -> None:
+        """`folder_mark` is that of the folder, if a change after the look gives it another."""
+        self.folder_mark = folder_mark
+        self.knows_folder = kept is not None and kept.mark == folder_mark
         self._folder, self._folders = folders[STATE], folders
         self._kept = kept
         known = kept.names if kept else []
@@ -69,7 +78,8 @@ class Look:
     @property
     def changes(self) -> int:
         """How many tasks and other files the index lacks or has otherwise."""
-        same = self._kept is not None and (*sorted(self.malformed),) == self._kept.malformed
+        kept = self._kept
+        same = kept is not None and (*sorted(self.malformed),) == kept.malformed
         return len(self._gone) + len(self._fresh) + (not same)
 
     @cached_property
@@ -180,9 +190,14 @@ def _marks(folder: str, known: Iterable[str]) -> list[Mark]:
 _LOOKS: dict[str, Look] = {}
 
 
-def listing(layout: Layout, folders: Mapping[str, str], there: Sequence[str]) -> Listing:
-    """Return the waiting tasks, from a look at each of the files that are there."""
-    look = Look(waiting_index.kept(layout, folders[STATE]), folders, there)
+def listing(
+    layout: Layout, folders: Mapping[str, str], there: Sequence[str], mark: object
+) -> Listing:
+    """Return the waiting tasks, from a look at each of the files that are there.
+
+    `mark` is that of the folder (`idle.mark`) from before it was seen what is there.
+    """
+    look = Look(waiting_index.kept(layout, folders[STATE]), folders, there, mark)
     _LOOKS[layout.waiting_index] = look
     return look.listing()
 
@@ -210,7 +225,7 @@ def keep(layout: Layout, most: int) -> None:
         return
     if look.has_rivals:
         files.remove(layout.waiting_index)
-    elif look.changes > most:
+    elif look.changes + (not look.knows_folder) > most:
         malformed = sorted(look.malformed)
-        waiting_index.write(layout.waiting_index, look.rows(), malformed)
+        waiting_index.write(layout.waiting_index, look.folder_mark, look.rows(), malformed)
         del _LOOKS[layout.waiting_index]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 #: The most characters of one quoted text, unless a template sets another limit.
 LIMIT = 20_000
 #: The most characters of a text that is shown on one line.
@@ -39,7 +37,11 @@ def cleaned(text: str) -> str:
 
 def _seen(text: str) -> str:
     # Most texts are printable, and cost no compilation of the patterns.
-    return text if text.isprintable() else re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", text))
+    if text.isprintable():
+        return text
+    import re
+
+    return re.sub(_UNSEEN, "", re.sub(_TERMINAL, "", text))
 
 
 def visible(text: str) -> str:
@@ -57,6 +59,8 @@ def fenced(text: str, limit: int = LIMIT) -> str:
 
     Sequences of over 99 backticks are cut to 99, because the fence must be longer.
     """
+    import re
+
     text = clipped(cleaned(text).strip("\n"), limit)
     text = re.sub(_LONG_RUN, "`" * (_LONGEST_FENCE - 1), text)
     longest = max(map(len, re.findall("`+", text)), default=0)

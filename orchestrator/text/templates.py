@@ -47,7 +47,7 @@ def _chunks(template: str, variables: Mapping[str, Any], names: Mapping[str, Any
 
     function = shipped_templates.FUNCTIONS.get(template)
     if function is not None:
-        return function(compiled.Context(variables, names))
+        return function(compiled.Context({**names, **variables}))
     return environment().from_string(template, globals={**names}).generate(variables)
 
 

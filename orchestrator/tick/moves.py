@@ -77,7 +77,7 @@ def find(
         stuck(planned or plan(seen.snapshot, config, seen.now)),
         asked,
         lands,
-        landing_queue.remembered(layout).refused if lands else {},
+        landing_queue.Notes(layout).memory.refused if lands else {},
         {
             *with_ids(seen.incoming.tasks, [pr.task for pr in prs]),
             *(task.id for task in seen.claimed.tasks),

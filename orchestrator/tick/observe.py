@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
@@ -69,6 +70,7 @@ def observe(
         incoming = store.list("incoming") if ask or surely else store.waiting()
         left = _left(layout, settings)
         elsewhere = store.elsewhere()
+    states |= spending.forgotten(layout, settings.config, states, elsewhere, now)
     others = memories.of_others(elsewhere)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
@@ -128,11 +130,12 @@ def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> di
 
 
 def observe_runs(
-    layout: Layout, *, surely: bool = False
+    layout: Layout, *, surely: bool = False, configured: Iterable[str] = ()
 ) -> tuple[dict[str, AgentState], Listing, tuple[RunView, ...], dict[str, RunRecord]]:
     """Return the agents' memory, the claimed tasks, and the views and records of unsettled runs.
 
-    `surely`: raises OSError if the disk does not give an agent's memory.
+    `surely`: raises OSError if the disk does not give an agent's memory. If one of the `configured`
+    agents has no memory, its processes are looked for.
     """
     names = agent_memory.names(layout)
     states = {name: agent_memory.read(layout, name, surely=surely) for name in names}
@@ -140,7 +143,8 @@ def observe_runs(
     views, records = [], {}
     known = {state.run: name for name, state in states.items() if state.run}
     # An agent's memory can be lost, with its whole folder, while its client works.
-    unsettled = {run: name for name, run in forgotten(layout, states)} | known
+    look = bool(agent_memory.lost(layout, states, configured))
+    unsettled = {run: name for name, run in forgotten(layout, states, look=look)} | known
     for task in claimed.tasks:
         # The task also records its agent and run.
         run_id, agent = task.run, task.claimed_by
@@ -182,6 +186,8 @@ def observe_runs(
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord | None) -> bool:
     """Return whether a run has a living supervisor: the recorded one, or one that has the lock."""
     known = filter(None, (record and record.supervisor, state.supervisor))
+    if record is not None and record.is_elsewhere(layout.run(agent, record.id)):
+        known = filter(None, ())
     return any(each.is_alive() for each in known) or locks.is_locked(layout.agent_lock(agent))
 
 

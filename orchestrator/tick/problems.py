@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 from orchestrator import idle
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.model.annotations import TYPE_CHECKING
@@ -70,7 +71,11 @@ def _found(
     yield from _of_tasks(layout, seen)
     yield from _damaged_records(layout)
     yield from _of_agents(layout, seen)
+    yield from spending.loss(layout, settings.config, now)
     yield from _told_by_others(layout, settings)
+    remote = faults.read(layout.remote_fault)
+    if remote and not (hold and hold.message.startswith(f"{remote.code}: ")):
+        yield remote
     yield from _overdue(layout, hold, now)
 
 
@@ -158,10 +163,10 @@ def _of_the_clone(layout: Layout) -> list[Problem]:
         mark.require_initialised(layout)
     except OrchestratorError as error:
         return [Problem(error.code, error.message, error.hint)]
-    places = stores.of_project(layout).places()
-    if not places or any(map(os.path.lexists, places)):
+    if not mark.has_no_queue(layout):
         return []
-    message = f"{places[0]} is missing: the queue was deleted (git clean -x deletes ignored files)"
+    place = stores.of_project(layout).places()[0]
+    message = f"{place} is missing: the queue was deleted (git clean -x deletes ignored files)"
     hint = "orchestrator init  (makes an empty queue; then put the tasks back, if you have a copy)"
     return [Problem("queue_missing", message, hint)]
 

@@ -154,7 +154,8 @@ class Settler:
         An agent can delete the record of its own run: its processes end before it starts again.
         """
         client = record.client if record else None
-        process.end_run(client and client.pid, client and client.identity, run)
+        if record is None or not record.is_elsewhere(folder):
+            process.end_run(client and client.pid, client and client.identity, run)
         if record is None:
             return
         run_record.write(folder, record._replace(outcome=outcome, status="finished"))

@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
+from orchestrator.account import spending
 from orchestrator.config.load import Settings
+from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
-from orchestrator.model.errors import StoreFault
+from orchestrator.model.errors import OrchestratorError, StoreFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Action, Problem, RunView
 from orchestrator.model.waiting import with_ids
@@ -30,7 +32,7 @@ from orchestrator.tick.start import Starter
 #: lock, would last as long as their preparation; runs that begin together work in waves.
 MOST_FREE = 50
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
-_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
+_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged", "costs_lost")
 
 
 class Wanted(NamedTuple):
@@ -76,7 +78,7 @@ class Steps:
         number = self.store.number()
         self._settle_runs()
         settled = list(report.actions)
-        prs = states.record(self.layout, loaded.config, looked, report.problems)
+        prs = states.record(self.layout, loaded.config, looked)
         self._follow(prs)
         before = len(report.actions)
         seen, planned = self._act(prs)
@@ -103,11 +105,19 @@ class Steps:
     def _settle_runs(self) -> None:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
-        memory, claimed, runs, records = observe.observe_runs(layout, surely=True)
-        _adopt(layout, memory, runs)
+        names = [agent.name for agent in self.loaded.config.agents]
+        found = observe.observe_runs(layout, surely=True, configured=names)
+        memory, claimed, runs, records = found
+        others = store.elsewhere()
+        lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
+        _adopt(layout, memory | lost, runs)
+        # So the next ticks need not look for what these agents lost. A full disk takes no memory.
+        for name in agent_memory.lost(layout, memory, [*names, *lost]):
+            with contextlib.suppress(OSError):
+                agent_memory.write(layout, name, lost.get(name, AgentState()))
+        spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:
-            others = store.elsewhere()
             for name in agent_memory.follow_wakes(layout, others.own):
                 events.append(layout, now, "resumed", agents=[name])
             for run in held.stop_lost(layout, runs, claimed.tasks, others.runs):
@@ -177,6 +187,10 @@ class Steps:
     def _start(self) -> None:
         """Start the supervisors of the claimed runs."""
         claimed = self.starter.claimed
+        if len(claimed) > 1:
+            # Asked once, and not by each of the forked processes.
+            with contextlib.suppress(OrchestratorError):
+                git_settings.seen(self.layout.root)
         with contextlib.closing(supervisor.Gate()) as gate:
             held = gate if len(claimed) > MOST_FREE else None
             for action in claimed:

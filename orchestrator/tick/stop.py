@@ -57,6 +57,8 @@ def ask(layout: Layout, agents: Iterable[str] | None, reason: str) -> dict[str, 
             record = run_record.read(folder)
             if error.errno not in disk.ERRORS or record is None or record.client is None:
                 raise
+            if record.is_elsewhere(folder):
+                continue
             # A client can fill the disk: it ends without the request, and its run is interrupted.
             process.end_run(record.client.pid, record.client.identity, run)
     return runs
@@ -118,6 +120,8 @@ def _only_space_lacks(layout: Layout, left: Mapping[str, str]) -> bool:
 def _supervisor(layout: Layout, agent: str, run: str) -> ProcessId | None:
     """Return the living supervisor of a run, as the run or else the agent's memory names it."""
     record = run_record.read(layout.run(agent, run))
+    if record is not None and record.is_elsewhere(layout.run(agent, run)):
+        return None
     known = (record and record.supervisor, agent_memory.read(layout, agent, surely=True).supervisor)
     return next((each for each in known if each and each.is_alive()), None)
 

@@ -15,7 +15,7 @@ from orchestrator.pulls import forges
 from orchestrator.system import files
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store, of_branch
-from orchestrator.upkeep.item import Item
+from orchestrator.upkeep.leftovers import Item
 
 _HEADS = "refs/heads/"
 #: Branches that are removed while the queue's lock is held: a second.

@@ -32,7 +32,7 @@ from orchestrator.project import agent_memory, unsettled, worktree_setup
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks
 from orchestrator.upkeep import branches, leftovers
-from orchestrator.upkeep.item import Item
+from orchestrator.upkeep.leftovers import Item
 
 
 def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> list[Item]:
@@ -49,10 +49,11 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
 
 
 def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
-    configured, at_work = {agent.name for agent in config.agents}, unsettled.runs(layout)
+    configured = {agent.name for agent in config.agents}
     for name in agent_memory.names(layout):
-        path = layout.worktree(name)
-        if not worktree_commands.is_worktree(path):
+        path, item = layout.worktree(name), worktree_of(layout, name)
+        if item is None or not item.drop:
+            yield from filter(None, [item])
             continue
         try:
             state = worktree_commands.state(path)
@@ -60,11 +61,7 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
             step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
             yield Item("worktree", path, False, f"{error.message}; {step}")
             continue
-        if name in at_work or locks.is_locked(layout.agent_lock(name)):
-            verdict, why = False, "its agent is running"
-        elif (locked := worktree_commands.persons_lock(path)) is not None:
-            verdict, why = False, _locked(path, locked)
-        elif name in configured:
+        if name in configured:
             verdict, why = False, "its agent will use it again"
         elif state.dirty:
             verdict, why = False, "it has uncommitted changes"
@@ -75,10 +72,6 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         yield Item("worktree", path, verdict, why)
 
 
-def _locked(path: str, why: str) -> str:
-    return f"it is locked: {why}; to unlock it: git worktree unlock {shlex.quote(path)}"
-
-
 def worktree_of(layout: Layout, name: str) -> Item | None:
     """Judge the worktree of one agent, which a person wants to start over; None without one.
 
@@ -87,10 +80,11 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
     path = layout.worktree(name)
     if not worktree_commands.is_worktree(path):
         return None
-    if name in unsettled.runs(layout) or locks.is_locked(layout.agent_lock(name)):
+    if unsettled.run_of(layout, name) or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
     if (locked := worktree_commands.persons_lock(path)) is not None:
-        return Item("worktree", path, False, _locked(path, locked))
+        unlock = f"to unlock it: git worktree unlock {shlex.quote(path)}"
+        return Item("worktree", path, False, f"it is locked: {locked}; {unlock}")
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 

@@ -8,14 +8,26 @@ from collections.abc import Collection, Iterator
 
 from orchestrator.git import abandoned_locks, stashes
 from orchestrator.layout import Layout
+from orchestrator.model.fields import NamedTuple
 from orchestrator.project import agent_memory, run_record, unsettled
 from orchestrator.pulls import landing
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
-from orchestrator.upkeep.item import Item
 
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
+
+
+class Item(NamedTuple):
+    """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
+
+    #: worktree, set-aside, branch, rescue, damaged, leftover or lock.
+    kind: str
+    name: str
+    drop: bool
+    why: str
+    #: The commit of a branch or a rescue ref when it was judged.
+    commit: str = ""
 
 
 def found(layout: Layout, now: float) -> list[Item]:

@@ -10,6 +10,7 @@ after it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -141,7 +142,7 @@ def _begun(layout: Layout, target: str) -> Store:
         session = access.at(layout, target)
         from orchestrator.database import schema
 
-        schema.begin_copy(session, this_host.note_project(layout))
+        schema.begin_copy(session, functools.partial(this_host.note_project, layout))
         return store
     store.prepare()
     if sum(store.counts().values()) and not os.path.exists(layout.moving_here):

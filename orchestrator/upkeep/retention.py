@@ -27,7 +27,7 @@ from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
-    from orchestrator.upkeep.item import Item
+    from orchestrator.upkeep.leftovers import Item
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10

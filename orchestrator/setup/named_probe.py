@@ -1,4 +1,4 @@
-"""`doctor --checks`: the project's own set-up and checks, tried on the base branch."""
+"""The checks of `doctor` for what the configuration names: files, `setup` and `checks`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from orchestrator.git import base_branch
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.finding import Finding, fail, ok, warn
-from orchestrator.project import mark
+from orchestrator.project import mark, worktree_setup
 from orchestrator.pulls import landing
+from orchestrator.run import client_files
 from orchestrator.setup.probes import Subject
 from orchestrator.system import locks
 
@@ -17,6 +18,36 @@ OUTPUT_SHOWN = 300
 
 
 def look(subject: Subject) -> Iterator[Finding]:
+    """Yield findings about files of `setup`, `mcp_config` and `settings`."""
+    root, loaded = subject.layout.root, subject.loaded
+    if not loaded.good:
+        return
+    for name in loaded.config.setup.when_changed:
+        if not worktree_setup.named_files(root, name):
+            known = f"setup.when_changed names {name}, which is not a file of your checkout"
+            yield warn("setup_file_missing", known, "correct the path in agents.yaml")
+    yield from _of_the_client(subject)
+
+
+def _of_the_client(subject: Subject) -> Iterator[Finding]:
+    """Check `mcp_config` and `settings` of each agent and its role, as the start of a run does."""
+    loaded, good = subject.loaded, 0
+    for agent in loaded.config.agents:
+        role = loaded.roles.get(agent.role)
+        names = (*agent.mcp_config, *agent.settings)
+        for name in names if role is None else (*role.mcp_config, *role.settings, *names):
+            try:
+                client_files.read(subject.layout.root, [name])
+            except OrchestratorError as error:
+                message = f"{agent.name} cannot start: {error.message}"
+                yield fail(error.code, message, error.hint or "correct the file")
+            else:
+                good += 1
+    if good:
+        yield ok("client_file_broken", f"readable files of mcp_config and settings: {good}")
+
+
+def try_checks(subject: Subject) -> Iterator[Finding]:
     """Run `setup` and `checks` on the base branch, in the landing worktree.
 
     What fails there fails for every task, and each attempt costs money. Raises OrchestratorError if

@@ -1,8 +1,9 @@
-"""A merge without a worktree: `git merge-tree` and `git commit-tree` (git 2.38 or newer).
+"""Merges of two commits: without a worktree, or in one where that could give something else.
 
-It takes as long in a repository of 50,000 files as in a small one. It gives what a merge in a
-worktree gives, or no answer: `git merge-tree` knows no submodule's commits, reads no
-`.gitattributes` of a commit, and starts merge drivers in its own folder.
+A merge without a worktree is `git merge-tree` and `git commit-tree` (git 2.38 or newer). It takes
+as long in a repository of 50,000 files as in a small one. It gives what a merge in a worktree
+gives, or no answer: `git merge-tree` knows no submodule's commits, reads no `.gitattributes` of a
+commit, and starts merge drivers in its own folder.
 """
 
 import os
@@ -12,9 +13,10 @@ from functools import partial
 from itertools import islice
 
 from orchestrator.git import place, settings
-from orchestrator.git.call import ask, run
-from orchestrator.git.whole_state import remove_index
-from orchestrator.git.worktree_commands import OUR_NAME
+from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.git.whole_state import throw_away_index
+from orchestrator.git.worktree_commands import OUR_NAME, commit_tree, detach, quit_operations
+from orchestrator.model.errors import GitError
 from orchestrator.model.fields import NamedTuple
 
 #: Settings by which a merge in a worktree differs: another strategy, a longer message, contents
@@ -44,8 +46,8 @@ def join(
 ) -> str | list[str] | None:
     """Return the commit that brings `head` onto `base`, or the files in which that conflicts.
 
-    None if only a merge in a worktree can tell (`worktree_merge.join`, which also lists the
-    methods). `scratch` is an empty folder; a file beside it is used. Raises GitError.
+    None if only a merge in a worktree can tell (`join_in_worktree`, which also lists the methods).
+    `scratch` is an empty folder; a file beside it is used. Raises GitError.
     """
     if method == "fast-forward":
         return head
@@ -60,7 +62,7 @@ def join(
         return found.conflicting
     if method == "squash":
         return _squashed(root, found.tree, base, head, message)
-    return _commit(root, found.tree, (base, head), message, {})
+    return commit_tree(root, found.tree, (base, head), message)
 
 
 def _merge(root: str, scratch: str, base: str, head: str) -> _Found | None:
@@ -96,16 +98,12 @@ def _are_text(root: str, scratch: str, base: str, paths: Collection[str]) -> boo
             folders.add(f"{path}/")
     wanted = (f"{folder}.gitattributes" for folder in sorted(folders))
     entries = ask(root, "ls-tree", "-z", "--full-tree", base, "--", *wanted)
-    index = f"{scratch}.index"
-    step = partial(ask, scratch, extra={**_told(root), "GIT_INDEX_FILE": index})
-    remove_index(index)  # of a process that was killed
-    try:
+    with throw_away_index(f"{scratch}.index") as where:
+        step = partial(ask, scratch, extra={**_told(root), **where})
         if entries:
             step("update-index", "-z", "--index-info", stdin=entries)
         asked = "".join(f"{path}\0" for path in paths)
         said = step("check-attr", "--cached", "-z", "--stdin", "merge", stdin=asked)
-    finally:
-        remove_index(index)
     return all(value in _AS_TEXT for value in said.split("\0")[2::3])
 
 
@@ -117,11 +115,40 @@ def _squashed(root: str, tree: str, base: str, head: str, message: str) -> str:
         return base
     _, name, mail = rows[-1]
     author = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": mail}
-    return _commit(root, tree, (base,), message, author)
+    return commit_tree(root, tree, (base,), message, **author)
 
 
-def _commit(
-    root: str, tree: str, parents: Collection[str], message: str, author: dict[str, str]
-) -> str:
-    words = [word for parent in parents for word in ("-p", parent)]
-    return ask(root, "commit-tree", tree, *words, "-m", message, extra={**OUR_NAME, **author})
+def join_in_worktree(
+    worktree: str, base: str, head: str, method: str, message: str
+) -> str | list[str]:
+    """Bring `head` onto `base` in a detached worktree that is at `base`; return the new commit.
+
+    `method` is merge (a merge commit), squash (one commit), rebase (a copy of each commit) or
+    fast-forward (`head` itself, which contains the base). A squash or a rebase that changes no file
+    is `base` itself: git makes no such commit.
+    Returns the files in conflict instead; then everything is undone. Raises GitError.
+    """
+    if method == "fast-forward":
+        return head
+    if method == "rebase":
+        detach(worktree, head)
+        done = run(worktree, "rebase", "--quiet", base, extra=OUR_NAME)
+    elif method == "squash":
+        author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
+        done = run(worktree, "merge", "--squash", "--quiet", head, extra=OUR_NAME)
+        if done.code == 0 and run(worktree, "diff", "--cached", "--quiet").code == 0:
+            return base
+        if done.code == 0:
+            named = ("--author", author, "-m", message)
+            done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=OUR_NAME)
+    else:
+        words = ("--no-ff", "--quiet", "-m", message)
+        done = run(worktree, "merge", *words, head, extra=OUR_NAME)
+    if done.code == 0:
+        return ask(worktree, "rev-parse", "HEAD")
+    names = lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))
+    quit_operations(worktree)
+    detach(worktree, base)
+    if not names:
+        raise GitError(f"git {method} failed: {reason(done.err or done.out)}")
+    return names
