@@ -676,8 +676,12 @@ def test_a_disk_that_becomes_read_only_is_waited_for(world: World, disk: Disk) -
     assert_one_problem(world, "disk_read_only")
     for words in (["status"], ["task", "list"], ["doctor"], ["explain", "impl-1"], ["inbox"]):
         world.ok(*words)
+    found = [each for each in world.json("doctor")["findings"] if each["code"] == "permissions"]
+    assert found
+    assert all("mount its disk writable" in each["hint"] for each in found), found
     for words in (["agent", "pause", "--all"], ["run", "impl-1"], ["task", "cancel", tasks[0]]):
-        world.refused(*words)
+        said = world.refused(*words).err
+        assert words[0] == "run" or "mount its disk writable" in said
     assert harness.fingerprint(world.home_folder) == before
     disk.read_only(False)
     recover(world, [first, *tasks])

@@ -220,6 +220,20 @@ def test_the_diff_is_that_of_the_branch_before_and_after_the_merge(
     assert cli("pr", "diff", "7").code == 1
 
 
+def test_the_diff_of_a_branch_without_a_common_commit_is_that_of_its_files(
+    project: Layout, cli: Cli
+) -> None:
+    pr, _ = deliver(project, cli)
+    root = Path(project.root)
+    orphan = git(root, "commit-tree", "-m", "orphan", f"{pr.head}^{{tree}}")
+    git(root, "update-ref", f"refs/heads/{pr.branch}", orphan)
+    record = Path(project.prs, f"{pr.id}.json")
+    record.write_text(record.read_text().replace(pr.head, orphan))
+    found = cli("pr", "diff", pr.id)
+    assert (found.code, "+++ b/a.txt" in found.out, found.err) == (0, True, "")
+    assert "a.txt" in cli("pr", "show", pr.id).out
+
+
 def test_checkout_detaches_and_moves_no_branch(project: Layout, cli: Cli) -> None:
     pr, _ = deliver(project, cli)
     root = Path(project.root)

@@ -81,7 +81,7 @@ def _discard_output() -> None:
 
 def refusal(error: Exception) -> OrchestratorError | None:
     """Return an error as a refusal with a hint; None if it is a bug."""
-    from orchestrator.system import memory
+    from orchestrator.system import disk, memory
 
     match error:
         case OrchestratorError():
@@ -110,6 +110,8 @@ def refusal(error: Exception) -> OrchestratorError | None:
                 hint = "raise the limit of the size of a file (ulimit -f), or use another disk"
             elif error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "free space on its disk (see: df, df -i), then repeat the command"
+            elif error.errno == errno.EROFS:
+                hint = f"{disk.WRITABLE_AGAIN}, then repeat the command"
         case _:
             return None
     return OrchestratorError(message, hint, code=code)

@@ -132,6 +132,8 @@ def diff(arguments: Namespace) -> None:
         stdout=None if paged else subprocess.PIPE,
         check=False,
     )
+    if done.returncode and not paged:  # a pager that ends early ends git with a signal
+        raise OrchestratorError(f"git diff ended with {done.returncode}", code="git_failed")
     if arguments.json:
         output.show_json({"id": pr.id, "diff": done.stdout.decode(errors="replace")})
     elif not paged:
@@ -151,7 +153,9 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
         span = f"{pr.head}..{base}"
         found = call.ask(root, "rev-list", "--reverse", "--ancestry-path", "--merges", span)
         base = f"{found.split()[0]}^1" if found else base
-    return f"{base}...{pr.head}"
+    # A branch whose history somebody replaced can lack a commit in common with its base.
+    dots = "..." if repository.merge_base(root, base, pr.head) else ".."
+    return f"{base}{dots}{pr.head}"
 
 
 @command("pr checkout", ID)

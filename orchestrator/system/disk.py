@@ -21,6 +21,8 @@ SAID = (
     r"(?i:no space left on device|disk quota exceeded|read-only file system)"
     r"|\b(ENOSPC|EDQUOT|EROFS)\b"
 )
+#: What to do about a disk that is read-only.
+WRITABLE_AGAIN = "mount its disk writable again (see `mount`, `dmesg`)"
 #: Error numbers with which a read fails although the file may be there.
 _WITHHELD = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -47,7 +49,7 @@ def shortage(folder: str) -> Shortage | None:
     except OSError:
         return None
     if found.f_flag & os.ST_RDONLY:
-        hint = "mount it writable again (see `mount`, `dmesg`); work then continues"
+        hint = f"{WRITABLE_AGAIN}; work then continues"
         return Shortage("disk_read_only", f"the disk of {folder} is read-only", hint)
     if not os.access(folder, os.W_OK | os.X_OK):
         hint = "give the folder to the user who runs the schedule (chown, chmod)"
@@ -92,6 +94,8 @@ def unwritable(folder: str) -> tuple[str, str] | None:
     if not os.path.isdir(folder):
         return f"{folder} is missing", "run: orchestrator init"
     if not os.access(folder, os.W_OK | os.X_OK):
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return f"{folder} cannot be written: its disk is read-only", WRITABLE_AGAIN
         import shlex
 
         own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
