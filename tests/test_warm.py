@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -39,6 +40,9 @@ COMMANDS: list[tuple[str, ...]] = [
     ("clean",),
     ("tick",),
 ]
+
+
+ASKS = {"steps": [], "report": {"outcome": "needs_human", "summary": "?", "question": "Which?"}}
 
 
 def made(folder: Path, templates: Path) -> World:
@@ -124,6 +128,30 @@ def test_a_forked_process_shows_its_own_environment(world: World) -> None:
     assert [each.fd for each in process.open_files()] == [0, 1, 2]
     world.open("client")
     world.tick_until_in("done", task)
+
+
+def test_a_process_that_is_started_detached_is_forked_and_shows_what_a_started_one_shows(
+    world: World,
+) -> None:
+    tell = world.bin / "tell"
+    tell.write_text(f"#!/bin/sh\nwhile [ ! -e {world.fake}/gates/go ]; do sleep 0.05; done\n")
+    tell.chmod(0o755)
+    world.create(notify={"command": [str(tell)]})
+    world.script(world.add("Asks"), ASKS)
+
+    def told() -> list[psutil.Process]:
+        return [each for each in world.processes() if "_notify" in each.cmdline()]
+
+    [found] = world.tick_until(told, "the process that notifies")
+    words = [*warm.PYTHON, str(warm.PRODUCT), "_notify", str(world.root)]
+    assert [word for word in found.cmdline() if word] == words
+    shown = found.environ()
+    assert {name: shown.get(name) for name in world.environment} == world.environment
+    assert (os.getsid(found.pid), found.cwd()) == (found.pid, str(world.root))
+    log = str(world.home_folder / "cache" / "notify.out")
+    assert [(each.fd, each.path) for each in found.open_files()] == [(1, log), (2, log)]
+    world.open("go")
+    world.quiet()
 
 
 def test_a_forked_command_that_takes_too_long_is_ended(world: World) -> None:

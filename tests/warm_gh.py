@@ -12,7 +12,9 @@ import shlex
 import shutil
 import socket
 import sys
+from pathlib import Path
 
+import copies
 import warm
 from gh_server import COPIES
 
@@ -40,7 +42,11 @@ def line(otherwise: str = STARTED) -> str:
 
 @functools.cache
 def _port() -> int:
-    """Start the server, which ends with this process; return its port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        warm.spawn(listener, "gh_server.py")
-        return int(listener.getsockname()[1])
+    """Start the server, once for all processes of a run; return its port."""
+
+    def start(path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+            warm.spawn(listener, "gh_server.py")
+            path.write_text(str(listener.getsockname()[1]), encoding="ascii")
+
+    return int(copies.once("gh_server", start).read_text(encoding="ascii"))
