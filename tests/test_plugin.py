@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import copies
 import pytest
 import yaml
 from conftest import CHECKOUT, git, set_up_long_ago, tree
@@ -225,11 +226,22 @@ def machine(bare: Machine) -> Machine:
     return bare
 
 
+@pytest.fixture(scope="module")
+def set_up(
+    bare: Machine, templates: dict[str, copies.Kept], tmp_path_factory: pytest.TempPathFactory
+) -> copies.Kept:
+    """What `folder` starts from: made once by the launcher, then copied for each test."""
+    root = templates["repo"].write(tmp_path_factory.mktemp("set-up") / "project")
+    bare.orchestrator(root, "init", "--no-commands")
+    bare.orchestrator(root, "task", "add", "--title", "Say good morning", "--role", "implement")
+    return copies.Kept(root)
+
+
 @pytest.fixture
-def folder(repo: Path, bare: Machine) -> Path:
+def folder(repo: Path, set_up: copies.Kept) -> Path:
     """A project that is set up, with one task in its queue and the whole system paused."""
-    bare.orchestrator(repo, "init", "--no-commands")
-    bare.orchestrator(repo, "task", "add", "--title", "Say good morning", "--role", "implement")
+    set_up.write(repo)
+    os.utime(repo / ".git" / "orchestrator.json")  # `init` was just now
     return repo
 
 
