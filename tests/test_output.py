@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.cli import output
+from orchestrator.cli import main, output
 
 
 def test_a_sentence_on_a_terminal_ends_its_lines_between_words(
@@ -65,3 +66,19 @@ def test_json_is_ascii_whatever_a_title_holds(capsys: pytest.CaptureFixture[str]
     assert said.isascii()
     assert said.replace("\n", "").isprintable()
     assert json.loads(said) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.EACCES, "a clone of their own"),
+        (errno.EROFS, "mount its disk writable"),
+        (errno.ENOSPC, "free space"),
+        (errno.EIO, "check its owner"),
+    ],
+)
+def test_an_error_of_a_file_says_what_to_do_about_this_error(number: int, step: str) -> None:
+    refused = main.refusal(OSError(number, "text of the system", "/a/file"))
+    assert refused is not None
+    assert refused.message == "/a/file: text of the system"
+    assert step in (refused.hint or "")

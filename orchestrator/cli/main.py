@@ -110,6 +110,11 @@ def refusal(error: Exception) -> OrchestratorError | None:
                 hint = "raise the limit of the size of a file (ulimit -f), or use another disk"
             elif error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "free space on its disk (see: df, df -i), then repeat the command"
+            elif error.errno == errno.EACCES:
+                hint = (
+                    "check its owner and its permissions; a project is for the user who ran `init` "
+                    "there, and others need a clone of their own"
+                )
             elif error.errno == errno.EROFS:
                 hint = f"{disk.WRITABLE_AGAIN}, then repeat the command"
         case _:
