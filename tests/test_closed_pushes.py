@@ -21,7 +21,7 @@ SPELLINGS = (
 
 
 def variables(root: Path, folder: Path) -> dict[str, str]:
-    """What the git of an agent gets, with `folder` in the place of the run's folder."""
+    """What the git of an agent gets, with `folder` in the place of the agent's folder."""
     settings = client_environment.as_git_config(closed_pushes.for_agent(str(root)))
     texts = closed_pushes.texts(str(root), str(folder))
     for name, text in texts.items():

@@ -22,8 +22,8 @@ _NETWORK = (
     "https://", "http://", "ssh://", "git+ssh://", "ssh+git://", "git://", "ftp://", "ftps://",
 )  # fmt: skip
 _ASKED = r"remote\..*\.(url|pushurl)|url\..*\.(insteadof|pushinsteadof)"
-#: The names of the files in a run's folder: the system configuration of the agent's git, and what
-#: git reads in addition in a remote on this disk.
+#: The names of the files in an agent's folder: the system configuration of its git, and what git
+#: reads in addition in a remote on this disk.
 SYSTEM = "git-system"
 CLOSED = "git-closed"
 #: Hides all refs from pushes. The value that is not a number ends `git receive-pack` before that,
@@ -85,7 +85,7 @@ def _spellings(address: str) -> Iterator[str]:
 
 
 def texts(root: str, folder: str) -> dict[str, bytes]:
-    """Return files for the run's folder, which close the project's remotes on this disk to pushes.
+    """Return files for a folder, which close the project's remotes on this disk to pushes.
 
     The agent's git reads them with `variables`. Raises as `settings.seen`.
     """
