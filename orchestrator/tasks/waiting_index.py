@@ -112,10 +112,7 @@ class Kept:
 
     def place_of(self, task_id: str) -> int | None:
         """Return the place of the task with an id; None without such a task."""
-        # Most words that are looked for are no ids of waiting tasks.
-        if f'"{task_id}.md"'.encode() in self._lines[2] or self.others:
-            return self.places.get(task_id)
-        return None
+        return self.places.get(task_id)
 
     def task(self, place: int) -> Task:
         """Return the task in a place."""
