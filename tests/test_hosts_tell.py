@@ -95,6 +95,8 @@ def test_an_agent_that_was_paused_is_resumed_from_another_host_while_its_host_is
     two.tick_until(lambda: two.json("inbox"), "the pause")
     [item] = one.json("inbox")
     assert (item["id"], item["kind"]) == ("agent:pm@two", "escalation")
+    # The tick after the run would start another attendant.
+    wait_until(lambda: not attendants(two, others=True), "no tick is at work")
     kill_attendants(two)
     hosts.heartbeat_stops("two")
     one.ok("tick")
