@@ -57,7 +57,7 @@ def both(hosts: Hosts) -> tuple[World, World, str, str]:  # noqa: F811
     agents = [World.agent("impl-1", host="one"), World.agent("impl-2", host="two")]
     one = hosts.begin(agents=agents)
     done = one.add("Say hello", "implement", "--no-tick")
-    one.tick_until(lambda: one.task(done)["state"] == "done", "the first task is done")
+    one.tick_until(lambda: hosts.state(done) == "done", "the first task is done")
     two = hosts.another("two", agents=agents)
     waits = two.add("Say goodbye", "implement", "--no-tick")
     two.script(waits, WAITS)
@@ -132,12 +132,12 @@ def test_the_page_sees_and_makes_changes_in_the_shared_queue(
 
     asks = two.add("Ask something", "implement", "--no-tick")
     two.script(asks, {"steps": [], "report": {"outcome": "needs_human", "question": "Which?"}}, {})
-    two.tick_until(lambda: two.task(asks)["state"] == "blocked", "the question")
+    two.tick_until(lambda: hosts.state(asks) == "blocked", "the question")
     assert [item["text"] for item in page.get("/api/inbox").json()] == ["Which?"]
     post(f"/api/inbox/{asks}/answer", text="The second.")
     assert two.task(asks)["state"] == "incoming"
     assert "The second." in two.ok("task", "show", asks).out
-    two.tick_until(lambda: two.task(asks)["state"] == "done", "the task is done")
+    two.tick_until(lambda: hosts.state(asks) == "done", "the task is done")
     [pr] = page.get("/api/prs").json()
     assert {"queue", "prs", "events"} <= set(news_of(lambda: two.ok("pr", "approve", pr["id"])))
     post(f"/api/prs/{pr['id']}/request-changes", text="Louder, please.")
@@ -201,7 +201,7 @@ def test_a_browser_drives_the_queue_of_two_hosts(hosts: Hosts, serve: Open) -> N
 
     asks = {"steps": [], "report": {"outcome": "needs_human", "question": "Which of them?"}}
     two.script(task, asks, WAITS)
-    two.tick_until(lambda: two.task(task)["state"] == "blocked", "the question")
+    two.tick_until(lambda: hosts.state(task) == "blocked", "the question")
     expect(inbox).to_contain_text("Which of them?")
     inbox.get_by_label("Answer").first.fill("The second.")
     inbox.get_by_role("button", name="Answer").first.click()
@@ -212,7 +212,7 @@ def test_a_browser_drives_the_queue_of_two_hosts(hosts: Hosts, serve: Open) -> N
     other = serve(f"/runs/{one.status()['running'][0]['run']}")
     expect(other.get_by_role("main")).to_contain_text("is on the host two")
     two.open("go")
-    two.tick_until(lambda: two.task(task)["state"] == "done", "the task is done")
+    two.tick_until(lambda: hosts.state(task) == "done", "the task is done")
 
     [pr] = one.prs()
     shown = serve(f"/prs/{pr['id']}")
@@ -298,7 +298,7 @@ def test_a_host_whose_clock_is_an_hour_off_holds_up_no_other_and_is_held_up_by_n
     task = one.add("Say hello", "implement", "--no-tick")
     two.script(task, {"steps": [], "report": {"outcome": "failed", "summary": "no"}}, {})
     two.tick_until(lambda: two.task(task)["attempts"] == 1, "the first attempt fails there")
-    one.tick_until(lambda: one.task(task)["state"] == "done", "the second attempt is done here")
+    one.tick_until(lambda: hosts.state(task) == "done", "the second attempt is done here")
     claims = [e["host"] for e in one.task(task)["history"] if e["event"] == "claimed"]
     assert claims == ["two", "one"]
 

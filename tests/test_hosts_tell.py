@@ -42,7 +42,7 @@ def test_one_host_tells_what_waits_and_tells_it_again_when_it_comes_again(
     two = hosts.another("two", notify=notify, agents=[World.agent("impl-1", host="one")])
     task = one.add("Say hello", "implement", "--no-tick")
     one.script(task, ASKS, ASKS)
-    one.tick_until(lambda: one.task(task)["state"] == "blocked", "the question")
+    one.tick_until(lambda: hosts.state(task) == "blocked", "the question")
     for host in (two, one, two):
         host.ok("tick")
         assert [item["id"] for item in host.json("inbox")] == [task]
@@ -55,7 +55,7 @@ def test_one_host_tells_what_waits_and_tells_it_again_when_it_comes_again(
     two.ok("inbox", "answer", task, "The second.", "--no-tick")
     one.tick_until(lambda: len(one.starts(task)) == 2, "the second attempt")
     two.ok("tick")
-    one.tick_until(lambda: one.task(task)["state"] == "blocked", "the second question")
+    one.tick_until(lambda: hosts.state(task) == "blocked", "the second question")
     for host in (two, one, two):
         host.ok("tick")
     assert [each["kind"] for each in told([one, two], notes)] == ["question", "question"]
@@ -95,6 +95,8 @@ def test_an_agent_that_was_paused_is_resumed_from_another_host_while_its_host_is
     two.tick_until(lambda: two.json("inbox"), "the pause")
     [item] = one.json("inbox")
     assert (item["id"], item["kind"]) == ("agent:pm@two", "escalation")
+    # The tick after the run would start another attendant.
+    wait_until(lambda: not attendants(two, others=True), "no tick is at work")
     kill_attendants(two)
     hosts.heartbeat_stops("two")
     one.ok("tick")

@@ -68,7 +68,7 @@ def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> 
     # A person says that it is right after all.
     assert other.json("hosts", "adopt")["project"]
     assert [row["id"] for row in other.json("task", "list")] == [task]
-    one.tick_until(lambda: one.task(task)["state"] == "done", "the first project goes on")
+    one.tick_until(lambda: hosts.state(task) == "done", "the first project goes on")
 
 
 def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:
@@ -231,7 +231,7 @@ def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
     one = hosts.begin(agents=[World.agent("impl-1", host="one")])
     two = hosts.another("two", agents=[World.agent("impl-1", host="two")])
     task = two.add("Say hello", "implement", "--no-tick")
-    two.tick_until(lambda: two.task(task)["state"] == "done", "the task is done")
+    two.tick_until(lambda: hosts.state(task) == "done", "the task is done")
     wait_until(lambda: not two.status()["running"], "the run is settled")
     two.ok("tick")
     runs = one.json("runs")
