@@ -333,11 +333,6 @@ class ScriptedClientContract(ClientContract):
         assert (outcome.question == "What it found.") is (verdict == "needs_human")
         assert (outcome.reason is None) is (verdict != "failed")
 
-    def test_a_role_cannot_report_what_it_does_not_deliver(self, stage: Stage) -> None:
-        outcome = stage.outcome(stage.play(("report", "done", "It is fine.")), REVIEWER)
-        assert outcome.verdict == "failed"
-        assert (outcome.reason or "").startswith("client_error: a reviewer cannot report")
-
     @pytest.mark.parametrize(
         ("steps", "verdict", "reason"),
         [((("commit",), ("end",)), "done", ""), ((("end",),), "failed", "no_commits")],
@@ -365,11 +360,18 @@ class ScriptedClientContract(ClientContract):
         assert (outcome.verdict, (outcome.reason or "")[:9]) == ("interrupted", "no_result")
         assert outcome.session is not None
 
-    def test_a_conversation_goes_on(self, stage: Stage) -> None:
-        first = stage.outcome(stage.play(("report", "needs_human", "Which of them?")))
-        again = stage.play(("report", "done", "This one."), resume=first.session)
+    def test_a_conversation_goes_on_and_a_role_reports_only_what_it_delivers(
+        self, stage: Stage
+    ) -> None:
+        asked = stage.outcome(stage.play(("report", "needs_human", "Which of them?")))
+        assert (asked.verdict, asked.reason) == ("needs_human", None)
+        assert (asked.summary, asked.question) == ("Which of them?", "Which of them?")
+        again = stage.play(("report", "done", "This one."), resume=asked.session)
         outcome = stage.outcome(again)
-        assert (outcome.verdict, outcome.session) == ("done", first.session), again
+        assert (outcome.verdict, outcome.session) == ("done", asked.session), again
+        refused = stage.outcome(again, REVIEWER)
+        assert refused.verdict == "failed"
+        assert (refused.reason or "").startswith("client_error: a reviewer cannot report")
 
     def test_a_refused_sign_in_is_a_fault_of_the_system_with_a_hint(self, stage: Stage) -> None:
         outcome = stage.outcome(stage.play(("signed_out",)))

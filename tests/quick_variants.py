@@ -270,7 +270,6 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_a_sign_in_in_the_persons_settings_works_for_every_role_and_private_hooks_for_none": (
         "env",
     ),
-    "test_each_outcome_can_be_reported": ("needs_human",),
     "test_without_a_report_the_commits_decide": ("with a commit",),
     "test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted": ("disk_full",),
     "test_a_failing_set_up_charges_nobody_and_is_one_problem": ("before_run",),
@@ -369,6 +368,9 @@ HELD_BY: dict[str, str] = {
     ),
     "test_an_interrupted_conversation_resumes_in": (
         "test_a_killed_client_goes_on_in_the_same_conversation"
+    ),
+    "test_each_outcome_can_be_reported": (
+        "test_a_conversation_goes_on_and_a_role_reports_only_what_it_delivers"
     ),
     "test_a_call_cut_off_by_sigkill_is_told_to_the_resumed_conversation": (
         "test_a_killed_client_goes_on_in_the_same_conversation"
