@@ -55,6 +55,8 @@ class Layout:
         #: Why the remote with the branches of open pull requests did not answer the last look;
         #: missing if it answered.
         self.remote_fault = join(self.cache, "remote-fault.json")
+        #: The agents' folders in which a tick saw that no memory is lost (`project.agent_memory`).
+        self.agents_seen = join(self.cache, "agents-seen")
         #: Where the branches of open pull requests were at the last look, as git has its address.
         self.remote_place = join(self.cache, "remote-place")
         #: Which branches the remote lacks since its address was changed; missing if it has them.

@@ -38,14 +38,19 @@ def forgotten(
 ) -> dict[str, AgentState]:
     """Return what is known of the agents whose memory is gone; `states` are all memories.
 
-    Empty as long as each configured agent has a memory. `now` is epoch seconds. Raises StoreFault.
+    Empty as long as no configured agent can have lost its memory. `now` is epoch seconds. Events
+    that cannot be read, of which others tell, have nothing. Raises StoreFault.
     """
     if not agent_memory.lost(layout, states, (agent.name for agent in config.agents)):
         return {}
     since = now - _RECENT
     spend: dict[str, dict[str, float]] = {}
-    told = events.read(layout, events.MOST_READ, kinds=ledger.ENDS, since=since)
-    for run in ledger.collect(told, since):
+    try:
+        told = events.read(layout, events.MOST_READ, kinds=ledger.ENDS, since=since)
+        runs = ledger.collect(told, since)
+    except OSError:
+        runs = []
+    for run in runs:
         agent, cost = run.told.agent, run.told.cost_usd
         if cost and files.is_plain_name(agent):
             of_agent, day = spend.setdefault(agent, {}), _day(run.ended)

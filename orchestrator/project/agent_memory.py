@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from orchestrator import idle
 from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import disk, files, records
@@ -133,12 +134,24 @@ def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> It
 
 
 def lost(layout: Layout, states: Mapping[str, AgentState], configured: Iterable[str]) -> list[str]:
-    """Return the configured agents that have no memory: they are new, or a person deleted it.
+    """Return the configured agents whose memory may have been deleted since the last `note`.
 
-    `states` are all memories. A tick gives each of them a memory, once it knows what it lost.
+    `states` are all memories. An agent without a folder is new, if no folder has come or gone.
     """
-    empty = (name for name in configured if states.get(name, AgentState()) == AgentState())
+    empty = [name for name in configured if states.get(name, AgentState()) == AgentState()]
+    if empty and files.content(layout.agents_seen) == place(layout):
+        empty = [name for name in empty if os.path.isdir(layout.agent(name))]
     return [name for name in empty if not os.path.lexists(layout.agent_state(name))]
+
+
+def place(layout: Layout) -> bytes:
+    """Return a value that changes when an agent's folder comes or goes."""
+    return repr(idle.mark(layout.agents)).encode()
+
+
+def note(layout: Layout, seen: bytes) -> None:
+    """Note that nothing is lost in the folders of a `place`. Raises OSError."""
+    files.write_atomic(layout.agents_seen, seen, flush=False)
 
 
 def unusable(layout: Layout) -> list[str]:

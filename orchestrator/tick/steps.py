@@ -106,15 +106,18 @@ class Steps:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
         names = [agent.name for agent in self.loaded.config.agents]
+        place = agent_memory.place(layout)
         found = observe.observe_runs(layout, surely=True, configured=names)
         memory, claimed, runs, records = found
         others = store.elsewhere()
+        gone = agent_memory.lost(layout, memory, names)
         lost = spending.forgotten(layout, self.loaded.config, memory, others, now)
         _adopt(layout, memory | lost, runs)
-        # So the next ticks need not look for what these agents lost. A full disk takes no memory.
-        for name in agent_memory.lost(layout, memory, [*names, *lost]):
-            with contextlib.suppress(OSError):
-                agent_memory.write(layout, name, lost.get(name, AgentState()))
+        with contextlib.suppress(OSError):  # on a full disk, the next tick looks again
+            for name in lost.keys() - {run.agent for run in runs}:
+                agent_memory.write(layout, name, lost[name])
+            if gone:
+                agent_memory.note(layout, place)
         spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:
