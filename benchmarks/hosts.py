@@ -22,10 +22,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmarks.fleet import Fleet, wait
-from orchestrator.database import hosts, session, this_host
+from orchestrator.database import session, this_host
 from orchestrator.database.session import Session
 from orchestrator.layout import Layout
 from orchestrator.model.work import Entry
+from orchestrator.system import files
 from orchestrator.tasks import task_file
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 
@@ -142,10 +143,10 @@ def _fleet(base: str) -> None:
 
         def beat(first: int) -> None:
             own = Session(known.address, f"fleet {first}")
+            stores = [_of_host(folder, own, n) for n in range(first, FLEET, CONNECTIONS)]
             end, count = time.monotonic() + SECONDS, 0
             while time.monotonic() < end:
-                name = f"host-{(first + count * CONNECTIONS) % FLEET + 1}"
-                assert hosts.pulse(own, this_host.ThisHost(name, "c"), 1.0) is not None
+                assert stores[count % len(stores)].pulse(1.0) is not None
                 count += 1
             sent.append(count)
             own.close()
@@ -166,6 +167,14 @@ def _fleet(base: str) -> None:
         ticks = [_timed(lambda: store.attend(())) for _ in range(50)]
         print(f"{FLEET} hosts: what a tick says of its host: {_spread(ticks)}")
         print(f"{FLEET} hosts: claim and completion: {_spread(_pairs(store, 50))}", flush=True)
+
+
+def _of_host(folder: str, known: Session, number: int) -> PostgresqlStore:
+    """Return the store of a host of the fleet, which is in the tables already."""
+    layout = Layout(os.path.join(folder, f"host-{number + 1}"))
+    files.make_folder(os.path.dirname(layout.host))
+    files.write_json(layout.host, {"name": f"host-{number + 1}", "clone": "c"})
+    return PostgresqlStore(layout, known)
 
 
 # --- a million finished tasks --------------------------------------------------------------------
