@@ -69,6 +69,7 @@ def _schema(base: str, name: str) -> Iterator[Session]:
         known.rows(f"{ended} SIMILAR TO 'orchestrator (h-[0-9]+|adder)'")
         known.connection.execute(b"SET statement_timeout = 0")
         known.connection.execute(drop)
+        known.close()  # it keeps statements, which name the types of these tables
 
 
 def _timed(work: Callable[[], object]) -> float:
