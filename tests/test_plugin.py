@@ -238,11 +238,12 @@ def set_up(
 
 
 @pytest.fixture
-def folder(repo: Path, set_up: copies.Kept) -> Path:
+def folder(set_up: copies.Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project that is set up, with one task in its queue and the whole system paused."""
-    set_up.write(repo)
-    os.utime(repo / ".git" / "orchestrator.json")  # `init` was just now
-    return repo
+    root = set_up.write(tmp_path / "project")
+    monkeypatch.chdir(root)
+    os.utime(root / ".git" / "orchestrator.json")  # `init` was just now
+    return root
 
 
 def tasks(folder: Path, state: str) -> list[str]:
