@@ -82,7 +82,7 @@ def write_stamp(
     for name, known in marks.items():
         # The kernel finds a short path faster: there can be a thousand.
         words += [name.removeprefix(home), _shown(known)]
-    # The form that `files.left_beside` knows.
+    # The form that `system.left_files` knows.
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(beside, flags, 0o600), "wb") as file:

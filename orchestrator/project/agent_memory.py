@@ -134,23 +134,24 @@ def follow_wakes(layout: Layout, told: Mapping[str, Mapping[str, object]]) -> It
 
 
 def lost(layout: Layout, states: Mapping[str, AgentState], configured: Iterable[str]) -> list[str]:
-    """Return the configured agents whose memory may have been deleted since the last `note`.
+    """Return the configured agents whose memory may have been deleted.
 
-    `states` are all memories. An agent without a folder is new, if no folder has come or gone.
+    `states` are all memories. An agent without a folder is new, if no folder has come or gone since
+    the last `note_folders`.
     """
     empty = [name for name in configured if states.get(name, AgentState()) == AgentState()]
-    if empty and files.content(layout.agents_seen) == place(layout):
+    if empty and files.content(layout.agents_seen) == folders_mark(layout):
         empty = [name for name in empty if os.path.isdir(layout.agent(name))]
     return [name for name in empty if not os.path.lexists(layout.agent_state(name))]
 
 
-def place(layout: Layout) -> bytes:
+def folders_mark(layout: Layout) -> bytes:
     """Return a value that changes when an agent's folder comes or goes."""
     return repr(idle.mark(layout.agents)).encode()
 
 
-def note(layout: Layout, seen: bytes) -> None:
-    """Note that nothing is lost in the folders of a `place`. Raises OSError."""
+def note_folders(layout: Layout, seen: bytes) -> None:
+    """Note that no memory is lost in folders with this `folders_mark`. Raises OSError."""
     files.write_atomic(layout.agents_seen, seen, flush=False)
 
 

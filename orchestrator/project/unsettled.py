@@ -15,21 +15,23 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.system import files, process
 
 
-def runs(layout: Layout) -> dict[str, str]:
-    """Return the ids of unsettled runs, by agent.
+def runs(layout: Layout, *, look: bool = True) -> dict[str, str]:
+    """Return the ids of unsettled runs, by agent; `look` as in `forgotten`.
 
     Raises OSError if the disk does not give an agent's memory: nobody knows what it has.
     """
     names = agent_memory.names(layout)
     states = {name: agent_memory.read(layout, name, surely=True) for name in names}
     known = {name: state.run for name, state in states.items() if state.run}
-    return {**dict(forgotten(layout, states, look=True)), **known}
+    return {**dict(forgotten(layout, states, look=look)), **known}
 
 
 def run_of(layout: Layout, agent: str) -> str | None:
     """Return the id of an agent's unsettled run; None without one. Raises as `runs` does."""
     state = agent_memory.read(layout, agent, surely=True)
-    return state.run or dict(forgotten(layout, {agent: state}, look=True)).get(agent)
+    if state != AgentState():
+        return state.run
+    return dict(forgotten(layout, {agent: state}, look=True)).get(agent)
 
 
 def forgotten(

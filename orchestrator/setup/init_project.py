@@ -21,7 +21,7 @@ from orchestrator.model.times import iso
 from orchestrator.project import agent_memory, checkout_changed, mark, unsettled
 from orchestrator.pulls import forge
 from orchestrator.setup import hosts_probe, probes, skills, user_files, walkers
-from orchestrator.system import files
+from orchestrator.system import files, left_files
 from orchestrator.tasks import stores
 
 #: Adds the folders of the files that `init` writes to a sparse checkout.
@@ -116,7 +116,7 @@ def take_left(layout: Layout) -> list[str]:
     Returns their names.
     """
     places = (*user_files.places(layout), *skills.copies(layout.root), mark.mark_path(layout))
-    found = [path for place in (*places, layout.config) for path in files.left_of(place)]
+    found = [path for place in (*places, layout.config) for path in left_files.beside(place)]
     for path in found:
         files.remove(path)
     return [f"removed: {os.path.relpath(path, layout.root)} (of a killed init)" for path in found]

@@ -234,48 +234,6 @@ def put_aside(path: str, older: str, limit: float) -> bool:
     return False
 
 
-#: The names of temporary files, also that of `idle.write_stamp`.
-_BESIDE = r"\..+\.[0-9]+\.tmp"
-
-
-def left_beside(folder: str, before: float) -> list[str]:
-    """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
-    import re
-
-    found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in (each for each in entries if each.name[0] == "."):
-            if re.fullmatch(_BESIDE, entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < before:
-                        found.append(entry.path)
-    return found
-
-
-def left_of(path: str) -> list[str]:
-    """Return the temporary files beside `path` whose writers (`write_atomic`) were killed."""
-    import re
-
-    folder, name = os.path.split(os.path.realpath(path))
-    pattern, found = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)\.tmp"), []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            match = pattern.fullmatch(entry.name)
-            if match and entry.is_file(follow_symlinks=False) and not _is_process(int(match[1])):
-                found.append(entry.path)
-    return found
-
-
-def _is_process(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        pass
-    return True
-
-
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
     with contextlib.suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ class _How:
     """What `make_scanner` asks for: the defaults of `json.JSONDecoder`."""
 
     strict, object_hook, object_pairs_hook = True, None, None
-    parse_float, parse_int, memo = float, int, {}  # type: ignore[var-annotated]
+    parse_float, parse_int = float, int
 
     def __init__(self, parse_constant: Callable[[str], Any]) -> None:
         self.parse_constant = parse_constant

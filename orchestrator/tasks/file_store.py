@@ -315,8 +315,10 @@ class FileStore(Store):
         return id_owners.finished_malformed(state, self._folders, self._index.checked(state))
 
     def leftovers(self, before: float) -> tuple[str, ...]:
+        from orchestrator.system import left_files
+
         folders = self._folders.values()
-        return tuple(path for folder in folders for path in files.left_beside(folder, before))
+        return tuple(path for folder in folders for path in left_files.in_folder(folder, before))
 
     def _path(self, state: str, task_id: str) -> str:
         return os.path.join(self._folders[state], f"{task_id}.md")

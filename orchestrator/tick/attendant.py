@@ -51,7 +51,8 @@ def is_needed(layout: Layout, now: float) -> bool:
     if not mark.is_initialised(layout):
         return False
     try:
-        if unsettled.runs(layout):
+        # Not at all processes, at each heartbeat: a run that only they show, a tick finds.
+        if unsettled.runs(layout, look=False):
             return True
     except OSError:
         return True  # the disk gives no memory: without a heartbeat, this host's runs would be lost

@@ -185,10 +185,10 @@ def observe_runs(
 
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord | None) -> bool:
     """Return whether a run has a living supervisor: the recorded one, or one that has the lock."""
-    known = filter(None, (record and record.supervisor, state.supervisor))
-    if record is not None and record.is_elsewhere(layout.run(agent, record.id)):
-        known = filter(None, ())
-    return any(each.is_alive() for each in known) or locks.is_locked(layout.agent_lock(agent))
+    is_copy = record is not None and record.is_elsewhere(layout.run(agent, record.id))
+    known = () if is_copy else (record and record.supervisor, state.supervisor)
+    is_alive = any(each.is_alive() for each in known if each)
+    return is_alive or locks.is_locked(layout.agent_lock(agent))
 
 
 def _left(layout: Layout, settings: Settings) -> list[tuple[str, PullRequest]]:

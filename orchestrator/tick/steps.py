@@ -106,7 +106,7 @@ class Steps:
         """Settle runs that ended, and start a supervisor for those whose supervisor is gone."""
         layout, now, store, after_run = self.layout, self.now, self.store, self.wanted.after_run
         names = [agent.name for agent in self.loaded.config.agents]
-        place = agent_memory.place(layout)
+        folders = agent_memory.folders_mark(layout)
         found = observe.observe_runs(layout, surely=True, configured=names)
         memory, claimed, runs, records = found
         others = store.elsewhere()
@@ -117,7 +117,7 @@ class Steps:
             for name in lost.keys() - {run.agent for run in runs}:
                 agent_memory.write(layout, name, lost[name])
             if gone:
-                agent_memory.note(layout, place)
+                agent_memory.note_folders(layout, folders)
         spending.note_loss(layout, (memory | lost).values())
         store.attend(run.id for run in runs)
         if store.host is not None:

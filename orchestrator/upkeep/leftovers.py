@@ -11,7 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import agent_memory, run_record, unsettled
 from orchestrator.pulls import landing
-from orchestrator.system import files, locks
+from orchestrator.system import files, left_files, locks
 from orchestrator.tasks import stores
 
 #: Seconds after which a temporary file has lost the process that wrote it.
@@ -84,7 +84,7 @@ def _beside(layout: Layout, before: float) -> list[str]:
     places = [layout.home, layout.shared, layout.prs, layout.cache]
     for name in agent_memory.names(layout):
         places += [layout.agent(name), *folders(layout.runs(name), "")]
-    paths = [path for folder in places for path in files.left_beside(folder, before)]
+    paths = [path for folder in places for path in left_files.in_folder(folder, before)]
     store = stores.of_project(layout)
     if store.host is None and os.path.exists(layout.moving_here):
         paths.append(layout.moving_here)  # the move was killed after its last step
