@@ -7,6 +7,7 @@ then: the copy of it that is mounted goes through the file system's own recovery
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import crash
 import needs
 import pytest
-from harness import World
+from harness import World, wait_until
 from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
@@ -45,10 +46,15 @@ class Disk:
         self._try(needs.program("mkfs.ext4", "e2fsprogs"), "-q", "-F", self._image)
         self._mount(self._image)
 
-    def cut(self) -> None:
-        """Keep what the disk holds now."""
-        self._cuts.append(self._image.with_name(f"cut{len(self._cuts)}"))
-        subprocess.run(["cp", "--sparse=always", self._image, self._cuts[-1]], check=True)
+    def cut(self) -> bool:
+        """Keep what the disk holds now. Returns False if it is written to meanwhile."""
+        copy = self._image.with_name(f"cut{len(self._cuts)}")
+        subprocess.run(["cp", "--sparse=always", self._image, copy], check=True)
+        # A copy with parts from before and after a write would be of no instant: it could have the
+        # name of a file without the content that was flushed before the name was given.
+        if is_of_one_instant := filecmp.cmp(self._image, copy, shallow=False):
+            self._cuts.append(copy)
+        return is_of_one_instant
 
     def after_each_cut(self, most: int | None = None) -> Iterator[int]:
         """Mount what each cut left, one after the other; of many, `most` from the first on."""
@@ -88,7 +94,7 @@ def test_every_change_that_returned_is_there_after_a_power_cut(disk: Disk) -> No
 
     def cut_after(change: Callable[[], object]) -> None:
         change()
-        disk.cut()
+        wait_until(disk.cut, "a moment without a write")
         promised.append(_queue(layout))
 
     for number in range(3):
@@ -163,10 +169,8 @@ def _cutting(disk: Disk) -> Iterator[None]:
     over = threading.Event()
 
     def cut_on() -> None:
-        while True:
-            disk.cut()
-            if over.is_set():
-                return
+        while not (disk.cut() and over.is_set()):
+            pass
 
     thread = threading.Thread(target=cut_on)
     thread.start()
