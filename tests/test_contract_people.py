@@ -182,3 +182,30 @@ def test_a_program_is_told_once_of_each_thing_that_waits(world: World) -> None:
     assert (line["kind"], line["id"], line["text"]) == ("question", task, "Which one?")
     assert line["hint"] == f"orchestrator inbox answer {task} 'TEXT'"
     assert line["project"] == str(world.root)
+
+
+def test_a_branch_that_returns_to_a_commit_whose_review_was_ended_is_reviewed(
+    world: World,
+) -> None:
+    create(world, "local", review={"after": ["implement"]})
+    world.ok("agent", "pause", "rev-1")
+    task = world.add("Pushed to")
+    world.tick_until_in("done", task)
+    [pr] = world.prs()
+    clone = world.folder / "person"
+    world.git("clone", "-q", str(world.remote), str(clone), cwd=world.folder)
+    world.git("checkout", "-q", pr["branch"], cwd=clone)
+    world.git("commit", "-q", "--allow-empty", "-m", "A person's", cwd=clone)
+    for commit in ("HEAD", "HEAD~1", "HEAD", "HEAD~1"):
+        wanted = world.git("rev-parse", commit, cwd=clone).strip()
+        world.git("push", "-q", "--force", "origin", f"{commit}:{pr['branch']}", cwd=clone)
+
+        def waits(head: str = wanted) -> bool:
+            texts = [world.text(name.removesuffix(".md")) for name in world.places()["incoming"]]
+            return len(texts) == 1 and f"HEAD: {head}" in texts[0]
+
+        world.tick_until(waits, f"one review of {commit}")
+    world.ok("agent", "resume", "rev-1")
+    world.script("reviewer", YES)
+    world.tick_until(lambda: verdict(world) == "approved", "the approval")
+    assert len(world.ledger("start", role="reviewer")) == 1

@@ -10,7 +10,7 @@ import test_landing
 from conftest import git as sh
 from test_landing import World
 
-from orchestrator.git import repository, work_branch
+from orchestrator.git import remotes, repository, work_branch
 from orchestrator.model.config import Agent, Role
 from orchestrator.model.errors import OrchestratorError, Rejected, SystemFault
 from orchestrator.model.snapshot import Outcome
@@ -158,6 +158,24 @@ def test_a_refusal_of_the_remote_is_everybodys_of_one_name_or_of_these_commits(
     assert "push-test" not in after
     assert head not in after
     assert after.startswith(before) or not exists
+
+
+def test_of_a_push_that_was_killed_after_it_came_through_the_commit_is_known_here(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = rework(world, tmp_path)
+    remote, world.remote = world.remote, None
+    assert remote
+    head = world.branch("T1", {"b.txt": "two\n"})
+
+    def killed(*_: str) -> str:
+        sh(remote, "fetch", "--quiet", str(world.repo), f"{head}:refs/heads/agent/T1")
+        return "git push was killed by signal 9"
+
+    monkeypatch.setattr(remotes, "push", killed)
+    pushing.push(job, "agent/T1", head)
+    # By it, the next tick knows that the review of this commit is the one to wait for.
+    assert sh(world.repo, "rev-parse", "refs/remotes/origin/agent/T1") == head
 
 
 def test_the_number_of_another_tasks_pull_request_stops_no_delivery(

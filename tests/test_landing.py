@@ -18,7 +18,7 @@ from store_contract import entry, new_task
 from orchestrator.git import remotes, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config, Hooks, Retention, Review, Setup
-from orchestrator.model.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.model.errors import GitError, NotFound, OrchestratorError, SystemFault
 from orchestrator.model.work import STATES, Given, PullRequest, RemoteCheck, Task
 from orchestrator.project import faults as system_faults
 from orchestrator.pulls import (
@@ -458,6 +458,21 @@ def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World)
     assert sh(world.remote or world.repo, "rev-parse", "agent/T1") == pr.head
     assert sh(world.remote or world.repo, "rev-parse", "main^1") == theirs
     assert world.land() == []
+
+
+def test_a_task_that_is_moved_just_when_its_conflict_is_found_stops_no_other_landing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deliver("T1", {"README.md": "one\n"})
+    other = world.deliver("T2", {"fine.txt": "f\n"})
+    world.push_to_main({"README.md": "two\n"})
+
+    def moved(_: Any, task: Task, *__: Any) -> Task:
+        raise NotFound("task", task.id)
+
+    monkeypatch.setattr(FileStore, "move", moved)
+    assert [line.split()[0] for line in world.land()] == ["sent", "merged"]
+    assert world.state(other)[0] == "merged"
 
 
 @pytest.mark.parametrize("method", ["merge", "squash"])

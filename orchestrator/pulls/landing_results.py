@@ -6,7 +6,7 @@ The author gets the work back, or it is tried again later.
 from orchestrator.git import base_branch, contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
-from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.errors import NotFound, OrchestratorError
 from orchestrator.model.times import iso
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.project import faults as system_faults
@@ -117,7 +117,10 @@ class Failures:
         run = f"landing-{pr.id}-{pr.head[:12]}"
         from orchestrator.pulls import review
 
-        review.record_verdict(store, self._config, task, given, now=self._now, run=run)
+        try:
+            review.record_verdict(store, self._config, task, given, now=self._now, run=run)
+        except NotFound:  # a tick or a person has just moved it
+            return False
         return task.state == "done"
 
     def refused(self, pr: PullRequest, error: OrchestratorError) -> str:

@@ -5,7 +5,8 @@ Every step can be repeated after a crash: a review is requested once, and a verd
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
@@ -52,7 +53,8 @@ def ask_again(
 ) -> str | None:
     """Create the review task that the head of an open pull request lacks; return as `ask`.
 
-    It lacks one if somebody else pushed the head, and if no agent reviewed when it was delivered.
+    It lacks one if somebody else pushed the head, if no agent reviewed when it was delivered, and
+    if its review ended while the branch was at another commit.
     """
     if not is_missing(store, settings, task, pr, history):
         return None
@@ -101,7 +103,31 @@ def is_missing(
     again = range(1, openings(history) + 1)
     others = [f"{_name_of_head(pr)}-{number}" for number in again]
     names = [_name_of_head(pr), *others, *(_name(run) for run in runs if isinstance(run, str))]
-    return bool(delivered) and all(store.get(name) is None for name in names)
+    return bool(delivered) and not any(_is_asked(store, name) for name in names)
+
+
+def _is_asked(store: Store, name: str) -> bool:
+    """Whether there is a review task of this name, or one that replaced it, and not in vain."""
+    return store.get(_again(name, len([*_replaced(store, name)]))) is not None
+
+
+def _replaced(store: Store, name: str) -> Iterator[str]:
+    """Return the ids of the review tasks of this name that ended in vain, in their order.
+
+    The scheduler ends a review that waits while its pull request has another commit (the rule
+    `superseded`). The branch can return to the commit.
+    """
+    for number in itertools.count():
+        each = _again(name, number)
+        found = stores.with_history(store, each)
+        last = found[1][-1] if found and found[1] else None
+        if last is None or "run" in last.fields or last.fields.get("verdict") != "no_change":
+            return
+        yield each
+
+
+def _again(name: str, number: int) -> str:
+    return f"{name}-again-{number}" if number else name
 
 
 def _deliveries(history: Sequence[Entry]) -> list[Entry]:
@@ -130,7 +156,10 @@ def _add(
     summary: str,
 ) -> str | None:
     reviewer = _reviewer(settings)
-    if task.role not in settings.config.review.after or reviewer is None or store.get(name):
+    if task.role not in settings.config.review.after or reviewer is None:
+        return None
+    name = _again(name, len([*_replaced(store, name)]))
+    if store.get(name):
         return None
     # The author's words are quoted as data.
     quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())

@@ -53,6 +53,10 @@ def push(job: Job, branch: str, head: str) -> None:
             now = head if refusal is None else _tip(job, branch)
         if refusal is not None and now != head:
             _judge(job, branch, head, refusal, there, now)
+    if refusal is not None:
+        # The push that came through was killed before it noted here what the remote has: the next
+        # tick would take the branch for the older one, and end the review of this commit.
+        repository.have_ref(root, f"refs/remotes/{_remote(job)}/{branch}", head)
 
 
 def _pushed(job: Job, branch: str, head: str, there: str | None) -> str | None:
