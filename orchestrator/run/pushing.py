@@ -107,7 +107,8 @@ def _moved(job: Job, branch: str, there: str | None) -> Moved:
 def _who(job: Job, branch: str, commit: str) -> str:
     """Return a commit of others with its subject and its committer, if it can be fetched."""
     try:
-        base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
+        wait = remotes.TIMEOUT
+        base_branch.fetch(job.layout, _remote(job), [branch], address=address(job), wait=wait)
     except OrchestratorError:
         return commit[:12]  # the run has ended, and needs no more than that
     said = repository.described(job.layout.root, commit)
