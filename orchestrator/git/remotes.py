@@ -82,9 +82,7 @@ def picked(answer: str, branches: Sequence[str]) -> dict[str, str]:
     return {wanted[ref]: commit for commit, ref in pairs if ref in wanted}
 
 
-def default_branch(
-    root: str, remote: str, timeout: float = ASK_TIMEOUT
-) -> tuple[str | None, bool]:
+def default_branch(root: str, remote: str, timeout: float = ASK_TIMEOUT) -> tuple[str | None, bool]:
     """Ask the remote for the branch that its HEAD points to, and whether it has any branch.
 
     The branch is None when HEAD points nowhere. Raises SystemFault when the remote cannot be
