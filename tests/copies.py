@@ -16,15 +16,29 @@ from pathlib import Path
 
 #: The variable with the folder of what the processes of one run of the tests share.
 _SHARED = "SHARED_BY_TESTS"
+#: How its name begins.
+_PREFIX = "orch-tests-"
 
 
 def share() -> None:
     """Let this process and those that it starts share what `once` makes, until this one ends."""
     if _SHARED not in os.environ:
-        os.environ[_SHARED] = folder = tempfile.mkdtemp(prefix="orch-tests-")
+        _sweep(Path(tempfile.gettempdir()))
+        os.environ[_SHARED] = folder = tempfile.mkdtemp(prefix=_PREFIX)
         os.chmod(folder, 0o711)  # a database has a user of its own
         Path(folder, "pid").write_text(str(os.getpid()), encoding="ascii")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _sweep(around: Path) -> None:
+    """Remove the folders of processes that were killed, and so did not remove them."""
+    for folder in around.glob(f"{_PREFIX}*"):
+        try:
+            os.kill(int((folder / "pid").read_text(encoding="ascii")), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):  # another user's, or one that has just begun
+            continue
 
 
 def sharing() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tasks.task_file import TaskFile
 
 LIMITS = {"max_incoming": 1000, "max_claimed": 3, "max_open_prs": 1000}
+
+
+def _goes_later(leftover: str) -> bool:
+    """Whether the product removes what a killed process left, but not at the end of a task.
+
+    The temporary file of a killed writer is removed after some days; a lock in the git folder of a
+    worktree by the next run there. A host that is killed while `git worktree add` works has such a
+    lock, and another host has the task.
+    """
+    return leftover.endswith(".tmp") or bool(re.search(r"/worktrees/[^/]+/[^/]+[.]lock$", leftover))
 
 
 class Behind(Hosts):
@@ -208,8 +219,7 @@ class Behind(Hosts):
             fatal_kills=self.interrupts,
             base_was_broken=False,
             runs=[run for each in self.all for run in seen.runs(each.home_folder)],
-            # The temporary file of a killed writer is removed after some days.
-            leftovers=[each for each in seen.leftovers(host) if not each.endswith(".tmp")],
+            leftovers=[each for each in seen.leftovers(host) if not _goes_later(each)],
             set_aside=[],
             fsck=host.git("fsck", "--no-dangling", "--no-progress", good=False).splitlines(),
         )

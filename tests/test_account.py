@@ -65,7 +65,7 @@ def test_only_ends_of_runs_count_and_damaged_lines_are_left_out() -> None:
 
 def test_tokens_that_no_run_reports_are_not_known() -> None:
     found = collected(end("R1", cost_usd=1.0), end("R2", task="T-2", input_tokens=7))
-    rows = {row["key"]: row for row in costs.rows(found, "task")}
+    rows = {row["key"]: row for row in costs.rows(found, "task", NOW)}
     assert (rows["T-1"]["input_tokens"], rows["T-1"]["output_tokens"]) == (None, None)
     assert (rows["T-2"]["input_tokens"], rows["T-2"]["output_tokens"]) == (7, None)
     assert costs.total(found)["input_tokens"] == 7
@@ -75,7 +75,7 @@ def test_a_run_of_an_older_version_has_its_start_from_its_seconds() -> None:
     [run] = collected({"at": "2026-01-02T12:01:00Z", "event": "requeue", "run": "R", "agent": "a",
                        "seconds": 60, "cost_usd": 0.5})  # fmt: skip
     assert run.row()["started"] == "2026-01-02T12:00:00Z"
-    assert costs.rows([run], "role")[0]["key"] == costs.UNKNOWN
+    assert costs.rows([run], "role", NOW)[0]["key"] == costs.UNKNOWN
 
 
 def test_each_key_adds_up_to_the_same_total() -> None:
@@ -88,10 +88,10 @@ def test_each_key_adds_up_to_the_same_total() -> None:
         }),
     )  # fmt: skip
     for by in costs.KEYS:
-        assert sum(row["cost_usd"] for row in costs.rows(found, by)) == 7.0
-    assert keys(costs.rows(found, "model")) == {"big": (2, 4.0), "small": (2, 3.0)}
-    assert keys(costs.rows(found, "task")) == {"T-1": (2, 3.0), "-": (1, 4.0)}
-    assert keys(costs.rows(found, "role")) == {"implementer": (2, 5.0), "tester": (1, 2.0)}
+        assert sum(row["cost_usd"] for row in costs.rows(found, by, NOW)) == 7.0
+    assert keys(costs.rows(found, "model", NOW)) == {"big": (2, 4.0), "small": (2, 3.0)}
+    assert keys(costs.rows(found, "task", NOW)) == {"T-1": (2, 3.0), "-": (1, 4.0)}
+    assert keys(costs.rows(found, "role", NOW)) == {"implementer": (2, 5.0), "tester": (1, 2.0)}
 
 
 def test_a_day_is_a_local_day(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,9 +99,22 @@ def test_a_day_is_a_local_day(monkeypatch: pytest.MonkeyPatch) -> None:
     for zone, day in (("UTC", "2026-01-02"), ("Asia/Tokyo", "2026-01-03")):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
-        assert [row["key"] for row in costs.rows(found, "day")] == [day]
+        assert [row["key"] for row in costs.rows(found, "day", NOW)] == [day]
     monkeypatch.undo()
     time.tzset()
+
+
+def test_a_day_ahead_of_the_clock_counts_as_today_and_no_amount_is_lost() -> None:
+    """The clock jumped forward for some runs, and back: `costs` listed days in the future."""
+    found = collected(
+        end("R1", at="2026-01-02T12:00:00Z", cost_usd=1.0),
+        end("R2", at="2026-02-11T12:00:00Z", cost_usd=2.0),
+        end("R3", at="2026-01-03T11:00:00Z", cost_usd=4.0),
+    )
+    now = datetime.fromisoformat("2026-01-03T12:00:00Z").timestamp()
+    days = {row["key"]: row["cost_usd"] for row in costs.rows(found, "day", now)}
+    assert days == {"2026-01-02": 1.0, "2026-01-03": 6.0}
+    assert costs.total(found)["cost_usd"] == 7.0
 
 
 def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartiles() -> None:

@@ -16,6 +16,7 @@ from orchestrator.config import keys
 from orchestrator.database import address, this_host
 from orchestrator.layout import Layout
 from orchestrator.model.errors import ConfigError, OrchestratorError
+from orchestrator.system import files, remembered
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
 TWO = "postgresql://one:5432,two:5433/team?target_session_attrs=read-write"
@@ -126,6 +127,25 @@ def test_the_environment_counts_only_if_the_file_names_a_database(tmp_path: Path
     Path(layout.config).write_text(f"store: {URL}\n{AGENTS}")
     assert address.of_project(layout, {}) == URL
     assert address.of_project(layout, given) == given["ORCHESTRATOR_STORE"]
+
+
+def test_a_process_reads_an_unchanged_file_once_and_sees_each_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` asked for its queue 14 times, and read agents.yaml each time."""
+    monkeypatch.setattr(remembered, "CLEAR", -1.0)  # remember also what was written a moment ago
+    layout, read = Layout(str(tmp_path)), []
+    os.makedirs(layout.home)
+    true = files.read_inside
+    monkeypatch.setattr(files, "read_inside", lambda *words: read.append(words) or true(*words))
+    for text, found in ((AGENTS, "files"), (f"store: {URL}\n{AGENTS}", URL), (AGENTS, "files")):
+        files.write_atomic(layout.config, text.encode())
+        assert {address.of_project(layout, {}) for _ in range(3)} == {found}
+    assert len(read) == 3
+    os.unlink(layout.config)
+    this_host.write(layout, "one")
+    this_host.remember(layout, URL)
+    assert address.of_project(layout, {}) == URL
 
 
 def test_without_the_file_the_address_in_use_counts_and_no_password_is_kept(tmp_path: Path) -> None:

@@ -148,3 +148,28 @@ def test_a_name_or_variant_that_does_not_exist_is_reported(monkeypatch: pytest.M
     assert not quick_variants.is_slow("f.py::test_b[x]")
     assert quick_variants.is_slow("f.py::test_long")
     assert not quick_variants.is_slow("f.py::test_short")
+
+
+def test_what_a_killed_run_of_the_tests_shared_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    make = "import copies, os, sys; copies.share(); print(os.environ['SHARED_BY_TESTS'])"
+
+    def run(end: str) -> Path:
+        done = subprocess.run(
+            (sys.executable, "-c", f"{make}; {end}"),
+            env={"PYTHONPATH": str(CHECKOUT / "tests"), "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return Path(done.stdout.strip())
+
+    at_work, killed = (
+        tmp_path / "orch-tests-at-work",
+        run("sys.stdout.flush(); os.kill(os.getpid(), 9)"),
+    )
+    assert killed.exists()
+    at_work.mkdir()
+    (at_work / "pid").write_text(str(os.getpid()))
+    (tmp_path / "orch-tests-new").mkdir()
+    assert not run("").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [at_work.name, "orch-tests-new"]

@@ -165,6 +165,32 @@ def test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end(
     assert contains(world, theirs, branch)
 
 
+@pytest.mark.parametrize("later", [[], [["work"]]], ids=["nothing more", "one more commit"])
+def test_work_on_a_branch_that_a_person_deleted_during_the_run_is_delivered_whole_or_refused(
+    world: World, later: list[Any]
+) -> None:
+    """A commit after the deletion has no parent: git could merge it with nothing."""
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    world.script("default", {"steps": [["work"], ["wait", "go"], *later]})
+    task = world.add("Deleted meanwhile")
+    world.tick_until(lambda: world.starts(task), "the run")
+    branch = world.task(task)["work_branch"]
+    made = wait_until(lambda: (at := world.sha(branch)) != world.sha("main") and at, "a commit")
+    world.git("update-ref", "-d", f"refs/heads/{branch}")
+    world.open("go")
+    if not later:
+        world.tick_until_in("done", task)
+        assert world.remote_sha(branch) == made
+        return
+    world.tick_until_in("failed", task)
+    error = world.task(task)["history"][-1]["error"]
+    assert error.startswith(f"push_rejected: {branch} has no commit in common with main: ")
+    [(ref, kept)] = rescued(world).items()
+    assert kept == made
+    assert f"kept under {ref}" in error
+    assert world.prs() == []
+
+
 def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) -> None:
     world.script("default", WORK)
     task = world.add("Rebased by hand")

@@ -222,18 +222,51 @@ def test_commands_that_run_checks_say_so_first_on_a_terminal(world: World) -> No
     task = world.add("Checked before it lands")
     world.tick_until_in("done", task)
     for words in (("doctor", "--checks"), ("pr", "merge", world.prs()[0]["id"])):
-        terminal, side = pty.openpty()
-        argv = [*harness.PYTHON, str(world.product), *words]
-        done = subprocess.run(
-            argv, cwd=world.root, env=world.environment, stdout=subprocess.PIPE, stderr=side
-        )
-        os.close(side)
-        said = os.read(terminal, 65_536).decode()
-        os.close(terminal)
-        assert done.returncode == 0, said
+        code, out, said = on_terminal(world, *words)
+        assert code == 0, said
         assert "`checks`" in said
         assert "..." in said
-        assert said.replace("\r\n", "") not in done.stdout.decode()
+        assert said.replace("\r\n", "") not in out
+
+
+def on_terminal(world: World, *words: str) -> tuple[int, str, str]:
+    """Run a command whose errors are a terminal's; return its code, its output and its errors."""
+    terminal, side = pty.openpty()
+    argv = [*harness.PYTHON, str(world.product), *words]
+    done = subprocess.run(
+        argv, cwd=world.root, env=world.environment, stdout=subprocess.PIPE, stderr=side
+    )
+    os.close(side)
+    said = os.read(terminal, 65_536).decode()
+    os.close(terminal)
+    return done.returncode, done.stdout.decode(), said
+
+
+_IMPATIENT = """
+from orchestrator.git import remotes
+from orchestrator.system import waits
+remotes.ASK_TIMEOUT, waits.FIRST, waits.NEXT = 2.5, 0.5, 1.0
+"""
+
+
+def test_a_command_that_waits_for_a_remote_says_so_and_gives_up(world: World) -> None:
+    """`pr merge` with a remote that never answers was silent for three minutes."""
+    world.create()
+    task = world.add("Delivered before the remote hangs")
+    world.tick_until_in("done", task)
+    pr = world.prs()[0]["id"]
+    world.git("config", "remote.origin.uploadpack", "sleep 600 #")
+    world.product = harness.shadow(world.folder / "shadow", _IMPATIENT)
+    for words in (("pr", "merge", pr), ("init", "--base", "other")):
+        code, out, said = on_terminal(world, *words)
+        assert (code, out) == (1, "")
+        waiting, refused = said.split("orchestrator: ")
+        assert "waiting for git ls-remote origin, at most 2 s longer ..." in waiting
+        assert "waiting for git ls-remote origin, at most 1 s longer ..." in waiting
+        assert refused.startswith("the remote 'origin' cannot be reached: no answer within 2 s")
+        assert "try: git ls-remote origin" in refused
+    # Neither a script nor a pipe gets such lines.
+    assert "waiting" not in world.refused("pr", "merge", pr).err
 
 
 def test_without_a_remote_a_merge_is_refused_in_a_checkout_with_changes(world: World) -> None:

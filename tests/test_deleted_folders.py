@@ -167,8 +167,9 @@ def test_what_runs_cost_today_is_known_after_their_folders_were_deleted(
     assert world.status()["problems"] == []
 
 
+@pytest.mark.parametrize("how", ["git clean", "all"])
 def test_that_all_records_of_what_runs_cost_were_deleted_is_a_problem_of_that_day(
-    world: World,
+    world: World, how: str
 ) -> None:
     world.product, move = harness.movable_clock(world.folder)
     world.create(budgets={"run_usd": 1, "daily_usd": 50})
@@ -184,6 +185,10 @@ def test_that_all_records_of_what_runs_cost_were_deleted_is_a_problem_of_that_da
     assert codes() == []
     delete(world, "git clean")
     assert codes() == ["queue_missing"]
+    refused = world.refused("task", "add", "Before any tick", "--json")
+    assert refused.json["error"]["code"] == "queue_missing"
+    if how == "all":
+        shutil.rmtree(world.home_folder)
     said = world.ok("init", "--schedule", "none", "--no-commands").out
     assert ".orchestrator/shared/ (it was missing)" in said
     assert codes() == ["costs_lost"]

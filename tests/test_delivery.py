@@ -190,6 +190,23 @@ def test_the_number_of_another_tasks_pull_request_stops_no_delivery(
     assert (outcome.verdict, outcome.pr) == ("done", "2")
 
 
+def test_a_push_whose_supervisor_died_is_delivered_although_others_pushed_on_top_of_it(
+    world: World, tmp_path: Path
+) -> None:
+    """The record of the push was not written yet: the run ended as `moved`, and was paid again."""
+    job = rework(world, tmp_path)
+    head, remote = job.record.tip, world.remote
+    assert head
+    assert remote
+    world.remote = None
+    theirs = world.branch("T1", {"theirs.txt": "a fix-up\n"})
+    sh(world.repo, "push", "--quiet", "origin", f"{theirs}:refs/heads/agent/T1")
+    sh(world.repo, "update-ref", "refs/heads/agent/T1", head)
+    outcome = delivery.deliver(job, Outcome("done", summary="Done."), Secured())
+    assert (outcome.verdict, outcome.head, outcome.reason) == ("done", head, None)
+    assert sh(remote, "rev-parse", "agent/T1") == theirs
+
+
 @pytest.mark.parametrize(("verdict", "is_remembered"), [("done", False), ("system_fault", True)])
 def test_a_push_that_no_delivery_in_the_history_will_name_is_remembered(
     world: World, tmp_path: Path, verdict: str, is_remembered: bool

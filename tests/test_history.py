@@ -56,9 +56,10 @@ def collected(
     end: float,
     at_work: tuple[str, ...] = (),
     begins: float | None = None,
+    now: float | None = None,
 ) -> Collected:
     runs, begun = ledger.collect(told, start), history.begun(told, at_work)
-    days = history.rows(runs, Facts(told), start, end, begins)
+    days = history.rows(runs, Facts(told), start, end, now or end, begins)
     return Collected(days, history.lanes(runs, begun, end))
 
 
@@ -139,6 +140,16 @@ def test_days_before_the_history_begins_are_left_out_because_nothing_is_known_of
     assert [day["runs"] for day in collected(told, start, end, begins=begin).days] == [0, 1, 0]
     # Without any event, no day is known to be without one.
     assert [day["runs"] for day in collected([], start, end).days] == [0] * 5
+
+
+def test_what_is_recorded_ahead_of_the_clock_counts_on_the_day_of_now() -> None:
+    ahead = NOON + 40 * 86_400
+    events = [told(NOON, "added", task="T-1"), ended(NOON, "R1"), ended(ahead, "R2", pr="1")]
+    [day] = collected(events, NOON - HOUR, NOON + HOUR).days
+    assert (day["runs"], day["cost_usd"], day["done"]) == (2, 1.0, 1)
+    # A period that has ended has only what was recorded in it.
+    [day] = collected(events, NOON - HOUR, NOON + HOUR, now=NOON + 3 * HOUR).days
+    assert (day["runs"], day["cost_usd"]) == (1, 0.5)
 
 
 @pytest.mark.parametrize(

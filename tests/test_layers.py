@@ -477,5 +477,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.process",
         "system.processes",
         "system.records",
+        "system.waits",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

@@ -47,6 +47,32 @@ def test_a_commit_that_head_left_again_is_kept(
     assert rescued(agent.repo) == set()
 
 
+def test_a_branch_that_was_deleted_during_the_run_is_made_again_with_its_commits(
+    agent: Agent,  # noqa: F811
+) -> None:
+    made = commit(agent.path)
+    sh(agent.repo, "update-ref", "-d", f"refs/heads/{BRANCH}")
+    (agent.path / "new.txt").write_text("not committed\n")
+    ref = agent.end()
+    assert sh(agent.repo, "rev-parse", BRANCH) == made
+    assert sh(agent.repo, "show", f"{ref}:new.txt") == "not committed"
+    assert sh(agent.repo, "rev-parse", f"{ref}^1") == made
+
+
+def test_what_a_branch_had_before_it_was_deleted_and_begun_anew_is_kept(
+    agent: Agent,  # noqa: F811
+) -> None:
+    agent.end()  # the log of HEAD is read up to here
+    agent.begin()
+    before = commit(agent.path)
+    sh(agent.repo, "update-ref", "-d", f"refs/heads/{BRANCH}")
+    after = commit(agent.path, "more.txt")
+    assert sh(agent.repo, "rev-list", "--count", after) == "1"
+    assert agent.end(run="R2") == f"{RESCUE}R2-left"
+    assert rescued(agent.repo) == {before}
+    assert sh(agent.repo, "rev-parse", BRANCH) == after
+
+
 def test_what_is_on_a_branch_or_was_replaced_there_is_no_rescue(
     agent: Agent,  # noqa: F811
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from orchestrator.system import commands, process, processes
+from orchestrator.system import commands, locks, process, processes, waits
 
 #: Of this process alone: tests beside this one end what bears their own.
 RUN = f"20261122T090000Z-abcdef-{os.getpid()}"
@@ -253,6 +253,43 @@ def test_a_command_that_takes_too_long_is_ended_with_its_group(tmp_path: Path) -
     assert done == (None, "", "")
     inner = pid_in(tmp_path / "inner")
     wait_for(lambda: process.identity(inner) is None)
+
+
+def test_a_person_is_told_what_a_command_waits_for_and_its_output_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float]] = []
+
+    def tell(what: str, left: float) -> None:
+        told.append((what, left))
+        if len(told) == 2:
+            (tmp_path / "go").touch()
+
+    for name, value in (("FIRST", 0.05), ("NEXT", 0.02), ("tell", tell)):
+        monkeypatch.setattr(waits, name, value)
+    script = f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo two"
+    argv = ("/bin/sh", "-c", script, "https://ada:secret@host/x", "-q", "main", "more")
+    done = commands.run(argv, cwd="/", environment=dict(os.environ), timeout=30)
+    assert (done.code, done.out) == (0, "one\ntwo\n")
+    assert {what for what, _ in told} == {"sh https://host/x main"}
+    assert [left for _, left in told[:2]] == pytest.approx([29.95, 29.93])
+
+
+def test_a_person_is_told_of_the_process_that_holds_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "lock")
+    held, told = locks.Lock(path), []
+
+    def tell(what: str, left: float) -> None:
+        told.append(what)
+        held.close()
+
+    monkeypatch.setattr(waits, "FIRST", 0.05)
+    monkeypatch.setattr(waits, "tell", tell)
+    with held, locks.Lock(path, 30.0):
+        assert [f"process {os.getpid()} (" in told[0], told[0].endswith(path)] == [True, True]
+        held.descriptor = locks.opened(str(tmp_path / "other"))  # for its end
 
 
 def test_a_child_that_keeps_the_pipe_open_holds_nobody_up(tmp_path: Path) -> None:

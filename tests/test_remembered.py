@@ -55,6 +55,18 @@ def test_a_file_that_changed_a_moment_ago_is_read_again(tmp_path: Path) -> None:
     assert read == [path, path]
 
 
+def test_the_target_of_a_symbolic_link_is_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "CLEAR", -1.0)
+    look = looking([])
+    link = tmp_path / "link"
+    link.symlink_to(written(tmp_path / "file", "first"))
+    assert look(str(link)) == "first"
+    written(tmp_path / "file", "other")
+    assert look(str(link)) == "other"
+
+
 def test_large_files_and_more_files_than_the_most_take_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shlex
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.file_store import FileStore
 
 Cli = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a person wrote is kept in the system's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture

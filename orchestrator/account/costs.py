@@ -22,15 +22,16 @@ Row = dict[str, Any]
 Use = Told | ModelUse
 
 
-def rows(runs: Iterable[EndedRun], by: By) -> list[Row]:
+def rows(runs: Iterable[EndedRun], by: By, now: float) -> list[Row]:
     """Return one row for each value of a key, in the order of the keys; money is in US dollars.
 
-    Days are local days, of a run's end. A run with several models has a share in the row of each.
-    Tokens are None if no run of the row reports them.
+    Days are local days, of a run's end; an end after `now` (epoch seconds) counts as now. A run
+    with several models has a share in the row of each. Tokens are None if no run of the row reports
+    them.
     """
     totals: dict[str, Row] = {}
     for run in runs:
-        for key, use in _shares(run, by):
+        for key, use in _shares(run, by, now):
             _add(totals.setdefault(key, _row(key)), run, use)
     return [_rounded(totals[key]) for key in sorted(totals)]
 
@@ -76,12 +77,12 @@ def _rounded(row: Row) -> Row:
     return {**row, "cost_usd": round(row["cost_usd"], 6)}
 
 
-def _shares(run: EndedRun, by: By) -> Iterator[tuple[str, Use]]:
+def _shares(run: EndedRun, by: By, now: float) -> Iterator[tuple[str, Use]]:
     """Yield the keys of a run, each with the part of the run's cost and tokens that it had."""
     if by == "model" and run.told.models:
         yield from run.told.models.items()
         return
-    day = time.strftime("%Y-%m-%d", time.localtime(run.ended))
+    day = time.strftime("%Y-%m-%d", time.localtime(min(run.ended, now)))
     key = day if by == "day" else getattr(run.told, by)
     yield key or UNKNOWN, run.told
 

@@ -55,15 +55,22 @@ class Span(NamedTuple):
 
 
 def rows(
-    runs: Iterable[EndedRun], facts: Facts, start: float, end: float, begins: float | None = None
+    runs: Iterable[EndedRun],
+    facts: Facts,
+    start: float,
+    end: float,
+    now: float,
+    begins: float | None = None,
 ) -> list[Row]:
     """Return one row per local day between two times (epoch seconds), as `history --json` has it.
 
-    `runs` ended since `start`; `begins` is the time of the oldest event of all. A day that ended
-    before it is left out: what happened on it is not known.
+    `runs` ended since `start`; what is recorded after `now` counts as just before now. `begins` is
+    the time of the oldest event of all. A day that ended before it is left out: what happened on it
+    is not known.
     """
-    edges = days(start, end)
-    found = _rows((run for run in runs if run.ended < end), facts, edges)
+    edges, latest = days(start, end), now - 1.0
+    runs = (run._replace(ended=min(run.ended, latest)) for run in runs)
+    found = _rows((run for run in runs if run.ended < end), facts, edges, latest)
     return found if begins is None else found[sum(edge <= begins for edge in edges[1:]) :]
 
 
@@ -125,12 +132,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
 
 
-def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:
+def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float], latest: float) -> list[Row]:
     by_day: list[list[EndedRun]] = [[] for _ in edges[1:]]
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
     found = [_run_figures(each) for each in by_day]
-    tasks = {name: _by_day(facts.times(name, edges[0]), edges) for name in TIMES}
+    tasks = {name: _by_day(facts.times(name, edges[0]), edges, latest) for name in TIMES}
     for place, row in enumerate(found):
         row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
         row |= {name: len(days[place]) for name, days in tasks.items()}
@@ -147,10 +154,13 @@ def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
     return found
 
 
-def _by_day(times: Mapping[str, float], edges: list[float]) -> list[dict[str, float]]:
-    """Return the tasks of each day, with their times."""
+def _by_day(
+    times: Mapping[str, float], edges: list[float], latest: float
+) -> list[dict[str, float]]:
+    """Return the tasks of each day, with their times, which are `latest` at most."""
     found: list[dict[str, float]] = [{} for _ in edges[1:]]
-    for task, at in times.items():
+    for task, recorded in times.items():
+        at = min(recorded, latest)
         if edges[0] <= at < edges[-1]:
             found[bisect_right(edges, at) - 1][task] = at
     return found

@@ -72,12 +72,18 @@ def today(layout: Layout, config: Config, now: float) -> float:
     return agent_memory.spent((*own.values(), *others), now)
 
 
-def note_loss(layout: Layout, states: Iterable[AgentState]) -> None:
+def note_loss(layout: Layout, states: Iterable[AgentState] | None = None) -> None:
     """If the queue was deleted, and with it all that says what runs cost, leave a note of that.
 
-    `states` is what is known of the agents. The note lasts for the day: see `loss`.
+    `states` is what is known of the agents; without it, what they remember. The note lasts for the
+    day: see `loss`.
     """
-    if all(state == _NOTHING for state in states) and mark.has_no_queue(layout):
+    if mark.queue_missing(layout) is None:
+        return
+    if states is None:
+        states = (agent_memory.read(layout, name) for name in agent_memory.names(layout))
+    if all(state == _NOTHING for state in states):
+        files.make_folder(layout.home)
         files.write_atomic(layout.costs_lost, b"")
 
 

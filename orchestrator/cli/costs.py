@@ -42,7 +42,7 @@ def costs(arguments: Namespace) -> None:
     as_csv = arguments.csv and not arguments.json
     with fold.opened(layout) as past:
         found, everything = past.runs(since), None if as_csv else past.totals()
-    rows = account.rows(found, arguments.by)
+    rows = account.rows(found, arguments.by, now)
     if everything is None:
         output.copy(_csv(arguments.by, rows))
         return

@@ -43,7 +43,7 @@ def history(arguments: Namespace) -> None:
     with fold.opened(layout) as past:
         runs, facts = past.runs(start), past.facts(account.days(start, end)[0])
     begins = ledger.begins(layout)
-    days = account.rows(runs, facts, start, end, begins)
+    days = account.rows(runs, facts, start, end, now, begins)
     if arguments.json:
         output.show_json(
             {

@@ -22,7 +22,7 @@ from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Line, Mood, Part
 from orchestrator.cli.terminal import Terminal
 from orchestrator.layout import Layout
-from orchestrator.system import process
+from orchestrator.system import process, waits
 
 #: Seconds between two looks at what commands and the thread have new.
 POLL = 0.2
@@ -116,6 +116,7 @@ class Live:
 
     def run(self) -> None:
         """Show the project until a person leaves. Raises KeyboardInterrupt for signals."""
+        waits.tell = waits.nobody  # a line would stay in the painted screen
         self._looker.start()
         size = (0, 0)
         try:

@@ -12,6 +12,7 @@ from orchestrator.cli.parser import Namespace
 from orchestrator.client import registry
 from orchestrator.layout import resources
 from orchestrator.model.errors import OrchestratorError
+from orchestrator.system import waits
 
 
 def main(words: Sequence[str]) -> int:
@@ -21,6 +22,7 @@ def main(words: Sequence[str]) -> int:
     """
     as_json = "--json" in words
     _leave_session()
+    waits.tell = output.waiting
     try:
         arguments = command_line.parse(list(words))
         code: int = arguments.command(arguments) or 0

@@ -100,6 +100,11 @@ def progress(text: str) -> None:
         err(text)
 
 
+def waiting(what: str, left: float) -> None:
+    """Say on a person's terminal what this process waits for, and how many seconds at most."""
+    progress(f"waiting for {what}, at most {left:.0f} s longer ...")
+
+
 def warn_of(problems: Iterable[Problem]) -> None:
     """Print problems to standard error, beside the answer of a command."""
     for problem in problems:

@@ -168,7 +168,7 @@ def checkout(arguments: Namespace) -> None:
     pr, root = find(layout, config, number), layout.root
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
-        base_branch.fetch(layout, remote, [pr.branch], wait=locks.LONGEST_WAIT)
+        base_branch.fetch(layout, remote, [pr.branch])
     before = worktree_commands.state(root)
     # git refuses to overwrite a file that has changes or that it does not track, and to leave an
     # unfinished merge, rebase or bisect. Without the option it would overwrite ignored files.

@@ -94,6 +94,8 @@ def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | No
     parent = _parent(store, arguments, loaded)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())
     depends_on, warnings = task_values.named_dependencies(store, words, force=arguments.force)
+    if (gone := mark.queue_missing(layout)) is not None:
+        raise OrchestratorError(gone.message, gone.hint, code=gone.code)
     with store.change():
         # Checked and added under one lock, because many may add at once (failures 15).
         if not arguments.force:

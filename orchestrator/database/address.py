@@ -1,9 +1,11 @@
 """Where the queue is: the value of `store`, as agents.yaml and the environment give it."""
 
+import os
 from collections.abc import Mapping
 
 from orchestrator.layout import Layout
 from orchestrator.system import files
+from orchestrator.system.remembered import Remembered
 
 #: The value of `store` for a queue in the project's files.
 FILES = "files"
@@ -120,13 +122,17 @@ def of_project(layout: Layout, variables: Mapping[str, str]) -> str:
     must not turn claimed tasks into tasks that nobody has.
     """
     try:
-        source = files.read_inside(layout.config, layout.root)
+        in_file = _in_file(layout.config)
     except OSError:
         found = (files.read_json(layout.host) or {}).get("store")
         in_file = found if isinstance(found, str) and wrong(found) is None else FILES
-    else:
-        in_file = in_text(source)
     return chosen(in_file, variables)
+
+
+#: The value of `store` in an agents.yaml: a command asks for its queue again and again.
+_in_file = Remembered(
+    lambda path: in_text(files.read_inside(path, os.path.dirname(os.path.dirname(path))))
+)
 
 
 def chosen(in_file: str, variables: Mapping[str, str]) -> str:

@@ -56,17 +56,17 @@ def fetch(
     address: str | None = None,
     watched: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
-    wait: float | None = None,
+    wait: float = locks.LONGEST_WAIT,
     since: float | None = None,
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
     One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
     remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
-    but returned if they exist. `wait` is the seconds to wait for another fetch; without it,
-    `timeout` is. `known` are the refs of all these branches as just seen, each with its commit: a
-    hint, which saves a question to git. With `since` (epoch seconds), what another run was told
-    after that time is enough, if these refs agree with it.
+    but returned if they exist. `wait` is the most seconds to wait for another fetch. `known` are
+    the refs of all these branches as just seen, each with its commit: a hint, which saves a
+    question to git. With `since` (epoch seconds), what another run was told after that time is
+    enough, if these refs agree with it.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
     when the refs cannot be written here.
@@ -74,7 +74,7 @@ def fetch(
     files.make_folder(layout.cache)
     try:
         path = os.path.join(layout.cache, "fetch.lock")
-        with locks.Lock(path, timeout if wait is None else wait):
+        with locks.Lock(path, min(wait, timeout)):
             at = address or remote
             theirs = _fetch(layout, remote, at, branches, watched, timeout, known, since)
             _complete(layout, remote, at, [b for b in branches if b in theirs])
@@ -174,7 +174,7 @@ _TRIES = 5
 _UNUSABLE = r"refs/remotes/.*(reference broken|exists; cannot create|non-empty directory)"
 
 
-def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) -> SystemFault:
+def gone(root: str, remote: str, branch: str, timeout: float = remotes.ASK_TIMEOUT) -> SystemFault:
     """Return the fault that the remote does not have the base branch, which was looked for there.
 
     Raises SystemFault when the remote cannot be reached.

@@ -11,6 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import SystemFault
 from orchestrator.model.fields import NamedTuple
+from orchestrator.system import locks
 
 
 class Pair(NamedTuple):
@@ -77,14 +78,15 @@ def fetch(
     watched: Collection[str] = (),
     known: Mapping[str, str] | None = None,
     since: float | None = None,
+    wait: float = locks.LONGEST_WAIT,
 ) -> dict[str, str]:
     """Fetch base branches and branches of tasks, each from its remote; return as `base_branch`.
 
     `watched` are branches of the remote of pushes; `known` are the `tracking_refs` of all these
-    branches as just seen, each with its commit; `since` is what it is for `base_branch.fetch`.
-    Raises what that raises.
+    branches as just seen, each with its commit; `since` and `wait` are what they are for
+    `base_branch.fetch`. Raises what that raises.
     """
-    one = partial(base_branch.fetch, layout, timeout=timeout, known=known, since=since)
+    one = partial(base_branch.fetch, layout, timeout=timeout, known=known, since=since, wait=wait)
     if pair.is_one:
         return one(pair.base, [*bases, *branches], watched=[*watched]) if pair.base else {}
     there = one(pair.base, [*bases]) if pair.base else {}

@@ -12,9 +12,10 @@ from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
 
-#: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,
-#: because other processes wait for the tick.
+#: Time limit of a command that talks to a remote, in seconds; of a command that only asks for the
+#: commits of branches; and the shorter limit inside a tick, because other processes wait for it.
 TIMEOUT = 180.0
+ASK_TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
 
 
@@ -42,20 +43,33 @@ def head(root: str, remote: str) -> str | None:
 
 
 def tips(
-    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+    root: str, remote: str, branches: Sequence[str], timeout: float = ASK_TIMEOUT
 ) -> dict[str, str]:
     """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
     return picked(heads(root, remote, branches, timeout), branches)
 
 
-def heads(root: str, remote: str, branches: Sequence[str] = (), timeout: float = TIMEOUT) -> str:
+def heads(
+    root: str, remote: str, branches: Sequence[str] = (), timeout: float = ASK_TIMEOUT
+) -> str:
     """Ask the remote for some branches, or for all; return what `git ls-remote` prints.
 
     The remote sends all branches in either case (git-ls-remote(1) matches the patterns here), but
     no tags, and no refs of pull requests. Raises SystemFault when out of reach.
     """
     patterns = [f"refs/heads/{branch}" for branch in branches]
-    done = run(root, "ls-remote", "--quiet", "--heads", remote, *patterns, timeout=timeout)
+    return _ask(root, remote, timeout, "--heads", remote, *patterns)
+
+
+def _ask(root: str, remote: str, timeout: float, *words: str) -> str:
+    """Return what `git ls-remote` prints. Raises SystemFault when the remote is out of reach."""
+    limit = min(timeout, ASK_TIMEOUT)
+    try:
+        done = run(root, "ls-remote", "--quiet", *words, timeout=limit)
+    except SystemFault as fault:
+        if fault.code != "git_hung":
+            raise
+        raise unreachable(remote, f"no answer within {limit:.0f} s") from None
     if done.code != 0:
         raise unreachable(remote, done.err)
     return done.out
@@ -68,18 +82,15 @@ def picked(answer: str, branches: Sequence[str]) -> dict[str, str]:
     return {wanted[ref]: commit for commit, ref in pairs if ref in wanted}
 
 
-def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
+def default_branch(root: str, remote: str, timeout: float = ASK_TIMEOUT) -> tuple[str | None, bool]:
     """Ask the remote for the branch that its HEAD points to, and whether it has any branch.
 
     The branch is None when HEAD points nowhere. Raises SystemFault when the remote cannot be
     reached.
     """
-    words = ("--quiet", "--symref", remote, "HEAD", "refs/heads/*")
-    done = run(root, "ls-remote", *words, timeout=timeout)
-    if done.code != 0:
-        raise unreachable(remote, done.err)
-    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", done.out, re.MULTILINE)
-    return (found[1] if found else None), "\trefs/heads/" in done.out
+    said = _ask(root, remote, timeout, "--symref", remote, "HEAD", "refs/heads/*")
+    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", said, re.MULTILINE)
+    return (found[1] if found else None), "\trefs/heads/" in said
 
 
 class Beside(NamedTuple):

@@ -12,8 +12,8 @@ RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-sub
 _LOG = ("--diff-merges=first-parent", "--no-show-signature", *RAW)
 #: The same after a byte of value 1 for each commit; of a merge, what it adds to its first parent.
 LOG = ("--format=%x01", *_LOG)
-#: The same after each commit's id and subject, the newest commit first.
-_NAMED = ("--date-order", "--format=%x01%H %s", *_LOG)
+#: The same after each commit's id, subject and parents, the newest commit first.
+_NAMED = ("--date-order", "--format=%x01%H %s%x01%p", *_LOG)
 
 
 class Work(NamedTuple):
@@ -24,6 +24,8 @@ class Work(NamedTuple):
     #: The paths of entries with mode 160000 that a commit added or changed, and `.gitmodules` if it
     #: changed.
     links: tuple[str, ...] = ()
+    #: Whether one of the commits has no parent.
+    has_root: bool = False
 
 
 class Change(NamedTuple):
@@ -76,14 +78,16 @@ def work(root: str, since: str, until: str, *without: str) -> Work:
     """
     left_out = (f"^{commit}" for commit in without)
     said = call.ask(root, "log", *_NAMED, f"{since}..{until}", *left_out)
-    commits, links = [], {}
+    commits, links, has_root = [], {}, False
     parts = iter(said.split("\0"))
     for part in parts:
         if part.startswith("\x01"):
-            commit, _, subject = part[1:].partition(" ")
+            named, _, parents = part[1:].rpartition("\x01")
+            commit, _, subject = named.partition(" ")
             commits.append((commit, subject))
+            has_root = has_root or not parents.strip()
         elif part:  # the row of an entry: its path follows
             path = next(parts)
             if part.split(" ", 2)[1] == "160000" or path == LIST:
                 links[path] = True
-    return Work(tuple(commits), tuple(links))
+    return Work(tuple(commits), tuple(links), has_root)

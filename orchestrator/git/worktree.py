@@ -122,6 +122,9 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         inside = call.again(partial(_keep_submodules, path, name))
         call.again(partial(index.reveal, path))
         found = worktree_commands.state(path)
+        is_unborn = found.head is None and found.branch == branch
+        if branch and is_unborn and left_behind.bring_back(path, branch):
+            found = worktree_commands.state(path)
     except GitError as error:
         unreadable, on = error, repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)

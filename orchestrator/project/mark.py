@@ -13,6 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.snapshot import Problem
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -66,10 +67,14 @@ def key(layout: Layout) -> str:
     return found if isinstance(found, str) else ""
 
 
-def has_no_queue(layout: Layout) -> bool:
-    """Return whether this clone is set up and its queue was deleted, all of it."""
+def queue_missing(layout: Layout) -> Problem | None:
+    """Return the problem that this clone is set up and its queue was deleted, all of it."""
     places = stores.of_project(layout).places()
-    return bool(places) and is_initialised(layout) and not any(map(os.path.lexists, places))
+    if not places or any(map(os.path.lexists, places)) or not is_initialised(layout):
+        return None
+    message = f"{places[0]} is missing: the queue was deleted (git clean -x deletes ignored files)"
+    hint = "orchestrator init  (makes an empty queue; then put the tasks back, if you have a copy)"
+    return Problem("queue_missing", message, hint)
 
 
 def set_up(layout: Layout) -> float | None:

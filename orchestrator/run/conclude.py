@@ -178,7 +178,8 @@ def _secure(journal: Journal) -> Secured:
         submodules.check_out(layout.root, path)
     # Written with the next step: a supervisor that starts again finds the same.
     journal.record = record._replace(tip=tip, commits=len(work.commits), links=work.links)
-    return Secured(record.steps.rescued, work.commits if start == base else None)
+    commits = work.commits if start == base else None
+    return Secured(record.steps.rescued, commits, work.has_root)
 
 
 def _conclude(job: Job, secured: Secured) -> Outcome:

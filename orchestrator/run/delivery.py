@@ -35,6 +35,8 @@ class Secured(NamedTuple):
     #: The branch's commits since the base, each with its subject, the newest first; None if they
     #: are not known.
     commits: Sequence[tuple[str, str]] | None = None
+    #: Whether one of them has no parent: the branch was deleted, or begun anew, during the run.
+    has_root: bool = False
 
 
 def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
@@ -48,7 +50,8 @@ def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
         return _without_commits(job, outcome, secured.rescued)
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)
-    broken = nested.refusal(job, branch, head) or instructions.refusal(job, head)
+    broken = _unrelated(job, branch, head, secured)
+    broken = broken or nested.refusal(job, branch, head) or instructions.refusal(job, head)
     if broken is not None:
         return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
@@ -118,6 +121,18 @@ def _without_commits(job: Job, outcome: Outcome, rescued: str | None) -> Outcome
         return outcome._replace(verdict="no_change", reason=reason)
     kept = f"; what is not on the branch is kept under {rescued}" if rescued else ""
     return _failed(outcome, f"no_commits: the branch has no commit{kept}")
+
+
+def _unrelated(job: Job, branch: str, head: str, secured: Secured) -> str | None:
+    """Return why a branch is refused that git could merge with nothing; None for another branch."""
+    base = job.record.base_commit
+    if not (secured.has_root and base) or repository.merge_base(job.layout.root, base, head):
+        return None
+    kept = f"; what it had before is kept under {secured.rescued}" if secured.rescued else ""
+    return (
+        f"{branch} has no commit in common with {job.record.base}: it was deleted, or begun anew, "
+        f"during the run{kept}. Put the work on top of {base}"
+    )
 
 
 def _pull_request(job: Job) -> PullRequest | None:

@@ -4,6 +4,7 @@ A refusal that every task would get is a system fault; one of these very commits
 work's failure (reference 9.8).
 """
 
+import contextlib
 import re
 
 from orchestrator.git import base_branch, call, remotes, repository, work_branch
@@ -45,6 +46,8 @@ def push(job: Job, branch: str, head: str) -> None:
     refusal = _pushed(job, branch, head, there) if is_guess else ""
     # Whatever it said: the push of a supervisor that was killed may have come through.
     if refusal is not None and (now := _tip(job, branch)) != head:
+        if now is not None and now != there and _is_below(job, branch, head, now):
+            return  # others have pushed since then, on top of that push
         if not is_guess or now != there:
             there = now
             if there is not None:
@@ -104,16 +107,20 @@ def _protect(job: Job, branch: str, there: str, head: str) -> None:
 
 
 def _moved(job: Job, branch: str, there: str | None) -> Moved:
-    where = f"it is at {_who(job, branch, there)} now" if there else "it is gone"
+    where = f"it is at {_who(job, there)} now" if there else "it is gone"
     return Moved(f"{branch} changed at the remote during the run: {where}")
 
 
-def _who(job: Job, branch: str, commit: str) -> str:
-    """Return a commit of others with its subject and its committer, if it can be fetched."""
-    try:
-        base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
-    except OrchestratorError:
-        return commit[:12]  # the run has ended, and needs no more than that
+def _is_below(job: Job, branch: str, head: str, there: str) -> bool:
+    """Whether a commit is in the branch as the remote has it; False if that cannot be fetched."""
+    with contextlib.suppress(OrchestratorError):
+        wait = remotes.TIMEOUT
+        base_branch.fetch(job.layout, _remote(job), [branch], address=address(job), wait=wait)
+    return repository.is_ancestor(job.layout.root, head, there)
+
+
+def _who(job: Job, commit: str) -> str:
+    """Return a commit of others with its subject and its committer, if it was fetched."""
     said = repository.described(job.layout.root, commit)
     return f"{commit[:12]} ({one_line(cleaned(said))})" if said else commit[:12]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 
 from orchestrator.config import load
-from orchestrator.git import base_branch, remote_pair, repository, work_branch
+from orchestrator.git import base_branch, remote_pair, remotes, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model.annotations import NoReturn
 from orchestrator.model.config import Config
@@ -174,7 +174,14 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
         # added. The record was written before the claim.
         claimed = os.stat(job.journal.path(run_record.RECORD)).st_mtime
         there = remote_pair.fetch(
-            job.layout, pair, [base], works, watched=folders, known=seen, since=claimed
+            job.layout,
+            pair,
+            [base],
+            works,
+            watched=folders,
+            known=seen,
+            since=claimed,
+            wait=remotes.TIMEOUT,
         )
     return _Found(pair, seen, here, there)
 

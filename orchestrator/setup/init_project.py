@@ -18,7 +18,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.finding import Finding
 from orchestrator.model.times import iso
-from orchestrator.project import agent_memory, checkout_changed, mark, unsettled
+from orchestrator.project import checkout_changed, mark, unsettled
 from orchestrator.pulls import forge
 from orchestrator.setup import hosts_probe, probes, skills, user_files, walkers
 from orchestrator.system import files, left_files
@@ -69,7 +69,7 @@ def init(
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
-    spending.note_loss(layout, [agent_memory.read(layout, n) for n in agent_memory.names(layout)])
+    spending.note_loss(layout)
     change = Change()
     made = files.make_folders((layout.shared, layout.prs, layout.agents, layout.cache))
     if host is not None:

@@ -19,7 +19,6 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.project import events
 from orchestrator.pulls import forges
-from orchestrator.system import locks
 from orchestrator.tasks import rewrite, stores
 
 #: The states whose tasks may still start a run. A finished task follows with its pull request.
@@ -116,7 +115,7 @@ def carry_out(layout: Layout, config: Config, found: Adoption, now: float) -> li
             again = f"orchestrator task set {task.id} branch={shlex.quote(found.new)}"
             warnings.append(f"{task.id} still names {found.old}: {error.message}; then: {again}")
     if remote := base_branch.remote_of(layout, config):
-        base_branch.fetch(layout, remote, [found.new], wait=locks.LONGEST_WAIT)
+        base_branch.fetch(layout, remote, [found.new])
     change.apply(layout, lambda text: edit.set_values(text, (), {"base_branch": found.new}))
     load.settings(layout, write_cache=True)  # runs that end now deliver to the new branch
     events.append(layout, now, "base_changed", reason=f"{found.old} to {found.new}", by="human")

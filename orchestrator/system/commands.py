@@ -8,9 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.model.annotations import IO
+from orchestrator.model.annotations import IO, TYPE_CHECKING
 from orchestrator.model.fields import NamedTuple
+from orchestrator.system import waits
 from orchestrator.system.process import signal_group
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 
 class Finished(NamedTuple):
@@ -51,13 +55,28 @@ def run(
     # At its end, this closes the pipes, which a child of the command may keep open.
     with child:
         try:
-            out, err = child.communicate(timeout=timeout)
+            out, err = _to_end(child, argv, timeout)
         except BaseException as error:
             signal_group(child.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 return Finished(None, "", "")
             raise
     return Finished(child.returncode, out, err)
+
+
+def _to_end(child: "Popen[str]", argv: Sequence[str], timeout: float) -> tuple[str, str]:
+    """Return what a command writes until its end. Raises subprocess.TimeoutExpired."""
+    import subprocess
+
+    step = waits.FIRST
+    while timeout > step:
+        try:
+            return child.communicate(timeout=step)
+        except subprocess.TimeoutExpired:  # the next call has what was read so far
+            timeout -= step
+            waits.tell(waits.named(argv), timeout)
+            step = waits.NEXT
+    return child.communicate(timeout=timeout)
 
 
 def head(

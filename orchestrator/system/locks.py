@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
+from orchestrator.system import waits
 from orchestrator.system.processes import HERE
 
 #: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the
@@ -55,16 +56,20 @@ class Lock:
         return self._depth > 0
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + self.wait
+        deadline, told = time.monotonic() + self.wait, time.monotonic() + waits.FIRST
         while True:
             if self.descriptor < 0:
                 self.descriptor = opened(self.path)
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if (now := time.monotonic()) >= deadline:
                     self.close()
                     raise LockHeld(self.path) from None
+                if now >= told:
+                    who = (holder(self.path) or Holder()).named()
+                    waits.tell(f"{who}, which holds {self.path}", deadline - now)
+                    told = now + waits.NEXT
                 time.sleep(0.02)
                 continue
             except OSError as error:

@@ -1,6 +1,7 @@
 """What files say, remembered by one process as long as the files are unchanged."""
 
 import os
+import stat
 import time
 from collections.abc import Callable
 
@@ -41,7 +42,7 @@ class Remembered(Generic[Said]):
     def __call__(self, path: str) -> Said:
         """Return what a file says; callers must not change it. Raises OSError, and as `read`.
 
-        A symbolic link is not followed here.
+        What is behind a symbolic link is read each time: the link does not show its changes.
         """
         found = os.lstat(path)
         mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -51,6 +52,7 @@ class Remembered(Generic[Said]):
         said = self._read(path)
         if path not in self._known and len(self._known) >= MOST:
             self._known.clear()
-        if found.st_size <= MOST_BYTES and time.time() - found.st_ctime > CLEAR:
+        is_small = stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES
+        if is_small and time.time() - found.st_ctime > CLEAR:
             self._known[path] = (mark, said)
         return said

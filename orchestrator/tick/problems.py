@@ -163,12 +163,8 @@ def _of_the_clone(layout: Layout) -> list[Problem]:
         mark.require_initialised(layout)
     except OrchestratorError as error:
         return [Problem(error.code, error.message, error.hint)]
-    if not mark.has_no_queue(layout):
-        return []
-    place = stores.of_project(layout).places()[0]
-    message = f"{place} is missing: the queue was deleted (git clean -x deletes ignored files)"
-    hint = "orchestrator init  (makes an empty queue; then put the tasks back, if you have a copy)"
-    return [Problem("queue_missing", message, hint)]
+    gone = mark.queue_missing(layout)
+    return [gone] if gone else []
 
 
 def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
