@@ -122,7 +122,11 @@ def diff(arguments: Namespace) -> None:
     paged = output.on_terminal() and not arguments.json
     # By default git shows of a submodule only that it has another commit.
     inside = [] if settings.find(layout.root, "diff.submodule") else ["--submodule=diff"]
-    words = ["git", "diff", "--no-ext-diff", *inside, _changes(layout, config, pr)]
+    # A person's settings are for people: a program gets the format that `git apply` reads.
+    plain = [] if paged else ["--src-prefix=a/", "--dst-prefix=b/"]
+    colourless = [] if paged and "NO_COLOR" not in os.environ else ["--no-color"]
+    how = ["--no-ext-diff", *colourless, *plain, *inside]
+    words = ["git", "diff", *how, _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
     variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
     done = subprocess.run(
