@@ -190,6 +190,32 @@ def test_the_configured_method_decides_how_commits_land(world: World, method: st
     assert pr.head not in made
 
 
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+@pytest.mark.parametrize("fast_forward", ["false", "only"])
+def test_no_setting_of_the_persons_decides_what_a_landing_makes(
+    world: World, method: str, fast_forward: str
+) -> None:
+    """With `rebase.updateRefs`, git moves each branch that points to a commit that it rebases."""
+    settings = {
+        "merge.ff": fast_forward,
+        "merge.log": "true",  # a merge in a worktree, also by the methods that need no worktree
+        "rebase.updateRefs": "true",
+        "rebase.autoSquash": "true",
+    }
+    for key, value in settings.items():
+        sh(world.repo, "config", key, value)
+    first = world.branch("T1", {"a.txt": "a\n"})
+    sh(world.repo, "branch", "the-persons-own", first)
+    pr, before = world.deliver("T1", {"b.txt": "b\n"}), world.push_to_main({"c.txt": "c\n"})
+    sh(world.repo, "branch", "the-persons-other", pr.head)
+    said = world.land(review=world.config.review._replace(merge_method=method))
+    assert said[0].startswith(f"merged {pr.id}")
+    made = sh(world.remote or world.repo, "rev-list", f"{before}..main", f"^{pr.head}").split()
+    assert len(made) == {"merge": 1, "squash": 1, "rebase": 2}[method]
+    names = ("the-persons-own", "the-persons-other", pr.branch)
+    assert sh(world.repo, "rev-parse", *names).split() == [first, pr.head, pr.head]
+
+
 def test_all_that_is_approved_lands_one_after_the_other(world: World) -> None:
     prs = [world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(3)]
     assert len(world.land()) == 3
