@@ -226,8 +226,8 @@ class GitHub:
         ours = [row for row in rows if self._is_ours(row) and row.get("baseRefName") == wanted.base]
         return ours[0] if ours else None
 
-    def post(self, pr: PullRequest, review: Given) -> None:
-        github_posting.post(self._gh, pr, review)
+    def post(self, pr: PullRequest, review: Given) -> str | None:
+        return github_posting.post(self._gh, pr, review)
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
