@@ -637,6 +637,9 @@ def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     assert "(did you mean 'implement'?)" in cli("explain", "TASK-5").out
     stuck = [row["task"] for row in cli("status", "--json").json["cannot_start"]]
     assert stuck == ["TASK-2", "TASK-3", "TASK-5"]
+    put(project, "TASK-7", depends_on="TASK-9 TASK-1 TASK-8")
+    assert "orchestrator task set TASK-7 depends_on=TASK-1\n" in cli("explain", "TASK-7").out
+    cli("task", "cancel", "TASK-7")
     put(project, "TASK-6", depends_on="TASK-1")
     assert "orchestrator explain TASK-1" in cli("explain", "TASK-6").out
     assert len(cli("status", "--json").json["cannot_start"]) == 3, "TASK-1 can still finish"
