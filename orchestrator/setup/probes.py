@@ -195,4 +195,10 @@ def _without_remote(root: str, name: str, base: str) -> Finding:
             return fail("remote", message, "make a first commit")
         message = f"the base branch {base!r} does not exist in this repository"
         return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")
-    return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
+    others = sorted({key[len("remote.") : -len(".url")] for key, _ in settings.matching(root, r"remote\..+\.url")})
+    if not others:
+        return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
+    listed = ", ".join(map(repr, others))
+    message = f"there is no remote {name!r}, but {listed}: branches stay in this repository"
+    hint = f"to deliver work there: write `remote: {others[0]}` into .orchestrator/agents.yaml"
+    return warn("remote", message, hint)
