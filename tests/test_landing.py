@@ -500,8 +500,9 @@ def test_a_branch_that_was_cut_off_from_its_base_conflicts_with_it(
         workshop.merge(pr, base, root, method)
     # As long as the repository is shallow, nobody is blamed: the next fetch makes it whole.
     (alone.repo / ".git" / "shallow").write_text(f"{pr.head}\n")
-    with pytest.raises(GitError, match="unrelated histories"):
+    with pytest.raises(GitError, match="no commit in common in this shallow clone") as refused:
         workshop.merge(pr, base, root, method)
+    assert refused.value.hint == "fetch the whole history: git fetch --unshallow"
 
 
 def test_two_branches_that_pass_alone_and_fail_together_do_not_both_land(world: World) -> None:
