@@ -37,8 +37,9 @@ def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
 
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
-    done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
-    return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
+    prefix = f"refs/remotes/{remote}/"
+    done = run(root, "symbolic-ref", "--quiet", f"{prefix}HEAD")
+    return done.out.strip().removeprefix(prefix) if done.code == 0 else None
 
 
 def tips(
