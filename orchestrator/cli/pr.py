@@ -263,7 +263,13 @@ def close(arguments: Namespace) -> None:
     own = context.good_settings(layout).config
     config, number = forges.named(own, arguments.pr)
     where = forges.of_project(layout, config)
-    pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
+    pr = where.book.find(number)
+    if not is_left(layout, own, config):
+        try:
+            pr = where.show(number)
+        except SystemFault as error:
+            if error.code != "remote_moved":  # then only the record is left to close
+                raise
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")

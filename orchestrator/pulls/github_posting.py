@@ -28,7 +28,9 @@ def post(gh: Gh, pr: PullRequest, review: Given) -> str | None:
 
 
 def _post(gh: Gh, pr: PullRequest, review: Given) -> None:
-    fields = gh.json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
+    fields = gh.json("pr", "view", pr.id, "--json", "headRefName,headRefOid,reviews,comments")
+    if github_rows.at(fields, "headRefName") != pr.branch:
+        raise NotFound("pull request", pr.id)  # another repository gave its number to this one
     mark, text = _marked(pr, review)
     names = ("reviews", "comments")
     posted = [each for name in names for each in github_rows.rows_of(fields, name)]
