@@ -1045,6 +1045,36 @@ def test_without_a_remote_a_base_that_is_being_rebased_stays(alone: World) -> No
     assert alone.main() != before
 
 
+def test_without_a_remote_a_base_whose_worktree_is_gone_stays(alone: World, tmp_path: Path) -> None:
+    """Its disk may come back, with files of the commit that the base has now."""
+    pr, before, linked = alone.deliver("T1", {"a.txt": "a\n"}), alone.main(), tmp_path / "linked"
+    sh(alone.repo, "switch", "--quiet", "--create", "mine")
+    sh(alone.repo, "worktree", "add", "--quiet", str(linked), "main")
+    linked.rename(tmp_path / "away")
+    with pytest.raises(OrchestratorError, match="linked, which is gone") as no:
+        merge(alone, pr)
+    assert (no.value.code, alone.main()) == ("checkout_not_clean", before)
+    assert no.value.hint == "mount its disk; or, if it was deleted: git worktree prune"
+    sh(alone.repo, "worktree", "prune")
+    merge(alone, pr)
+    assert alone.main() != before
+
+
+def test_a_branch_that_is_missing_is_named_with_the_next_step(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    sh(alone.repo, "branch", "-m", "main", "trunk")
+    with pytest.raises(OrchestratorError, match="has no branch 'main'") as base:
+        merge(alone, pr)
+    assert base.value.code == "base_gone"
+    assert "orchestrator init --base trunk" in str(base.value.hint)
+    sh(alone.repo, "branch", "-m", "trunk", "main")
+    sh(alone.repo, "branch", "-D", pr.branch)
+    with pytest.raises(OrchestratorError, match=f"the branch {pr.branch} does not exist") as head:
+        merge(alone, pr)
+    assert head.value.code == "no_branch"
+    assert head.value.hint == f"git branch {pr.branch} {pr.head}; or: orchestrator pr close {pr.id}"
+
+
 def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:
     pr = alone.deliver("T1", {"a.txt": "a\n"})
     before = alone.main()

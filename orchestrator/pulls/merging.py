@@ -167,6 +167,12 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
+    if not os.path.isdir(holder):
+        raise OrchestratorError(
+            f"{branch} is checked out in {holder}, which is gone",
+            "mount its disk; or, if it was deleted: git worktree prune",
+            code="checkout_not_clean",
+        )
     if repository.current_branch(holder) != branch:
         # At its end, the operation would find that its branch has moved, and could not finish.
         raise OrchestratorError(
