@@ -201,17 +201,24 @@ def test_no_setting_of_the_persons_decides_what_a_landing_makes(
         "merge.log": "true",  # a merge in a worktree, also by the methods that need no worktree
         "rebase.updateRefs": "true",
         "rebase.autoSquash": "true",
+        "i18n.commitEncoding": "ISO-8859-1",
+        "i18n.logOutputEncoding": "ISO-8859-1",
     }
     for key, value in settings.items():
         sh(world.repo, "config", key, value)
     first = world.branch("T1", {"a.txt": "a\n"})
     sh(world.repo, "branch", "the-persons-own", first)
     pr, before = world.deliver("T1", {"b.txt": "b\n"}), world.push_to_main({"c.txt": "c\n"})
+    pr = pr._replace(title=f"Müller's {pr.task}")
+    with world.forge.book.locked():
+        world.forge.book.write(pr)
     sh(world.repo, "branch", "the-persons-other", pr.head)
     said = world.land(review=world.config.review._replace(merge_method=method))
     assert said[0].startswith(f"merged {pr.id}")
     made = sh(world.remote or world.repo, "rev-list", f"{before}..main", f"^{pr.head}").split()
     assert len(made) == {"merge": 1, "squash": 1, "rebase": 2}[method]
+    told = sh(world.repo, "-c", "i18n.logOutputEncoding=UTF-8", "log", "--format=%s", *made[:1])
+    assert f"Müller's {pr.task}" in told or method == "rebase"
     names = ("the-persons-own", "the-persons-other", pr.branch)
     assert sh(world.repo, "rev-parse", *names).split() == [first, pr.head, pr.head]
 
