@@ -491,6 +491,8 @@ def pr_merge(hub: GitHub, call: Call) -> None:
         kind = {"merge": "Merge commits", "squash": "Squash merges", "rebase": "Rebase merges"}
         refuse(hub, f"{kind[method]} are not allowed on this repository.", "mergePullRequest")
     land(hub, pr, method)
+    if hub.state.get("die_after_merge"):
+        die("error connecting to api.github.com")
 
 
 def wait_for_checks(hub: GitHub, call: Call, pr: dict[str, Any], name: str, method: str) -> None:

@@ -744,6 +744,18 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     assert hub.forge.merge(pr, pr.head, "squash", pytest.fail) == first
 
 
+def test_a_merge_whose_answer_was_lost_is_a_merge(hub: Hub) -> None:
+    pr = opened(hub)
+    hub.set(die_after_merge=True)
+    made = hub.forge.merge(pr, pr.head, "squash", pytest.fail)
+    assert made == sh(hub.remote, "rev-parse", "main")
+    assert hub.forge.book.find(pr.id).state == "merged"
+    other = opened(hub, "agent/T2")
+    hub.set(offline=True)
+    with pytest.raises(SystemFault, match="error connecting"):
+        hub.forge.merge(other, other.head, "squash", pytest.fail)
+
+
 # --- checks ------------------------------------------------------------------------------------
 
 #: An open pull request as `gh` prints it.
