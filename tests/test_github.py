@@ -744,6 +744,18 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     assert hub.forge.merge(pr, pr.head, "squash", pytest.fail) == first
 
 
+@pytest.mark.parametrize("said", ["API rate limit exceeded for user", "a secondary rate limit"])
+def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
+    hub.set(fails=f"GraphQL: {said} (HTTP 403)")
+    with pytest.raises(SystemFault, match=said) as limited:
+        hub.forge.refresh()
+    assert not isinstance(limited.value, Refusal)
+    assert limited.value.hint == (
+        "work resumes automatically when the limit resets; to see it: gh api rate_limit"
+        " --hostname github.com"
+    )
+
+
 def test_a_merge_whose_answer_was_lost_is_a_merge(hub: Hub) -> None:
     pr = opened(hub)
     hub.set(die_after_merge=True)
