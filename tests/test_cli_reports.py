@@ -375,6 +375,20 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     return taken
 
 
+def test_status_says_that_the_configured_remote_is_gone_and_others_are_there(
+    project: Layout, cli: Cli
+) -> None:
+    root = Path(project.root)
+    git(root, "remote", "add", "origin", "/nowhere")
+    assert cli("status", "--json").json["notes"] == []
+    git(root, "remote", "rename", "origin", "upstream")
+    (said,) = cli("status", "--json").json["notes"]
+    assert "there is no remote 'origin', but 'upstream': branches stay in this repository" in said
+    assert "write `remote: upstream` into" in said
+    git(root, "remote", "remove", "upstream")
+    assert cli("status", "--json").json["notes"] == []
+
+
 def test_status_asks_git_a_bounded_number_of_times(
     project: Layout, cli: Cli, calls: Callable[[], list[str]]
 ) -> None:

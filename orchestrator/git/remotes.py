@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, settings, start
+from orchestrator.git import lfs, place, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -22,6 +22,20 @@ def url(root: str, remote: str) -> str | None:
     """Return a remote's URL; None when there is no such remote."""
     found = settings.find(root, f"remote.{remote}.url")
     return found.popitem()[1][-1] or None if found else None
+
+
+def only_others(root: str, remote: str) -> tuple[str, str] | None:
+    """Return that a repository has remotes, but not this one, and the next step; else None."""
+    if place.may_set(root, f'[remote "{remote}"]') or not place.may_set(root, '[remote "'):
+        return None
+    urls = settings.matching(root, r"remote\..+\.url")
+    names = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
+    if not names or remote in names:
+        return None
+    listed = ", ".join(map(repr, names))
+    message = f"there is no remote {remote!r}, but {listed}: branches stay in this repository"
+    hint = f"to deliver work there: write `remote: {names[0]}` into .orchestrator/agents.yaml"
+    return message, hint
 
 
 def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:

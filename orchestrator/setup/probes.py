@@ -195,11 +195,6 @@ def _without_remote(root: str, name: str, base: str) -> Finding:
             return fail("remote", message, "make a first commit")
         message = f"the base branch {base!r} does not exist in this repository"
         return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")
-    urls = settings.matching(root, r"remote\..+\.url")
-    others = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
-    if not others:
-        return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
-    listed = ", ".join(map(repr, others))
-    message = f"there is no remote {name!r}, but {listed}: branches stay in this repository"
-    hint = f"to deliver work there: write `remote: {others[0]}` into .orchestrator/agents.yaml"
-    return warn("remote", message, hint)
+    if others := remotes.only_others(root, name):
+        return warn("remote", *others)
+    return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
