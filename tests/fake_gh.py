@@ -6,7 +6,8 @@ Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `ver
 (that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
 `forks` (bare repositories by owner), `permission` (of the viewer), `archived`, `refuses` (words by
 the branch of a new pull request, or `*`), `fails` (the words with which every call fails), `logs`
-(by run), `job_logs` (by job); `threads` of a pull request.
+(by run), `job_logs` (by job); `threads` of a pull request, and whether it is `locked` for the
+viewer.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
 
@@ -405,6 +406,8 @@ def pr_comment(hub: GitHub, call: Call) -> None:
         die("GraphQL: Body cannot be blank (addComment)")
     if len(body) > 65536:
         die("GraphQL: Body is too long (maximum is 65536 characters) (addComment)")
+    if pr.get("locked"):
+        die("GraphQL: Unable to create comment because issue is locked. (addComment)")
     pr.setdefault("comments", []).append({"author": {"login": hub.viewer}, "body": body})
     hub.touch(pr)
     print(f"{pr['url']}#issuecomment-1")
@@ -422,6 +425,9 @@ def pr_review(hub: GitHub, call: Call) -> None:
     word = {"--approve": "approve", "--request-changes": "request changes on"}.get(given[0])
     if own and word:
         said = f"Can not {word} your own pull request"
+        refuse(hub, said, "addPullRequestReview", "failed to create review: ")
+    if pr.get("locked"):
+        said = "lock prevents review"
         refuse(hub, said, "addPullRequestReview", "failed to create review: ")
     hub.row(pr, "number")
     review = {
@@ -485,6 +491,8 @@ def pr_merge(hub: GitHub, call: Call) -> None:
         kind = {"merge": "Merge commits", "squash": "Squash merges", "rebase": "Rebase merges"}
         refuse(hub, f"{kind[method]} are not allowed on this repository.", "mergePullRequest")
     land(hub, pr, method)
+    if hub.state.get("die_after_merge"):
+        die("error connecting to api.github.com")
 
 
 def wait_for_checks(hub: GitHub, call: Call, pr: dict[str, Any], name: str, method: str) -> None:

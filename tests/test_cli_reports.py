@@ -375,6 +375,20 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     return taken
 
 
+def test_status_says_that_the_configured_remote_is_gone_and_others_are_there(
+    project: Layout, cli: Cli
+) -> None:
+    root = Path(project.root)
+    git(root, "remote", "add", "origin", "/nowhere")
+    assert cli("status", "--json").json["notes"] == []
+    git(root, "remote", "rename", "origin", "upstream")
+    (said,) = cli("status", "--json").json["notes"]
+    assert "there is no remote 'origin', but 'upstream': branches stay in this repository" in said
+    assert "write `remote: upstream` into" in said
+    git(root, "remote", "remove", "upstream")
+    assert cli("status", "--json").json["notes"] == []
+
+
 def test_status_asks_git_a_bounded_number_of_times(
     project: Layout, cli: Cli, calls: Callable[[], list[str]]
 ) -> None:
@@ -637,6 +651,9 @@ def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     assert "(did you mean 'implement'?)" in cli("explain", "TASK-5").out
     stuck = [row["task"] for row in cli("status", "--json").json["cannot_start"]]
     assert stuck == ["TASK-2", "TASK-3", "TASK-5"]
+    put(project, "TASK-7", depends_on="TASK-9 TASK-1 TASK-8")
+    assert "orchestrator task set TASK-7 depends_on=TASK-1\n" in cli("explain", "TASK-7").out
+    cli("task", "cancel", "TASK-7")
     put(project, "TASK-6", depends_on="TASK-1")
     assert "orchestrator explain TASK-1" in cli("explain", "TASK-6").out
     assert len(cli("status", "--json").json["cannot_start"]) == 3, "TASK-1 can still finish"

@@ -541,6 +541,20 @@ def test_following_a_renamed_base_branch_in_git_is_enough(world: World) -> None:
     assert [pr["base"] for pr in world.prs()] == ["trunk"]
 
 
+def test_without_any_base_branch_the_setting_is_named(world: World) -> None:
+    """`init` met an unfinished rebase, and the remote's HEAD is not known here."""
+    world.create(init=False)
+    world.git("remote", "set-head", "origin", "-d")
+    world.git("checkout", "-q", "--detach")
+    world.ok("init", "--schedule", "none", "--no-commands", "--start")
+    world.configure(base_branch=None)
+    world.drop("nowhere.md", "# Nowhere to start from\n\nROLE: implement\n")
+    world.tick_until(lambda: world.status()["problems"], "the problem")
+    [problem] = world.status()["problems"]
+    assert "no base branch is known" in problem["message"]
+    assert problem["hint"] == "set base_branch in .orchestrator/agents.yaml"
+
+
 def test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone(world: World) -> None:
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
     lost = world.add("Nowhere", "implement", "--branch", "release/9")

@@ -144,6 +144,25 @@ def test_a_merge_by_hand_that_the_forge_has_not_told_yet_charges_no_rework(world
     assert world.task(task)["attempts"] == 0, world.text(task)
 
 
+def test_a_verdict_counts_although_github_takes_no_word_about_the_pull_request(
+    world: World,
+) -> None:
+    create(world, "github", review={"after": ["implement"]})
+    path = world.folder / "github.json"
+    world.script("reviewer", {**NO, "steps": [["wait", "locked"]]}, YES)
+    task = world.add("Not to be talked about")
+    world.tick_until(lambda: world.ledger("start", role="reviewer"), "the review")
+    state = json.loads(path.read_text())
+    state["prs"][0]["locked"] = True
+    path.write_text(json.dumps(state))
+    world.open("locked")
+    world.tick_until(lambda: len(world.starts(task)) == 2, "the rework")
+    world.tick_until(lambda: verdict(world) == "approved", "the second review")
+    said = world.ok("pr", "request-changes", "1", "Shorter.", "--no-tick").err
+    assert "the review counts, but it is not shown at the forge: " in said
+    assert "is locked" in said
+
+
 @pytest.mark.parametrize("forge", ["local", "github"])
 def test_merged_by_a_persons_word_stays_merged(world: World, forge: str) -> None:
     create(world, forge, agents=[world.agent("impl-1")])

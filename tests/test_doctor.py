@@ -27,7 +27,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.finding import Finding
 from orchestrator.model.snapshot import Hold
 from orchestrator.project import agent_memory, run_record
-from orchestrator.setup import doctor, probes, state_probe
+from orchestrator.setup import doctor, init_project, probes, state_probe
 from orchestrator.system import files, locks, process
 from orchestrator.tick import held as standing
 from orchestrator.tick import lock
@@ -430,6 +430,22 @@ def test_a_remote_that_answers_is_fine_and_one_that_is_gone_a_fault(
     assert finding.level == "fail"
     assert "cannot be reached" in finding.message
     assert finding.hint == "try: git ls-remote origin"
+
+
+def test_the_remotes_of_a_repository_without_the_configured_one_are_named(
+    healthy: Layout, tmp_path: Path
+) -> None:
+    assert one(healthy, "remote").level == "ok"
+    for name in ("fork", "upstream"):
+        subprocess.run(("git", "remote", "add", name, tmp_path), cwd=healthy.root, check=True)
+    finding = one(healthy, "remote")
+    assert finding.level == "warn"
+    assert "no remote 'origin', but 'fork', 'upstream': branches stay" in finding.message
+    assert finding.hint == (
+        "to deliver work there: write `remote: fork` into .orchestrator/agents.yaml"
+    )
+    again = init_project.init(healthy, time.time(), start=False, commands=False)
+    assert f"{finding.message}; {finding.hint}" in again.warnings
 
 
 def test_a_base_branch_that_does_not_exist_is_a_fault(healthy: Layout, tmp_path: Path) -> None:

@@ -545,6 +545,21 @@ def test_a_verdict_is_a_comment_where_github_refuses_a_review_of_ones_own(hub: H
     assert hub.state["prs"][0]["reviews"] == []
 
 
+def test_why_github_shows_no_verdict_is_told(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    pr = hub.forge.open(wanted(head), "")
+    given = agents("changes_requested", head)
+    assert hub.forge.post(pr, given) is None
+    (known,) = hub.state["prs"]
+    hub.set(prs=[{**known, "comments": [], "locked": True}])
+    assert "Unable to create comment because issue is locked." in (hub.forge.post(pr, given) or "")
+    hub.set(prs=[])
+    assert "no pull request named '1'" in (hub.forge.post(pr, given) or "")
+    hub.set(offline=True)
+    with pytest.raises(SystemFault, match="error connecting"):
+        hub.forge.post(pr, given)
+
+
 @pytest.mark.parametrize("verdict", ["approved", "changes_requested"])
 def test_a_verdict_is_a_review_where_github_allows_it_once(hub: Hub, verdict: str) -> None:
     head = branch(hub.repo, "agent/T1")

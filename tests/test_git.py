@@ -498,6 +498,15 @@ def test_a_detached_head_has_no_branch(repo: Path) -> None:
     assert worktree_commands.state(str(repo)) == (head(repo), None, False)
 
 
+def test_a_branch_has_its_name_although_another_ref_has_it_too(repo: Path, remote: Path) -> None:
+    """`--short` lengthens a name that a tag, or a branch `origin/main` made by mistake, has too."""
+    sh(repo, "remote", "set-head", "origin", "main")
+    for words in (("tag", "main"), ("branch", "origin/main", "HEAD")):
+        sh(repo, *words)
+    assert repository.current_branch(str(repo)) == "main"
+    assert remotes.head(str(repo), "origin") == "main"
+
+
 def test_a_ref_is_moved_and_deleted_only_from_where_it_was_seen(repo: Path) -> None:
     root, first = str(repo), head(repo)
     second = commit(repo)

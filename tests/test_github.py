@@ -260,6 +260,60 @@ def test_a_strangers_pull_request_is_never_taken_for_one_of_the_products(hub: Hu
         hub.forge.show("1")
 
 
+def moved(hub: Hub) -> None:
+    """Let the remote be another repository, whose pull requests are of other people."""
+    (known,) = hub.state["prs"]
+    branch(hub.repo, "somebodys")
+    names = {"headRefName": "somebodys", "title": "Somebody's", "comments": [], "state": "OPEN"}
+    hub.set(prs=[{**known, **names}])
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_number_in_another_repository_is_not_the_pull_request(hub: Hub, is_empty: bool) -> None:
+    pr = opened(hub)
+    moved(hub)
+    if is_empty:
+        hub.set(prs=[])
+    for ask in (hub.forge.refresh, lambda: hub.forge.show("1")):
+        with pytest.raises(SystemFault, match=r"does not have these .*: 1 \(T1\)") as no:
+            ask()
+        assert no.value.code == "remote_moved"
+        assert no.value.hint is not None
+        assert "orchestrator pr close 1" in no.value.hint
+    assert hub.forge.book.find("1") == pr
+    assert hub.forge.post(pr, test_forge.agents("approved", pr.head))
+    with pytest.raises(SystemFault, match="does not have these"):
+        hub.forge.retarget(pr, "trunk")
+    with pytest.raises(OrchestratorError):
+        hub.forge.merge(pr, pr.head, "merge", pytest.fail)
+    hub.forge.close("1")
+    touched = [(each["state"], each["baseRefName"]) for each in hub.state["prs"]]
+    assert touched == [("OPEN", "main")] * (not is_empty), "somebody's is touched"
+    assert [each["comments"] for each in hub.state["prs"]] == [[]] * (not is_empty)
+    assert hub.forge.book.find("1").state == "closed"
+    assert [each.state for each in hub.forge.refresh()] == ["closed"]
+
+
+@pytest.mark.parametrize("state", ["open", "merged", "closed"])
+def test_a_number_that_another_repository_gave_is_used_again_only_for_finished_work(
+    hub: Hub, state: str
+) -> None:
+    opened(hub)
+    if state == "merged":
+        hub.forge.book.say_merged("1")
+    hub.forge.book.record("1", state=state)
+    hub.set(prs=[])
+    if state == "open":
+        with pytest.raises(SystemFault, match=r"of the product: 1 \(T1\)"):
+            opened(hub, "agent/T2")
+        assert hub.forge.book.find("1").branch == "agent/T1"
+        hub.forge.close("1")
+    new = opened(hub, "agent/T2")
+    assert (new.id, new.branch, new.state) == ("1", "agent/T2", "open")
+    assert hub.forge.book.find("1") == new
+    assert len(hub.state["prs"]) == 1
+
+
 @pytest.mark.parametrize("by", ["the product", "a person"])
 def test_a_squash_that_a_person_pushed_merges_the_pull_request(
     hub: Hub, layout: Layout, by: str, monkeypatch: pytest.MonkeyPatch
@@ -688,6 +742,30 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     pr = opened(hub)
     first = hub.forge.merge(pr, pr.head, "squash", pytest.fail)
     assert hub.forge.merge(pr, pr.head, "squash", pytest.fail) == first
+
+
+@pytest.mark.parametrize("said", ["API rate limit exceeded for user", "a secondary rate limit"])
+def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
+    hub.set(fails=f"GraphQL: {said} (HTTP 403)")
+    with pytest.raises(SystemFault, match=said) as limited:
+        hub.forge.refresh()
+    assert not isinstance(limited.value, Refusal)
+    assert limited.value.hint == (
+        "work resumes automatically when the limit resets; to see it: gh api rate_limit"
+        " --hostname github.com"
+    )
+
+
+def test_a_merge_whose_answer_was_lost_is_a_merge(hub: Hub) -> None:
+    pr = opened(hub)
+    hub.set(die_after_merge=True)
+    made = hub.forge.merge(pr, pr.head, "squash", pytest.fail)
+    assert made == sh(hub.remote, "rev-parse", "main")
+    assert hub.forge.book.find(pr.id).state == "merged"
+    other = opened(hub, "agent/T2")
+    hub.set(offline=True)
+    with pytest.raises(SystemFault, match="error connecting"):
+        hub.forge.merge(other, other.head, "squash", pytest.fail)
 
 
 # --- checks ------------------------------------------------------------------------------------

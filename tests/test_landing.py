@@ -190,6 +190,39 @@ def test_the_configured_method_decides_how_commits_land(world: World, method: st
     assert pr.head not in made
 
 
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+@pytest.mark.parametrize("fast_forward", ["false", "only"])
+def test_no_setting_of_the_persons_decides_what_a_landing_makes(
+    world: World, method: str, fast_forward: str
+) -> None:
+    """With `rebase.updateRefs`, git moves each branch that points to a commit that it rebases."""
+    settings = {
+        "merge.ff": fast_forward,
+        "merge.log": "true",  # a merge in a worktree, also by the methods that need no worktree
+        "rebase.updateRefs": "true",
+        "rebase.autoSquash": "true",
+        "i18n.commitEncoding": "ISO-8859-1",
+        "i18n.logOutputEncoding": "ISO-8859-1",
+    }
+    for key, value in settings.items():
+        sh(world.repo, "config", key, value)
+    first = world.branch("T1", {"a.txt": "a\n"})
+    sh(world.repo, "branch", "the-persons-own", first)
+    pr, before = world.deliver("T1", {"b.txt": "b\n"}), world.push_to_main({"c.txt": "c\n"})
+    pr = pr._replace(title=f"Müller's {pr.task}")
+    with world.forge.book.locked():
+        world.forge.book.write(pr)
+    sh(world.repo, "branch", "the-persons-other", pr.head)
+    said = world.land(review=world.config.review._replace(merge_method=method))
+    assert said[0].startswith(f"merged {pr.id}")
+    made = sh(world.remote or world.repo, "rev-list", f"{before}..main", f"^{pr.head}").split()
+    assert len(made) == {"merge": 1, "squash": 1, "rebase": 2}[method]
+    told = sh(world.repo, "-c", "i18n.logOutputEncoding=UTF-8", "log", "--format=%s", *made[:1])
+    assert f"Müller's {pr.task}" in told or method == "rebase"
+    names = ("the-persons-own", "the-persons-other", pr.branch)
+    assert sh(world.repo, "rev-parse", *names).split() == [first, pr.head, pr.head]
+
+
 def test_all_that_is_approved_lands_one_after_the_other(world: World) -> None:
     prs = [world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(3)]
     assert len(world.land()) == 3
@@ -489,8 +522,9 @@ def test_a_branch_that_was_cut_off_from_its_base_conflicts_with_it(
         workshop.merge(pr, base, root, method)
     # As long as the repository is shallow, nobody is blamed: the next fetch makes it whole.
     (alone.repo / ".git" / "shallow").write_text(f"{pr.head}\n")
-    with pytest.raises(GitError, match="unrelated histories"):
+    with pytest.raises(GitError, match="no commit in common in this shallow clone") as refused:
         workshop.merge(pr, base, root, method)
+    assert refused.value.hint == "fetch the whole history: git fetch --unshallow"
 
 
 def test_two_branches_that_pass_alone_and_fail_together_do_not_both_land(world: World) -> None:
@@ -1031,6 +1065,36 @@ def test_without_a_remote_a_base_that_is_being_rebased_stays(alone: World) -> No
     assert alone.main() == before
     merge(alone, pr)
     assert alone.main() != before
+
+
+def test_without_a_remote_a_base_whose_worktree_is_gone_stays(alone: World, tmp_path: Path) -> None:
+    """Its disk may come back, with files of the commit that the base has now."""
+    pr, before, linked = alone.deliver("T1", {"a.txt": "a\n"}), alone.main(), tmp_path / "linked"
+    sh(alone.repo, "switch", "--quiet", "--create", "mine")
+    sh(alone.repo, "worktree", "add", "--quiet", str(linked), "main")
+    linked.rename(tmp_path / "away")
+    with pytest.raises(OrchestratorError, match="linked, which is gone") as no:
+        merge(alone, pr)
+    assert (no.value.code, alone.main()) == ("checkout_not_clean", before)
+    assert no.value.hint == "mount its disk; or, if it was deleted: git worktree prune"
+    sh(alone.repo, "worktree", "prune")
+    merge(alone, pr)
+    assert alone.main() != before
+
+
+def test_a_branch_that_is_missing_is_named_with_the_next_step(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    sh(alone.repo, "branch", "-m", "main", "trunk")
+    with pytest.raises(OrchestratorError, match="has no branch 'main'") as base:
+        merge(alone, pr)
+    assert base.value.code == "base_gone"
+    assert "orchestrator init --base trunk" in str(base.value.hint)
+    sh(alone.repo, "branch", "-m", "trunk", "main")
+    sh(alone.repo, "branch", "-D", pr.branch)
+    with pytest.raises(OrchestratorError, match=f"the branch {pr.branch} does not exist") as head:
+        merge(alone, pr)
+    assert head.value.code == "no_branch"
+    assert head.value.hint == f"git branch {pr.branch} {pr.head}; or: orchestrator pr close {pr.id}"
 
 
 def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:

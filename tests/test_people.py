@@ -220,6 +220,18 @@ def test_the_diff_is_that_of_the_branch_before_and_after_the_merge(
     assert cli("pr", "diff", "7").code == 1
 
 
+def test_no_setting_of_git_changes_what_a_program_reads_of_a_diff(
+    project: Layout, cli: Cli
+) -> None:
+    pr, _ = deliver(project, cli)
+    before = (cli("pr", "diff", pr.id).out, cli("pr", "show", pr.id).out)
+    for key, value in (("color.ui", "always"), ("color.diff", "always"), ("diff.noprefix", "true")):
+        git(Path(project.root), "config", key, value)
+    assert "+++ b/a.txt" in before[0]
+    assert "a.txt" in before[1]
+    assert (cli("pr", "diff", pr.id).out, cli("pr", "show", pr.id).out) == before
+
+
 def test_the_diff_of_a_branch_without_a_common_commit_is_that_of_its_files(
     project: Layout, cli: Cli
 ) -> None:

@@ -122,7 +122,11 @@ def diff(arguments: Namespace) -> None:
     paged = output.on_terminal() and not arguments.json
     # By default git shows of a submodule only that it has another commit.
     inside = [] if settings.find(layout.root, "diff.submodule") else ["--submodule=diff"]
-    words = ["git", "diff", "--no-ext-diff", *inside, _changes(layout, config, pr)]
+    # A person's settings are for people: a program gets the format that `git apply` reads.
+    plain = [] if paged else ["--src-prefix=a/", "--dst-prefix=b/"]
+    colourless = [] if paged and "NO_COLOR" not in os.environ else ["--no-color"]
+    how = ["--no-ext-diff", *colourless, *plain, *inside]
+    words = ["git", "diff", *how, _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
     variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
     done = subprocess.run(
@@ -259,7 +263,13 @@ def close(arguments: Namespace) -> None:
     own = context.good_settings(layout).config
     config, number = forges.named(own, arguments.pr)
     where = forges.of_project(layout, config)
-    pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
+    pr = where.book.find(number)
+    if not is_left(layout, own, config):
+        try:
+            pr = where.show(number)
+        except SystemFault as error:
+            if error.code != "remote_moved":  # then only the record is left to close
+                raise
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")

@@ -140,11 +140,12 @@ def give(
         run = f"person-{os.urandom(4).hex()}"
         task = review.record_verdict(store, config, task, given, now=now, run=run)
     context.record_event(layout, "review", task=task.id, pr=pr.id, verdict=verdict)
+    said = "the review counts, but it is not shown at the forge:"
     try:
-        forges.of_project(layout, config).post(pr, given)
+        if refusal := forges.of_project(layout, config).post(pr, given):
+            output.warn_of([Problem("forge_failed", f"{said} {refusal}")])
     except OrchestratorError as error:
-        said = f"the review counts, but it is not shown at the forge: {error.message}"
-        output.warn_of([Problem(error.code, said, error.hint)])
+        output.warn_of([Problem(error.code, f"{said} {error.message}", error.hint)])
     return pr, task
 
 

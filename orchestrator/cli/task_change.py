@@ -95,6 +95,8 @@ def _instead(task: Task) -> str:
             return f"it waits for an agent already; see: orchestrator explain {task.id}"
         case "claimed":
             return f"an agent works on it; see: orchestrator logs {task.id}"
+        case "done" if task.pr and task.merged:
+            return f"pull request {task.pr} is merged; for more work: orchestrator task add 'TITLE'"
         case "done" if task.pr:
             again = f"to have more work done: orchestrator pr request-changes {task.pr} 'TEXT'"
             return f"{again}; see: orchestrator pr show {task.pr}"

@@ -19,7 +19,7 @@ def base_branch(config: Config, task: Task | None) -> str:
     if task is not None and task.branch:
         return task.branch
     if config.base_branch is None:
-        raise SystemFault("no base branch is known", "set base_branch in agents.yaml")
+        raise SystemFault("no base branch is known", "set base_branch in .orchestrator/agents.yaml")
     return config.base_branch
 
 

@@ -41,7 +41,20 @@ _SETTINGS = (
     "push.followTags=false",
     "merge.verifySignatures=false",
     "log.showSignature=false",
+    # What a merge makes is decided by the call; `updateRefs` would move branches of the person.
+    "merge.ff=true",
+    "rebase.autoSquash=false",
+    "rebase.rebaseMerges=false",
+    "rebase.updateRefs=false",
+    "i18n.commitEncoding=UTF-8",
+    "i18n.logOutputEncoding=UTF-8",
+    "color.ui=false",
+    "color.diff=false",
     "diff.ignoreSubmodules=dirty",
+    "diff.noprefix=false",
+    "diff.mnemonicPrefix=false",
+    "diff.srcPrefix=a/",
+    "diff.dstPrefix=b/",
     "advice.detachedHead=false",
 )
 _OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))

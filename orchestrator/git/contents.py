@@ -21,10 +21,6 @@ _TREE = r"[0-9a-f]{40,64}"
 #: The same patch text whatever the user's settings are.
 PATCH_SETTINGS = (
     "-c",
-    "diff.noprefix=false",
-    "-c",
-    "diff.mnemonicPrefix=false",
-    "-c",
     "diff.context=3",
     "-c",
     "diff.algorithm=myers",
@@ -242,7 +238,7 @@ def _log_ids(root: str, since: str, until: str) -> set[str]:
 def _patch_ids(root: str, *words: str) -> set[str]:
     """Return the ids of the patches that a git command prints."""
     command, *rest = words
-    options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index")
+    options = ("--no-ext-diff", "--no-textconv", "--full-index")
     patch = run(root, *PATCH_SETTINGS, command, *options, *rest)
     if patch.code != 0 or not patch.out.strip():
         return set()

@@ -18,14 +18,11 @@ TIMEOUT = 5.0
 NEAR = 3
 _HUNK = rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@"
 _OPTIONS = (
-    "--no-color",
     "--no-ext-diff",
     "--no-textconv",
     "--no-renames",
     "-O/dev/null",
     "--ignore-submodules=dirty",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
 )
 
 #: How git writes bytes of a quoted name.

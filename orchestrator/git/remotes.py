@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, settings, start
+from orchestrator.git import lfs, place, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -25,6 +25,20 @@ def url(root: str, remote: str) -> str | None:
     return found.popitem()[1][-1] or None if found else None
 
 
+def only_others(root: str, remote: str) -> tuple[str, str] | None:
+    """Return that a repository has remotes, but not this one, and the next step; else None."""
+    if place.may_set(root, f'[remote "{remote}"]') or not place.may_set(root, '[remote "'):
+        return None
+    urls = settings.matching(root, r"remote\..+\.url")
+    names = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
+    if not names or remote in names:
+        return None
+    listed = ", ".join(map(repr, names))
+    message = f"there is no remote {remote!r}, but {listed}: branches stay in this repository"
+    hint = f"to deliver work there: write `remote: {names[0]}` into .orchestrator/agents.yaml"
+    return message, hint
+
+
 def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
     """Return a remote's address as git uses it, and as it is written; [] for no such remote.
 
@@ -38,8 +52,9 @@ def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
 
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
-    done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
-    return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
+    prefix = f"refs/remotes/{remote}/"
+    done = run(root, "symbolic-ref", "--quiet", f"{prefix}HEAD")
+    return done.out.strip().removeprefix(prefix) if done.code == 0 else None
 
 
 def tips(

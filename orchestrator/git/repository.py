@@ -35,8 +35,9 @@ def resolve(cwd: str, name: str) -> str | None:
 
 def current_branch(cwd: str) -> str | None:
     """Return the branch that is checked out in `cwd`; None when HEAD is detached."""
-    done = run(cwd, "symbolic-ref", "--quiet", "--short", "HEAD")
-    return done.out.strip() if done.code == 0 else None
+    # `--short` would lengthen the name of a branch if a tag has it, too.
+    done = run(cwd, "symbolic-ref", "--quiet", "HEAD")
+    return done.out.strip().removeprefix("refs/heads/") if done.code == 0 else None
 
 
 def is_sparse(root: str) -> bool:

@@ -8,7 +8,7 @@ from orchestrator.git.submodules import LIST
 from orchestrator.model.fields import NamedTuple
 
 #: Rows of changed entries, whatever the user's settings are.
-RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-submodules=none")
+RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=none")
 _LOG = ("--diff-merges=first-parent", "--no-show-signature", *RAW)
 #: The same after a byte of value 1 for each commit; of a merge, what it adds to its first parent.
 LOG = ("--format=%x01", *_LOG)

@@ -78,7 +78,7 @@ def judged(task: Task, known: Mapping[str, str], conflict: str | None) -> Judged
     worst = min(unmet, key=lambda other: not known.get(other, "").startswith(BROKEN))
     step = f"see why it is not met: orchestrator explain {worst}"
     if known.get(worst) == UNKNOWN_TASK:
-        left = ",".join(other for other in task.depends_on if other != worst)
+        left = ",".join(x for x in task.depends_on if known.get(x) != UNKNOWN_TASK)
         step = f"correct its DEPENDS_ON: orchestrator task set {task.id} depends_on={left}"
     return Judged(False, why, about=step)
 

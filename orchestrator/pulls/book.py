@@ -263,6 +263,12 @@ class Book:
             changed = {"state": "open", _SAID: False, "said": False, "followed": False}
             self.put(pr_id, {**record, **changed})
 
+    def forget(self, pr_id: str) -> None:
+        """Remove a record: its number is now that of another pull request."""
+        with self.locked():
+            files.remove(self.path(pr_id))
+            files.remove(self._away(pr_id))
+
     def locked(self) -> AbstractContextManager[object]:
         """Return the lock under which records change. Raises LockHeld."""
         files.make_folder(self.folder)

@@ -58,8 +58,11 @@ class Forge(Protocol):
         Raises Rejected if the forge refuses this pull request, and not every one.
         """
 
-    def post(self, pr: PullRequest, review: Given) -> None:
-        """Show a review of this product at the pull request, once. It decides nothing there."""
+    def post(self, pr: PullRequest, review: Given) -> str | None:
+        """Show a review of this product at the pull request, once. It decides nothing there.
+
+        Returns why the forge refuses to show it; None if it does. The review counts all the same.
+        """
 
     def feedback(self, pr: PullRequest) -> list[Feedback]:
         """Return what people's comments and failing required checks ask for on the head."""

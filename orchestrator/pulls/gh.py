@@ -107,6 +107,9 @@ class Gh:
         said = "no answer in time" if done.code is None else said
         message = f"gh {arguments[0]} {arguments[1]} failed: {said}"
         hint = f"try: gh auth status --hostname {self._host}"
+        if "rate limit" in done.err:
+            see = f"gh api rate_limit --hostname {self._host}"
+            hint = f"work resumes automatically when the limit resets; to see it: {see}"
         # Whatever failed, it may have been the question about features, whose answer gh keeps.
         # Another call of gh may be writing there.
         with contextlib.suppress(OSError):

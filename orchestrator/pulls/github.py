@@ -25,6 +25,7 @@ from orchestrator.system.later import Later
 if TYPE_CHECKING:
     from orchestrator.pulls import (
         gh,
+        github_moved,
         github_people,
         github_posting,
         github_repo,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.pulls.github_people import People
 else:
     gh = Later("pulls.gh")
+    github_moved = Later("pulls.github_moved")
     github_people = Later("pulls.github_people")
     github_posting = Later("pulls.github_posting")
     github_repo = Later("pulls.github_repo")
@@ -106,10 +108,12 @@ class GitHub:
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
         wanted = ("--json", github_rows.FIELDS)
-        rows = _listed(self._gh.json(*words, *wanted, timeout=gh.TICK_TIMEOUT))
+        rows = github_rows.listed(self._gh.json(*words, *wanted, timeout=gh.TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
+        missing = []
         for old in self.book.list():
             row = by_number.get(old.id)
+            row = row if github_moved.is_of(row, old) else None
             cut_off = row is not None and github_rows.is_cut_off(row)
             # It is no longer open, unless there are more open ones than one request lists.
             unlisted = row is None and old.state == "open"
@@ -117,9 +121,14 @@ class GitHub:
             has_changed = cut_off and github_rows.has_changed(old, row)
             if is_partial and old.id in asked and not has_changed:
                 continue
-            self._keep(old.id, self._view(old.id) if cut_off or unlisted else row)
+            row = self._view(old.id) if cut_off or unlisted else row
+            if unlisted and row is None:
+                missing.append(old)
+            self._keep(old.id, row)
             if is_partial or old.asked is not None:
                 self.book.record(old.id, asked=now if is_partial else None)
+        if missing:
+            raise github_moved.fault(self._repository.words, missing)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
@@ -152,12 +161,16 @@ class GitHub:
         return github_people.People(self._gh)
 
     def _view(self, pr_id: str, more: str = "") -> Any:
-        """Return the row of one pull request; None if GitHub has no such pull request."""
+        """Return the row of one pull request; None if GitHub has no such pull request.
+
+        After a change of the remote's address, another pull request can have its number.
+        """
         try:
             row = self._gh.json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
         except NotFound:
             return None
-        return _listed([row])[0]
+        row, known = github_rows.listed([row])[0], self.book.get(pr_id)
+        return row if known is None or github_moved.is_of(row, known) else None
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
@@ -167,7 +180,7 @@ class GitHub:
         old = self.book.find(pr_id)
         row = self._view(pr_id)
         if row is None:
-            raise NotFound("pull request", pr_id)
+            raise github_moved.fault(self._repository.words, [old])
         return self._read(old, row)
 
     # --- changes -----------------------------------------------------------------------------
@@ -189,6 +202,9 @@ class GitHub:
                 import re
 
                 made = re.search(r"/pull/(\d+)\s*\Z", said)
+                if made:
+                    where = self._repository.words
+                    github_moved.make_room(self.book, where, made[1], wanted.branch)
                 row = self._view(made[1]) if made else self._open_one(wanted)
         if row is None:
             raise SystemFault("gh does not show the pull request it opened", code="forge_failed")
@@ -222,21 +238,23 @@ class GitHub:
                 if row is not None and row.get("state") == "OPEN" and self._is_ours(row):
                     return row
         words = ("pr", "list", "--head", wanted.branch, "--state", "open", "--limit", str(LISTED))
-        rows = _listed(self._gh.json(*words, "--json", github_rows.FIELDS))
+        rows = github_rows.listed(self._gh.json(*words, "--json", github_rows.FIELDS))
         ours = [row for row in rows if self._is_ours(row) and row.get("baseRefName") == wanted.base]
         return ours[0] if ours else None
 
-    def post(self, pr: PullRequest, review: Given) -> None:
-        github_posting.post(self._gh, pr, review)
+    def post(self, pr: PullRequest, review: Given) -> str | None:
+        return github_posting.post(self._gh, pr, review)
 
     def retarget(self, pr: PullRequest, base: str) -> None:
         # `gh pr edit` of earlier versions also asks for classic projects, which fails.
+        self.show(pr.id)
         path = f"{self._repository.path}/pulls/{pr.id}"
         self._gh.run("api", "--method", "PATCH", path, "--raw-field", f"base={base}")
         self.book.record(pr.id, base=base)
 
     def close(self, pr_id: str) -> None:
-        self._gh.run("pr", "close", pr_id)
+        if self._view(pr_id) is not None:
+            self._gh.run("pr", "close", pr_id)
         if self.book.get(pr_id) is not None:
             self.book.record(pr_id, state="closed")
 
@@ -276,13 +294,3 @@ class GitHub:
 
 def _same(one: Repository, other: Repository) -> bool:
     return [each.lower() for each in one] == [each.lower() for each in other]
-
-
-def _listed(rows: Any) -> list[Any]:
-    """Return the answer of gh if it is a list of pull requests. Raises SystemFault."""
-    needed = {"number", "headRefName", "state"}
-    if not isinstance(rows, list) or not all(
-        isinstance(r, dict) and needed <= r.keys() for r in rows
-    ):
-        raise SystemFault("the answer of gh is not a list of pull requests", code="forge_failed")
-    return rows

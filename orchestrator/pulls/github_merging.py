@@ -55,9 +55,12 @@ def merge(
     words = ("pr", "merge", pr_id, f"--{method}", "--match-head-commit", commit)
     try:
         gh.run(*words)
-    except Refusal as error:
+    except SystemFault as error:
+        # GitHub may have merged it all the same, or before.
         row = view(pr_id, "")
         if row is None or row.get("state") != "MERGED":
+            if not isinstance(error, Refusal):
+                raise
             _merge_later(layout, gh, words, error)
     row = view(pr_id, ",mergeCommit")
     if row is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from orchestrator.model.errors import NotFound
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
@@ -13,9 +14,23 @@ from orchestrator.text import quoting
 LONGEST = 65_000
 
 
-def post(gh: Gh, pr: PullRequest, review: Given) -> None:
-    """Post a review, unless it was posted before a crash."""
-    fields = gh.json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
+def post(gh: Gh, pr: PullRequest, review: Given) -> str | None:
+    """Post a review, unless it was posted before a crash; return GitHub's refusal, if it refuses.
+
+    A conversation can be locked for the account: the next try would be refused, too. Raises
+    SystemFault.
+    """
+    try:
+        _post(gh, pr, review)
+    except (Refusal, NotFound) as error:
+        return error.message
+    return None
+
+
+def _post(gh: Gh, pr: PullRequest, review: Given) -> None:
+    fields = gh.json("pr", "view", pr.id, "--json", "headRefName,headRefOid,reviews,comments")
+    if github_rows.at(fields, "headRefName") != pr.branch:
+        raise NotFound("pull request", pr.id)  # another repository gave its number to this one
     mark, text = _marked(pr, review)
     names = ("reviews", "comments")
     posted = [each for name in names for each in github_rows.rows_of(fields, name)]

@@ -35,6 +35,16 @@ _FAILED = ("FAILURE", "ERROR", "TIMED_OUT", "STARTUP_FAILURE", "CANCELLED", "STA
 ABOUT_THE_WORK = ("FAILURE", "ERROR", "TIMED_OUT", "STARTUP_FAILURE")
 
 
+def listed(rows: Any) -> list[Any]:
+    """Return the answer of gh if it is a list of pull requests. Raises SystemFault."""
+    needed = {"number", "headRefName", "state"}
+    if not isinstance(rows, list) or not all(
+        isinstance(r, dict) and needed <= r.keys() for r in rows
+    ):
+        raise SystemFault("the answer of gh is not a list of pull requests", code="forge_failed")
+    return rows
+
+
 def pull_request(row: Any) -> PullRequest:
     """Read one row of gh. Raises SystemFault if its fields are not those of gh."""
     try:

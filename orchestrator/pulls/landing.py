@@ -223,9 +223,12 @@ class Lander:
             base, head = base_branch.branch_commits(root, *wanted)
         if not ask and (base is None or head != only):
             return self._fresh(pr, only, ask=True)
-        if base is None or head is None:
-            gone = pr.base if base is None else pr.branch
-            raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
+        if base is None:
+            raise base_branch.gone_here(root, pr.base)
+        if head is None:
+            said = f"the branch {pr.branch} does not exist"
+            hint = f"git branch {pr.branch} {pr.head}; or: orchestrator pr close {pr.id}"
+            raise OrchestratorError(said, hint, code="no_branch")
         if only is not None and head != only:
             raise OrchestratorError(
                 f"pull request {pr.id} has commits that were not reviewed", code="not_reviewed"

@@ -80,13 +80,16 @@ class Workshop:
         An agent can cut its branch off: `git commit --amend` in a repository that a fetch with
         `--depth` made shallow leaves a commit without a parent.
         """
+        root = self._layout.root
+        # Nobody is blamed: the person's clone may be shallow, and the base be replaced.
+        if repository.is_shallow(root) and repository.are_unrelated(root, base, head):
+            said = f"{pr.branch} and {pr.base} have no commit in common in this shallow clone"
+            raise GitError(said, "fetch the whole history: git fetch --unshallow")
         self._prepare(base)
         try:
             return merges.join_in_worktree(self.path, base, head, method, message)
         except GitError:
-            root = self._layout.root
-            # In a shallow repository, common commits can be missing: the next fetch brings them.
-            if repository.is_shallow(root) or not repository.are_unrelated(root, base, head):
+            if not repository.are_unrelated(root, base, head):
                 raise
         said = f"{pr.branch} has no commit in common with {pr.base}"
         raise Conflict(f"{said}: make its changes again on top of {pr.base}", ())
@@ -164,6 +167,12 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
+    if not os.path.isdir(holder):
+        raise OrchestratorError(
+            f"{branch} is checked out in {holder}, which is gone",
+            "mount its disk; or, if it was deleted: git worktree prune",
+            code="checkout_not_clean",
+        )
     if repository.current_branch(holder) != branch:
         # At its end, the operation would find that its branch has moved, and could not finish.
         raise OrchestratorError(

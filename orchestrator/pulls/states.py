@@ -153,9 +153,11 @@ def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> 
     drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
     found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
     try:
+        others = remotes.only_others(layout.root, config.remote)
         kept = forges.kept(layout, config)
     except OrchestratorError:  # git cannot be asked: that is reported elsewhere
-        kept = None
+        return found
+    found += ["; ".join(others)] if others else []
     return [*found, kept] if kept else found
 
 

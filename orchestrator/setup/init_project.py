@@ -217,7 +217,8 @@ def _warnings(layout: Layout) -> list[str]:
     looked = (found_client, probes.gh_absent(layout, config))
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
-        found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
+        finding = probes.remote(layout, config)
+        found.append("; ".join(filter(None, (finding.message, finding.hint))))
     try:
         remote_pair.find(layout.root, config)
     except SystemFault as fault:

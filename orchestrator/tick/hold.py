@@ -90,9 +90,8 @@ def settle(
 def _hint(layout: Layout, config: Config, code: str, outcome: Outcome) -> str | None:
     """Return how to fix the fault that ended a run; `code` is the first word of its reason."""
     hints = {**registry.of_config(config).hints, **_HINTS}
-    # What git complained of names its own repair.
-    own = outcome.hint if code == "git_failed" else None
-    hint = own or hints.get(code) or outcome.hint
+    # A fault that names its own repair knows more than its code says.
+    hint = outcome.hint or hints.get(code)
     if hint is None and code == "forge_failed":
         hint = forges.of_project(layout, config).hints.get(code)
     return hint
