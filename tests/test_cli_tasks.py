@@ -730,9 +730,13 @@ def test_cancel_ends_the_run_of_a_claimed_task(
 @pytest.mark.parametrize("state", ["incoming", "blocked", "done", "failed"])
 def test_move_reaches_every_state_but_claimed(cli: Cli, project: Layout, state: str) -> None:
     task_id = add(cli)
-    assert cli("task", "move", task_id, "blocked" if state == "incoming" else "failed").code == 0
-    assert cli("task", "move", task_id, state).code == 0
+    before = "blocked" if state == "failed" else "failed"
+    assert cli("task", "move", task_id, before).code == 0
+    moved = cli("task", "move", task_id, state)
     assert state_of(project, task_id) == state
+    undo = moved.out.rpartition("undo: orchestrator ")[2]
+    assert cli(*undo.split()).code == 0
+    assert state_of(project, task_id) == before
 
 
 def test_a_task_at_which_an_agent_works_is_moved_only_by_force(

@@ -256,6 +256,30 @@ def test_what_was_dismissed_shows_the_way_back_and_can_still_be_approved(
     assert "does not wait for your approval: it is merged" in refused.err
 
 
+@pytest.mark.parametrize("ended", ["approve", "close"])
+def test_a_refusal_about_an_ended_pull_request_names_a_command_that_works(
+    delivered: tuple[Layout, str], cli: Cli, ended: str
+) -> None:
+    task_id = delivered[1]
+    end = {"approve": ("inbox", "approve", "pr:1"), "close": ("pr", "close", "1")}[ended]
+    assert cli(*end).code == 0
+    refused = [
+        ("pr", "request-changes", "1", "No."),
+        ("pr", "approve", "1"),
+        ("pr", "merge", "1"),
+        ("pr", "close", "1"),
+    ]
+    if ended == "approve":
+        refused += [("task", "retry", task_id), ("task", "cancel", task_id)]
+    for words in refused:
+        done = cli(*words, "--json")
+        assert done.code == 1, words
+        (_, hinted) = done.json["error"]["hint"].split("orchestrator ")
+        assert hinted.startswith("task "), words
+    assert cli(*hinted.split()).code == 0
+    assert FileStore(delivered[0]).find(task_id).state == "incoming"
+
+
 def test_no_hint_names_a_merge_that_is_refused(delivered: tuple[Layout, str], cli: Cli) -> None:
     assert cli("pr", "request-changes", "1", "No.").code == 0
     refused = cli("inbox", "approve", "pr:1")

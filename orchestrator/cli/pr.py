@@ -260,9 +260,8 @@ def close(arguments: Namespace) -> None:
     config, number = forges.named(own, arguments.pr)
     where = forges.of_project(layout, config)
     pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
-    if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+    if refused := states.not_open(pr):
+        raise refused
     try:
         where.close(pr.id)
     except SystemFault as error:

@@ -137,6 +137,21 @@ def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
 # --- reviews -----------------------------------------------------------------------------------
 
 
+def not_open(pr: PullRequest) -> OrchestratorError | None:
+    """Return the refusal of a command that needs an open pull request; its hint goes on from there.
+
+    A task returns from `done` by a move, and from `failed`, where `pr close` put it, by a retry.
+    """
+    if pr.state == "open":
+        return None
+    hint = f"see: orchestrator pr show {pr.id}"
+    if pr.task and pr.state == "merged":
+        hint = f"to have more work done: orchestrator task move {pr.task} incoming"
+    elif pr.task:
+        hint = f"to have it worked on again: orchestrator task retry {pr.task}"
+    return OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+
+
 def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
     """Return every review of a pull request: the task's history, and people's on the forge."""
     return [*verdicts.given(_history(stores.of_project(layout), pr)), *pr.reviews]
