@@ -493,6 +493,20 @@ def test_a_file_that_is_no_text_is_refused(cli: Cli, project: Layout, tmp_path: 
     assert (done.code, "not UTF-8" in done.err) == (1, True)
 
 
+@pytest.mark.parametrize("state", ["incoming", "done"])
+def test_a_file_that_cannot_be_a_task_is_not_called_missing(
+    cli: Cli, project: Layout, state: str
+) -> None:
+    task_id = add(cli)
+    cli("task", "move", task_id, state)
+    Path(FileStore(project).find(task_id).where).write_bytes(b"# Fix it\xff\n")
+    for words in (("show", task_id), ("retry", task_id), ("cancel", task_id), ("edit", task_id)):
+        done = cli("task", *words, "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "task_malformed"), words
+        assert "is not a task: it is not UTF-8 text" in done.err
+        assert "save it as UTF-8" in done.err
+
+
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
     assert cli(*ADD[:3], "Other", *ADD[4:], "--depends-on", task_id[:-1]).code == 1

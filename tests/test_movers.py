@@ -463,3 +463,13 @@ def test_what_happened_between_the_look_and_the_reading_of_a_task_asks_nobody_to
     assert "no agent reviews it" not in found.moves[pr.id].text
     assert [item.text for item in found.items if "no agent reviews it" in item.text] == []
     assert found.moves[pr.id].by == ("person" if since == "reviewed" else "reviewer")
+
+
+def test_status_says_why_the_pull_requests_are_not_known(
+    delivered: tuple[Layout, str], cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [problem] = cli("status", "--json").json["problems"]
+    assert problem["code"] == "open_prs_unknown"
+    assert problem["message"].startswith("git_missing: git is not installed")
+    assert problem["hint"].startswith("install git")

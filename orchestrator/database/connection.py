@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ SIGN_IN = (
 )
 #: How libpq and the server say that they lack the password, or refuse it.
 _SIGN_IN = ("no password supplied", "password authentication failed")
+#: How the server says that it answers, but has no such database or role.
+_UNKNOWN = re.compile('FATAL: (database|role) ".*" does not exist')
 NOT_SET_UP = "run: orchestrator init"
 NO_QUEUE = "correct `store` in agents.yaml; to create an empty queue there: orchestrator init"
 
@@ -175,5 +178,8 @@ def _for_people(error: psycopg.Error, address: str) -> OrchestratorError:
         case psycopg.DataError():
             message = f"{shown} cannot store a value: {reason}"
             return StoreFault(message, "please report this", code="store_refused")
-    hint = SIGN_IN if any(said in reason for said in _SIGN_IN) else step(address)
+    if unknown := _UNKNOWN.search(reason):
+        hint = f"create the {unknown[1]} at the server, or correct the address"
+    else:
+        hint = SIGN_IN if any(said in reason for said in _SIGN_IN) else step(address)
     return Unreachable(f"the database {shown} failed: {reason}", hint)

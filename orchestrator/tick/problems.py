@@ -13,7 +13,7 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.pulls import book
+from orchestrator.pulls import book, states
 from orchestrator.system import disk
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
@@ -66,7 +66,7 @@ def _found(
     if hold is not None:
         yield faults.hold_problem(hold)
     if seen.snapshot.open_prs is None:
-        yield from _forge_problem(layout, hold)
+        yield from _forge_problem(layout, settings, hold)
     yield from _left_problem(settings, seen)
     yield from _of_tasks(layout, seen)
     yield from _damaged_records(layout)
@@ -185,9 +185,9 @@ def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
     return [Problem("open_prs_left", f"{message}reviews or lands: {named}", hint)]
 
 
-def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
+def _forge_problem(layout: Layout, settings: Settings, hold: Hold | None) -> list[Problem]:
     """Return why open pull requests cannot be counted, unless the hold reports it already."""
-    found = faults.forge_fault(layout)
+    found = faults.forge_fault(layout) or states.unknown(layout, settings.config)
     if found is None:
         message = "the forge cannot list its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
