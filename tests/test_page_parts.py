@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import runs
-from conftest import CHECKOUT, git
+from conftest import CHECKOUT, Done, git
 from test_page import opened
+from test_people import deliver
 
 from orchestrator.account import costs
 from orchestrator.layout import Layout
@@ -455,6 +456,18 @@ def test_the_review_of_a_person_is_shown_without_a_link_to_a_run(project: Layout
     shown = opened(project).get("/part/tasks/T1").text
     assert re.findall(r'href="/runs/([^"]+)"', shown) == [RUN]
     assert shown.count("approved") > 2
+
+
+def test_a_pull_request_whose_task_is_gone_has_only_the_buttons_that_work(
+    project: Layout, cli: Callable[..., Done]
+) -> None:
+    _, task = deliver(project, cli)
+    posts = 'data-post="([^"]+)"'
+    found = re.findall(posts, opened(project).get("/part/inbox").text)
+    assert found == [f"/api/inbox/pr%3A1/{verb}" for verb in ("approve", "reject", "dismiss")]
+    Path(project.state("done"), f"{task}.md").unlink()
+    found = re.findall(posts, opened(project).get("/part/inbox").text)
+    assert found == ["/api/prs/1/merge", "/api/prs/1/close"]
 
 
 # --- answers that are shared ---------------------------------------------------------------------
