@@ -97,8 +97,7 @@ def refusal(error: Exception) -> OrchestratorError | None:
         case MemoryError():
             message, code, hint = "this process could not get more memory", memory.WORD, memory.HINT
         case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
-            # Of a rename, the target: the temporary file is gone when somebody reads this.
-            message = f"{error.filename2 or error.filename}: {error.strerror}"
+            message = f"{error.filename}: {error.strerror}"
             code, hint = "system_fault", "a regular file must be there: move the other object aside"
         case FileNotFoundError(filename=None):  # of getcwd(3)
             message, code = "the current folder does not exist any more", "no_project"

@@ -98,6 +98,8 @@ def unwritable(folder: str) -> tuple[str, str] | None:
             return f"{folder} cannot be written: its disk is read-only", WRITABLE_AGAIN
         import shlex
 
-        own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
-        return f"{folder} cannot be written", own
+        step = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
+        if os.stat(folder).st_uid == os.geteuid():
+            step = f"open it to its owner, you: chmod u+rwx {shlex.quote(folder)}"
+        return f"{folder} cannot be written", step
     return None
