@@ -473,3 +473,22 @@ def test_status_says_why_the_pull_requests_are_not_known(
     assert problem["code"] == "open_prs_unknown"
     assert problem["message"].startswith("git_missing: git is not installed")
     assert problem["hint"].startswith("install git")
+
+
+def test_a_deleted_record_gives_its_task_no_pull_request_of_another_task(
+    delivered: tuple[Layout, str], cli: Cli
+) -> None:
+    layout, task_id = delivered
+    Path(layout.prs, "1.json").unlink()
+    for number_is_taken in (False, True):
+        if number_is_taken:
+            deliver(layout, cli, "b.txt")
+        assert f"no record of pull request 1 of {task_id}" in cli("explain", task_id).out
+        assert f"orchestrator task move {task_id} incoming" in cli("explain", task_id).out
+        shown = cli("task", "show", task_id).out
+        assert "cannot be looked up" in shown
+        assert "orchestrator pr diff 1" not in shown
+        for words in (("approve", task_id), ("reject", task_id, "No.")):
+            refused = cli("inbox", *words, "--json")
+            assert (refused.code, refused.json["error"]["code"]) == (1, "not_found")
+    assert cli("pr", "list", "--json").json[0]["state"] == "open"

@@ -174,10 +174,13 @@ def _of_task(
     rules = planned.tasks.get(task.id)
     if task.state != "incoming" or rules is None:
         store = stores.of_project(layout)
-        name = forges.of_task(layout, loaded.config, task)[0] if task.pr else None
+        name, pr = forges.of_task(layout, loaded.config, task) if task.pr else (None, None)
         of_split = parts.waits(task)
         move = of_task(moves, task)
         verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move, name)
+        if task.state == "done" and name and pr is None and not task.merged:
+            gone = forges.unrecorded(task)
+            verdict, step = f"is done, but {gone.message}", gone.hint
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
         return Explanation(task.id, verdict, (rule,))
     if refused := refusal(rules):

@@ -100,7 +100,7 @@ def _instead(task: Task) -> str:
         case "done" if task.merged or not task.pr:
             return f"to have more work done: orchestrator task move {task.id} incoming"
         case "done":
-            again = f"to have more work done: orchestrator pr request-changes {task.pr} 'TEXT'"
+            again = f"to have more work done: orchestrator inbox reject {task.id} 'TEXT'"
             return f"{again}; see: orchestrator pr show {task.pr}"
     return f"see: orchestrator task show {task.id}"
 
