@@ -617,6 +617,17 @@ def test_a_review_that_ended_meanwhile_is_not_said_to_go_on(project: Layout) -> 
     assert found == ("is done; it reviewed pull request 9", "orchestrator pr show 9")
 
 
+def test_a_task_whose_agents_are_all_on_a_host_that_is_not_there_cannot_start(
+    project: Layout, cli: Cli
+) -> None:
+    put(project, "TASK-1")
+    assert cli("status", "--json").json["cannot_start"] == []
+    assert cli("agent", "set", "impl-agent-1", "host=build-2").code == 0
+    [row] = cli("status", "--json").json["cannot_start"]
+    assert (row["task"], row["reason"]) == ("TASK-1", "other_host")
+    assert "orchestrator agent set impl-agent-1 host=null" in cli("status").out
+
+
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     put(project, "TASK-1")
     put(project, "TASK-2", depends_on="TASK-9")
