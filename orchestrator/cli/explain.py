@@ -178,7 +178,7 @@ def _of_task(
         of_split = parts.waits(task)
         move = of_task(moves, task)
         verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move, name)
-        if task.state == "done" and name and pr is None and not task.merged:
+        if task.state == "done" and name and pr is None and not (task.merged or task.reviews):
             gone = forges.unrecorded(task)
             verdict, step = f"is done, but {gone.message}", gone.hint
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
