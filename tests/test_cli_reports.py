@@ -629,6 +629,19 @@ def test_a_task_whose_agents_are_all_on_a_host_that_is_not_there_cannot_start(
     assert "orchestrator agent set impl-agent-1 host=null" in cli("status").out
 
 
+def test_a_folder_in_which_nothing_can_be_written_is_told_also_where_no_tick_has_failed_yet(
+    project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(project, "TASK-1")
+    assert "permissions" not in [row["code"] for row in cli("status", "--json").json["problems"]]
+    closed = project.state("claimed")
+    monkeypatch.setattr(os, "access", lambda path, *_: path != closed)  # root may write anywhere
+    problems = {row["code"]: row for row in cli("status", "--json").json["problems"]}
+    assert "shared/queue/claimed cannot be written" in problems["permissions"]["message"]
+    for name in ("TASK-1", "impl-agent-1"):
+        assert "shared/queue/claimed cannot be written" in cli("explain", name).out
+
+
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     put(project, "TASK-1")
     put(project, "TASK-2", depends_on="TASK-9")

@@ -79,7 +79,7 @@ def explain(arguments: Namespace) -> None:
     for line in () if is_agent else _around(layout, loaded, found.subject, prs, moves):
         output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
-        if problem.code in ("not_initialised", "tick_stale"):
+        if problem.code in ("not_initialised", "tick_stale", "permissions"):
             output.out(f"The scheduler does not run: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):

@@ -11,6 +11,7 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
+from orchestrator.model.work import STATES
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import book, states
@@ -76,6 +77,7 @@ def _found(
     remote = faults.read(layout.remote_fault)
     if remote and not (hold and hold.message.startswith(f"{remote.code}: ")):
         yield remote
+    yield from _closed(layout, hold)
     yield from _overdue(layout, hold, now)
 
 
@@ -132,6 +134,15 @@ def _overdue(layout: Layout, hold: Hold | None, now: float) -> Iterator[Problem]
         ticked = last_tick(layout)
         ago = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
         yield Problem("tick_stale", ago, schedule_hint(layout))
+
+
+def _closed(layout: Layout, hold: Hold | None) -> Iterator[Problem]:
+    """Yield the first folder in which nothing can be written, as after a command under `sudo`."""
+    if hold is not None and hold.message.startswith("disk_"):
+        return
+    places = [layout.home, layout.agents, *(layout.state(state) for state in STATES)]
+    if found := next(filter(None, (disk.unwritable(p) for p in places if os.path.isdir(p))), None):
+        yield Problem("permissions", *found)
 
 
 def schedule_hint(layout: Layout) -> str:
