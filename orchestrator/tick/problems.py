@@ -1,6 +1,8 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
+import errno
 import os
+import shlex
 from collections.abc import Iterator
 
 from orchestrator import idle
@@ -109,7 +111,10 @@ def _of_agents(layout: Layout, seen: Observation) -> Iterator[Problem]:
     for name, state in seen.states.items():
         if state == AgentState() and (error := disk.withheld(layout.agent_state(name))):
             message = f"{error.filename}: {error.strerror}: what {name} has done is not known"
-            yield Problem("memory_withheld", message, "check that disk; until then, no tick works")
+            hint = "check that disk; until then, no tick works"
+            if error.errno == errno.EACCES:
+                hint = _own(layout)
+            yield Problem("memory_withheld", message, hint)
         if why := state.suspended:
             hint = f"then: orchestrator agent resume {name}"
             yield Problem("agent_suspended", f"{name}: {why}", hint)
@@ -145,6 +150,11 @@ def _closed(layout: Layout, hold: Hold | None) -> Iterator[Problem]:
         yield Problem("permissions", *found)
 
 
+def _own(layout: Layout) -> str:
+    """Return what to do about files of another user, as commands under `sudo` leave them."""
+    return f"become its owner: sudo chown -R $(id -un) {shlex.quote(layout.home)}"
+
+
 def schedule_hint(layout: Layout) -> str:
     """Return what to do if no tick comes."""
     if entry := mark.schedule(layout):
@@ -163,6 +173,8 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
                 "correct or restore that file, as the records beside it show; until then its pull "
                 "request is not known, and its task and its branch stay as they are"
             )
+            if why.endswith(os.strerror(errno.EACCES)):
+                hint = _own(layout)
             if book.ASIDE in path:
                 hint = "its pull request is known again; look at that file, then delete it"
             yield Problem("record_damaged", f"{path}: {why}", hint)
