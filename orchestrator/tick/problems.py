@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shlex
 from collections.abc import Iterator
 
 from orchestrator import idle
@@ -13,7 +12,6 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
-from orchestrator.model.work import STATES
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import book, states
@@ -145,13 +143,15 @@ def _closed(layout: Layout, hold: Hold | None) -> Iterator[Problem]:
     """Yield the first folder in which nothing can be written, as after a command under `sudo`."""
     if hold is not None and hold.message.startswith("disk_"):
         return
-    places = [layout.home, layout.agents, *(layout.state(state) for state in STATES)]
+    places = [layout.home, layout.agents, *stores.of_project(layout).places()]
     if found := next(filter(None, (disk.unwritable(p) for p in places if os.path.isdir(p))), None):
         yield Problem("permissions", *found)
 
 
 def _own(layout: Layout) -> str:
     """Return what to do about files of another user, as commands under `sudo` leave them."""
+    import shlex
+
     return f"become its owner: sudo chown -R $(id -un) {shlex.quote(layout.home)}"
 
 
