@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -505,6 +506,24 @@ def test_a_file_that_cannot_be_a_task_is_not_called_missing(
         assert (done.code, done.json["error"]["code"]) == (1, "task_malformed"), words
         assert "is not a task: it is not UTF-8 text" in done.err
         assert "save it as UTF-8" in done.err
+
+
+def test_a_task_of_another_user_is_said_to_be_one(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = add(cli)
+    path, opened = FileStore(project).find(task_id).where, os.open
+
+    def refused(name: Any, *more: Any, **named: Any) -> int:
+        if name == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return opened(name, *more, **named)
+
+    monkeypatch.setattr(os, "open", refused)  # root may read anywhere
+    os.utime(path)
+    [problem] = [p for p in cli("status", "--json").json["problems"] if task_id in p["message"]]
+    assert problem["code"] == "task_malformed"
+    assert f"sudo chown $(id -un) {path}" in problem["hint"]
 
 
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:
