@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, Done
 
 from orchestrator.config import keys
 from orchestrator.database import address, this_host
@@ -210,3 +211,23 @@ from orchestrator.upkeep import migrate  # which asks for an address first
     needed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     for each in needed["optional-dependencies"]["postgresql"]:
         assert f"'{each}'" in hint
+
+
+@pytest.mark.parametrize(
+    ("store", "hint"),
+    [
+        ("postgresql://ada:secret@127.0.0.1:1/x", "which is refused: it has a password"),
+        ("postgresql://127.0.0.1:5x/x", "which is refused: Port could not be cast"),
+        ("postgresql://ada@127.0.0.1:1/x", "psql postgresql://ada@127.0.0.1:1/x -c 'select 1'"),
+    ],
+)
+def test_a_refused_address_is_not_called_an_unreachable_database_only(
+    project: Layout, cli: Callable[..., Done], store: str, hint: str
+) -> None:
+    source = Path(project.config)
+    source.write_text(f"{source.read_text()}store: {store}\n")
+    done = cli("task", "list")
+    assert done.code == 1
+    assert hint in done.err
+    assert ("work resumes automatically" in done.err) == ("refused" not in hint)
+    assert "secret" not in done.err

@@ -597,7 +597,8 @@ STATES: list[tuple[str, tuple[Entry, ...], str, str]] = [
     ("failed", (event("failed", reason="stalled", error="stalled: x\nmore"),), "failed: stalled: x",
      "task retry TASK-1"),
     ("failed", (event("cancelled"),), "was cancelled", "task retry TASK-1"),
-    ("done", (event("done", pr="3"),), "is done, in pull request 3", "pr show 3"),
+    ("done", (event("done", pr="3"),),
+     "is done, but there is no record of pull request 3 of TASK-1", "task move TASK-1 incoming"),
     ("done", (event("done", pr="3"), event("merged", pr="3")),
      "is done; pull request 3 is merged", "pr show 3"),
     ("blocked", (event("moved"),), "was moved to blocked by hand", "task move TASK-1 incoming"),
@@ -629,6 +630,30 @@ def test_a_review_that_ended_meanwhile_is_not_said_to_go_on(project: Layout) -> 
     move = Move("reviewer", "review-agent reviews it (REVIEW-1)")
     found = explain.elsewhere(store, task, move, task.pr)
     assert found == ("is done; it reviewed pull request 9", "orchestrator pr show 9")
+
+
+def test_a_task_whose_agents_are_all_on_a_host_that_is_not_there_cannot_start(
+    project: Layout, cli: Cli
+) -> None:
+    put(project, "TASK-1")
+    assert cli("status", "--json").json["cannot_start"] == []
+    assert cli("agent", "set", "impl-agent-1", "host=build-2").code == 0
+    [row] = cli("status", "--json").json["cannot_start"]
+    assert (row["task"], row["reason"]) == ("TASK-1", "other_host")
+    assert "orchestrator agent set impl-agent-1 host=null" in cli("status").out
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_told_also_where_no_tick_has_failed_yet(
+    project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(project, "TASK-1")
+    assert "permissions" not in [row["code"] for row in cli("status", "--json").json["problems"]]
+    closed = project.state("claimed")
+    monkeypatch.setattr(os, "access", lambda path, *_: path != closed)  # root may write anywhere
+    problems = {row["code"]: row for row in cli("status", "--json").json["problems"]}
+    assert "shared/queue/claimed cannot be written" in problems["permissions"]["message"]
+    for name in ("TASK-1", "impl-agent-1"):
+        assert "shared/queue/claimed cannot be written" in cli("explain", name).out
 
 
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -493,6 +494,38 @@ def test_a_file_that_is_no_text_is_refused(cli: Cli, project: Layout, tmp_path: 
     assert (done.code, "not UTF-8" in done.err) == (1, True)
 
 
+@pytest.mark.parametrize("state", ["incoming", "done"])
+def test_a_file_that_cannot_be_a_task_is_not_called_missing(
+    cli: Cli, project: Layout, state: str
+) -> None:
+    task_id = add(cli)
+    cli("task", "move", task_id, state)
+    Path(FileStore(project).find(task_id).where).write_bytes(b"# Fix it\xff\n")
+    for words in (("show", task_id), ("retry", task_id), ("cancel", task_id), ("edit", task_id)):
+        done = cli("task", *words, "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "task_malformed"), words
+        assert "is not a task: it is not UTF-8 text" in done.err
+        assert "save it as UTF-8" in done.err
+
+
+def test_a_task_of_another_user_is_said_to_be_one(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = add(cli)
+    path, opened = FileStore(project).find(task_id).where, os.open
+
+    def refused(name: Any, *more: Any, **named: Any) -> int:
+        if name == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return opened(name, *more, **named)
+
+    monkeypatch.setattr(os, "open", refused)  # root may read anywhere
+    os.utime(path)
+    [problem] = [p for p in cli("status", "--json").json["problems"] if task_id in p["message"]]
+    assert problem["code"] == "task_malformed"
+    assert f"sudo chown $(id -un) {path}" in problem["hint"]
+
+
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
     assert cli(*ADD[:3], "Other", *ADD[4:], "--depends-on", task_id[:-1]).code == 1
@@ -743,9 +776,13 @@ def test_cancel_ends_the_run_of_a_claimed_task(
 @pytest.mark.parametrize("state", ["incoming", "blocked", "done", "failed"])
 def test_move_reaches_every_state_but_claimed(cli: Cli, project: Layout, state: str) -> None:
     task_id = add(cli)
-    assert cli("task", "move", task_id, "blocked" if state == "incoming" else "failed").code == 0
-    assert cli("task", "move", task_id, state).code == 0
+    before = "blocked" if state == "failed" else "failed"
+    assert cli("task", "move", task_id, before).code == 0
+    moved = cli("task", "move", task_id, state)
     assert state_of(project, task_id) == state
+    undo = moved.out.rpartition("undo: orchestrator ")[2]
+    assert cli(*undo.split()).code == 0
+    assert state_of(project, task_id) == before
 
 
 def test_a_task_at_which_an_agent_works_is_moved_only_by_force(

@@ -289,6 +289,17 @@ def test_a_folder_with_something_in_it_is_refused(
     ]
 
 
+def test_without_git_a_demonstration_says_what_to_install_and_leaves_no_folder(
+    cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own handlers
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = cli("demo", "--dir", str(tmp_path / "demo"), "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "git_missing")
+    assert "install git" in done.err
+    assert not (tmp_path / "demo").exists()
+
+
 def test_inside_a_run_no_demonstration_starts(
     cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -511,7 +511,7 @@ def test_a_folder_that_cannot_be_written_is_a_fault(
     monkeypatch.setattr("os.access", lambda path, _: path != healthy.agents)
     finding = one(healthy, "permissions")
     assert finding.message == f"{healthy.agents} cannot be written"
-    assert "chown" in (finding.hint or "")
+    assert "chmod u+rwx" in (finding.hint or "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from conftest import CHECKOUT
 
 from orchestrator.cli import main
-from orchestrator.system import files, locks
+from orchestrator.system import disk, files, locks
 
 
 def child(code: str, *arguments: object, **more: object) -> subprocess.Popen[str]:
@@ -276,6 +276,38 @@ def holder(path: Path) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+
+
+def test_a_refused_write_names_the_file_or_its_folder_and_never_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.json"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.write_atomic(str(path), b"x")
+    assert caught.value.filename == str(path)
+    path.rmdir()
+
+    def closed(name: str, *_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    monkeypatch.setattr(os, "open", closed)  # root may write anywhere
+    with pytest.raises(PermissionError) as refused:
+        files.write_atomic(str(path), b"x")
+    assert refused.value.filename == str(tmp_path)
+
+
+def test_a_closed_folder_is_opened_by_its_owner_and_given_to_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert disk.unwritable(str(tmp_path)) == (
+        f"{tmp_path} cannot be written",
+        f"open it to its owner, you: chmod u+rwx {tmp_path}",
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    _, step = disk.unwritable(str(tmp_path)) or ("", "")
+    assert step.startswith("become its owner: chown")
 
 
 def test_a_disk_that_gives_no_lock_is_named_with_the_file(

@@ -172,6 +172,7 @@ PROSE = {
     "review",  # the mark of a comment on GitHub
     "task add *",  # a permission rule of the client
     "init --schedule 1",  # the kind is filled in
+    "task move 1 1",  # the state is filled in
     "first",
     "inbox approve",  # the beginning of a step, which is looked for
 }

@@ -184,6 +184,26 @@ def test_what_is_no_file_in_the_place_of_a_file_of_ours_is_named_and_stops_nothi
     assert cli("task", "list").code == 0
 
 
+def test_a_folder_in_the_place_of_any_cached_file_is_named_by_a_path_that_exists(
+    project: Layout, cli: Cli
+) -> None:
+    cli("tick")
+    refused = []
+    for name in sorted(entry.name for entry in os.scandir(project.cache) if entry.is_file()):
+        path = Path(project.cache, name)
+        kept = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        if (done := cli("tick")).code == 1:
+            refused.append(name)
+            named = re.findall(rf"{re.escape(project.cache)}/[^\s:]+", done.err)
+            assert str(path) in named
+            assert all(os.path.lexists(each) for each in named if not each.endswith("-1")), named
+        path.rmdir()
+        path.write_bytes(kept)
+    assert refused
+
+
 def test_an_agent_whose_memory_is_a_folder_is_named(project: Layout, cli: Cli) -> None:
     path = Path(project.agent_state("impl-agent-1"))
     path.mkdir(parents=True)

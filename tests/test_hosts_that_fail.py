@@ -39,18 +39,21 @@ def through(between: Proxy, folder: Path) -> PostgresqlStore:
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("said", "hint", "resumes"),
     [
-        ("fe_sendauth: no password supplied", "password file"),
-        ('FATAL:  password authentication failed for user "host"', "password file"),
-        ("Connection refused", "whether the server answers"),
+        ("fe_sendauth: no password supplied", "password file", True),
+        ('FATAL:  password authentication failed for user "host"', "password file", True),
+        ("Connection refused", "whether the server answers", True),
+        ('FATAL:  database "tem" does not exist', "create the database", False),
+        ('FATAL:  role "ada" does not exist', "create the role", False),
     ],
 )
-def test_a_connection_that_fails_says_what_to_correct(said: str, hint: str) -> None:
-    with pytest.raises(Unreachable) as caught, connection.translated("db", lambda: None):
+def test_a_connection_that_fails_says_what_to_correct(said: str, hint: str, resumes: bool) -> None:
+    address = "postgresql://db.example/team"
+    with pytest.raises(Unreachable) as caught, connection.translated(address, lambda: None):
         raise psycopg.OperationalError(f"connection failed: {said}")
     assert hint in str(caught.value.hint)
-    assert "work resumes automatically" in str(caught.value.hint)
+    assert ("work resumes automatically" in str(caught.value.hint)) == resumes
 
 
 def test_a_database_without_an_answer_is_given_up_and_asked_again_later(

@@ -256,6 +256,30 @@ def test_what_was_dismissed_shows_the_way_back_and_can_still_be_approved(
     assert "does not wait for your approval: it is merged" in refused.err
 
 
+@pytest.mark.parametrize("ended", ["approve", "close"])
+def test_a_refusal_about_an_ended_pull_request_names_a_command_that_works(
+    delivered: tuple[Layout, str], cli: Cli, ended: str
+) -> None:
+    task_id = delivered[1]
+    end = {"approve": ("inbox", "approve", "pr:1"), "close": ("pr", "close", "1")}[ended]
+    assert cli(*end).code == 0
+    refused = [
+        ("pr", "request-changes", "1", "No."),
+        ("pr", "approve", "1"),
+        ("pr", "merge", "1"),
+        ("pr", "close", "1"),
+    ]
+    if ended == "approve":
+        refused += [("task", "retry", task_id), ("task", "cancel", task_id)]
+    for words in refused:
+        done = cli(*words, "--json")
+        assert done.code == 1, words
+        (_, hinted) = done.json["error"]["hint"].split("orchestrator ")
+        assert hinted.startswith("task "), words
+    assert cli(*hinted.split()).code == 0
+    assert FileStore(delivered[0]).find(task_id).state == "incoming"
+
+
 def test_no_hint_names_a_merge_that_is_refused(delivered: tuple[Layout, str], cli: Cli) -> None:
     assert cli("pr", "request-changes", "1", "No.").code == 0
     refused = cli("inbox", "approve", "pr:1")
@@ -439,3 +463,32 @@ def test_what_happened_between_the_look_and_the_reading_of_a_task_asks_nobody_to
     assert "no agent reviews it" not in found.moves[pr.id].text
     assert [item.text for item in found.items if "no agent reviews it" in item.text] == []
     assert found.moves[pr.id].by == ("person" if since == "reviewed" else "reviewer")
+
+
+def test_status_says_why_the_pull_requests_are_not_known(
+    delivered: tuple[Layout, str], cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [problem] = cli("status", "--json").json["problems"]
+    assert problem["code"] == "open_prs_unknown"
+    assert problem["message"].startswith("git_missing: git is not installed")
+    assert problem["hint"].startswith("install git")
+
+
+def test_a_deleted_record_gives_its_task_no_pull_request_of_another_task(
+    delivered: tuple[Layout, str], cli: Cli
+) -> None:
+    layout, task_id = delivered
+    Path(layout.prs, "1.json").unlink()
+    for number_is_taken in (False, True):
+        if number_is_taken:
+            deliver(layout, cli, "b.txt")
+        assert f"no record of pull request 1 of {task_id}" in cli("explain", task_id).out
+        assert f"orchestrator task move {task_id} incoming" in cli("explain", task_id).out
+        shown = cli("task", "show", task_id).out
+        assert "cannot be looked up" in shown
+        assert "orchestrator pr diff 1" not in shown
+        for words in (("approve", task_id), ("reject", task_id, "No.")):
+            refused = cli("inbox", *words, "--json")
+            assert (refused.code, refused.json["error"]["code"]) == (1, "not_found")
+    assert cli("pr", "list", "--json").json[0]["state"] == "open"

@@ -118,7 +118,13 @@ def test_a_programs_words_for_a_disk_that_cannot_be_written_are_known(said: str)
 
 @pytest.mark.parametrize(
     ("error", "is_over"),
-    [(errno.EIO, False), (errno.ESTALE, False), (errno.EMFILE, False), (errno.ENOENT, True)],
+    [
+        (errno.EIO, False),
+        (errno.ESTALE, False),
+        (errno.EMFILE, False),
+        (errno.EACCES, False),
+        (errno.ENOENT, True),
+    ],
 )
 def test_a_record_that_the_disk_withholds_ends_no_run(
     project: Layout, monkeypatch: pytest.MonkeyPatch, error: int, is_over: bool
@@ -136,7 +142,7 @@ def test_a_record_that_the_disk_withholds_ends_no_run(
     assert (view.finished, view.alive, records) == (is_over, not is_over, {})
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
 def test_a_memory_that_the_disk_withholds_is_not_taken_for_an_empty_one(
     project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
@@ -162,6 +168,7 @@ def test_a_memory_that_the_disk_withholds_is_not_taken_for_an_empty_one(
         assert cli("status").code == 0
         told = {row["code"]: row["message"] for row in cli("status", "--json").json["problems"]}
         assert path in told["memory_withheld"]
+        assert ("sudo chown" in cli("status").out) == (error == errno.EACCES)
         found = cli("doctor", "--json").json["findings"]
         assert any(path in row["message"] for row in found if row["level"] == "fail")
         for words in (

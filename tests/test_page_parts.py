@@ -5,21 +5,24 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import runs
-from conftest import CHECKOUT, git
+from conftest import CHECKOUT, Done, git
 from test_page import opened
+from test_people import deliver
 
 from orchestrator.account import costs
 from orchestrator.layout import Layout
 from orchestrator.model.errors import NotFound
+from orchestrator.model.work import Entry
 from orchestrator.page import diff, history, transcript, views, work
 from orchestrator.page.commands import Answer, Commands, Remembered
 from orchestrator.project import run_record
+from orchestrator.tasks.file_store import FileStore
 
 RUN = "20260101T000000Z-aaaaaa"
 
@@ -442,6 +445,29 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
         assert "no " in client.get(path).text
     assert client.get("/runs/none/transcript").status_code == 404
     assert client.get("/walls/none").status_code == 404
+
+
+def test_the_review_of_a_person_is_shown_without_a_link_to_a_run(project: Layout) -> None:
+    store = FileStore(project)
+    Path(project.state("incoming"), "T1.md").write_text("# Fix it\n\nROLE: implement\n")
+    for kind, run in (("agent", RUN), ("person", "person-3d162d13")):
+        fields = {"kind": kind, "run": run, "verdict": "approved", "by": "Ada"}
+        store.note(store.find("T1"), Entry("2026-01-01T00:00:00Z", "review", fields))
+    shown = opened(project).get("/part/tasks/T1").text
+    assert re.findall(r'href="/runs/([^"]+)"', shown) == [RUN]
+    assert shown.count("approved") > 2
+
+
+def test_a_pull_request_whose_task_is_gone_has_only_the_buttons_that_work(
+    project: Layout, cli: Callable[..., Done]
+) -> None:
+    _, task = deliver(project, cli)
+    posts = 'data-post="([^"]+)"'
+    found = re.findall(posts, opened(project).get("/part/inbox").text)
+    assert found == [f"/api/inbox/pr%3A1/{verb}" for verb in ("approve", "reject", "dismiss")]
+    Path(project.state("done"), f"{task}.md").unlink()
+    found = re.findall(posts, opened(project).get("/part/inbox").text)
+    assert found == ["/api/prs/1/merge", "/api/prs/1/close"]
 
 
 # --- answers that are shared ---------------------------------------------------------------------

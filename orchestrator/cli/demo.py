@@ -90,7 +90,11 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     place = project.at(folder, os.environ)
     say = (lambda _: None) if as_json else output.out
     say(f"Making a project, its remote and four agents in {folder}")
-    project.create(place)
+    try:
+        project.create(place)
+    except OrchestratorError:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing to look at
+        raise
     before = place.checkout()
     for row in play.rows([]):
         say(f"you add {row['id']}: {row['title']}")

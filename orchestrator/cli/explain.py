@@ -32,6 +32,8 @@ from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 SUBJECT = "the name of an agent, the id of a task, pr:N for the task of a pull request, or a file \
 in the queue that is not accepted as a task"
+#: The problems with which ticks do not run, or come to nothing.
+_NO_TICK = ("not_initialised", "tick_stale", "permissions", "memory_withheld")
 #: Levels of dependencies that are shown.
 MOST_LEVELS = 19
 
@@ -79,7 +81,7 @@ def explain(arguments: Namespace) -> None:
     for line in () if is_agent else _around(layout, loaded, found.subject, prs, moves):
         output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
-        if problem.code in ("not_initialised", "tick_stale"):
+        if problem.code in _NO_TICK:
             output.out(f"The scheduler does not run: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
@@ -174,10 +176,13 @@ def _of_task(
     rules = planned.tasks.get(task.id)
     if task.state != "incoming" or rules is None:
         store = stores.of_project(layout)
-        name = forges.of_task(layout, loaded.config, task)[0] if task.pr else None
+        name, pr = forges.of_task(layout, loaded.config, task) if task.pr else (None, None)
         of_split = parts.waits(task)
         move = of_task(moves, task)
         verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move, name)
+        if task.state == "done" and name and pr is None and not (task.merged or task.reviews):
+            gone = forges.unrecorded(task)
+            verdict, step = f"is done, but {gone.message}", gone.hint
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
         return Explanation(task.id, verdict, (rule,))
     if refused := refusal(rules):

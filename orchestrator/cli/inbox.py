@@ -138,7 +138,9 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
     # A task is a name of its pull request here, as for `reject`.
     task = stores.of_project(layout).get(name)
     if task is not None and task.pr is not None:
-        named = forges.of_task(layout, loaded.config, task)[0]
+        named, pr_of_task = forges.of_task(layout, loaded.config, task)
+        if pr_of_task is None:
+            raise forges.unrecorded(task)
         if named == task.pr:
             return _waiting_pull_request(layout, named)
         message = f"the pull request of {task.id} is on another forge: {named}"
@@ -171,7 +173,10 @@ def _pull_request_of(layout: Layout, name: str) -> str:
     if task.pr is None:
         hint = f"see: orchestrator task show {task.id}"
         raise OrchestratorError(f"task {task.id} has no pull request", hint, code="wrong_state")
-    return forges.of_task(layout, context.good_settings(layout).config, task)[0]
+    named, pr = forges.of_task(layout, context.good_settings(layout).config, task)
+    if pr is None:
+        raise forges.unrecorded(task)
+    return named
 
 
 @command("inbox dismiss", ID, NO_TICK)

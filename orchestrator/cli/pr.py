@@ -270,9 +270,8 @@ def close(arguments: Namespace) -> None:
         except SystemFault as error:
             if error.code != "remote_moved":  # then only the record is left to close
                 raise
-    if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+    if refused := states.not_open(pr):
+        raise refused
     try:
         where.close(pr.id)
     except SystemFault as error:

@@ -123,9 +123,8 @@ def give(
 
     config, number = forges.named(context.good_settings(layout).config, pr_id)
     pr = find(layout, config, number)
-    if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+    if refused := states.not_open(pr):
+        raise refused
     approved = verdict == "approved"
     now, store = context.now(), stores.of_project(layout)
     by = person(layout.root)

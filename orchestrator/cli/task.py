@@ -186,6 +186,8 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
             name, pr = forges.of_task(layout, loaded.config, task)
             if pr is None or name == task.pr:
                 pr = forges.of_project(layout, loaded.config).show(name)
+            if pr.task not in (None, task.id, task.reviews):
+                raise forges.unrecorded(task)
             # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, None if pr.state == "merged" else pr.head[:12]
             where = pr.address or f"orchestrator pr show {name}"

@@ -95,10 +95,12 @@ def _instead(task: Task) -> str:
             return f"it waits for an agent already; see: orchestrator explain {task.id}"
         case "claimed":
             return f"an agent works on it; see: orchestrator logs {task.id}"
-        case "done" if task.pr and task.merged:
-            return f"pull request {task.pr} is merged; for more work: orchestrator task add 'TITLE'"
-        case "done" if task.pr:
-            again = f"to have more work done: orchestrator pr request-changes {task.pr} 'TEXT'"
+        case "done" if task.reviews:
+            return f"it is a review; see: orchestrator task show {task.id}"
+        case "done" if task.merged or not task.pr:
+            return f"to have more work done: orchestrator task move {task.id} incoming"
+        case "done":
+            again = f"to have more work done: orchestrator inbox reject {task.id} 'TEXT'"
             return f"{again}; see: orchestrator pr show {task.pr}"
     return f"see: orchestrator task show {task.id}"
 
@@ -128,9 +130,12 @@ def move(arguments: Namespace) -> None:
         stop.end_runs(layout, [agent], "moved")
         agent = None
     runs: dict[str, str] = {}
+    undo = ""
     with store.change():
         task = store.find(arguments.id)
         if task.state != state:
+            if task.state != "claimed":
+                undo = f"\n  undo: orchestrator task move {task.id} {task.state}"
             now_at_work = stop.agent_at_work(layout, task)
             if now_at_work not in (None, agent):
                 raise _has_a_run(task.id, str(now_at_work))
@@ -140,7 +145,7 @@ def move(arguments: Namespace) -> None:
             task = store.move(task, state, event)
             context.record_event(layout, "moved", task=task.id, state=state)
     stop.end(layout, runs)
-    _report(arguments, layout, [task], f"is in {state}")
+    _report(arguments, layout, [task], f"is in {state}{undo}")
 
 
 def _has_a_run(task_id: str, agent: str) -> OrchestratorError:

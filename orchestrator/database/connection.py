@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
+from orchestrator.database import address as addresses
 from orchestrator.model.annotations import Any, TypeVar
 from orchestrator.model.errors import OrchestratorError, StoreFault
 from orchestrator.system.locks import LONGEST_WAIT, LockHeld
@@ -32,13 +36,14 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
 }
-HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
 SIGN_IN = (
     "correct the password, for example in the password file (~/.pgpass, mode 0600); "
     "work resumes automatically"
 )
 #: How libpq and the server say that they lack the password, or refuse it.
 _SIGN_IN = ("no password supplied", "password authentication failed")
+#: How the server says that it answers, but has no such database or role.
+_UNKNOWN = re.compile('FATAL: (database|role) ".*" does not exist')
 NOT_SET_UP = "run: orchestrator init"
 NO_QUEUE = "correct `store` in agents.yaml; to create an empty queue there: orchestrator init"
 
@@ -135,18 +140,28 @@ def is_lent(one: psycopg.Connection[Any], other: Connection) -> bool:
         return other.execute(query).fetchone() == first or one.execute(query).fetchone() != first
 
 
+def step(address: str) -> str:
+    """Return what a person does about a database that does not answer."""
+    why = addresses.wrong(address)
+    if why is not None and address != os.environ.get(addresses.VARIABLE):
+        return f"correct `store` in agents.yaml, which is refused: {why}"
+    asked = f"psql {shlex.quote(addresses.shown(address))} -c 'select 1'"
+    return f"see whether the server answers: {asked}; work resumes automatically"
+
+
 @contextmanager
-def translated(shown: str, close: Callable[[], None]) -> Iterator[None]:
+def translated(address: str, close: Callable[[], None]) -> Iterator[None]:
     """Turn errors of psycopg into errors for people; `close` a connection that is broken."""
     try:
         yield
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
             close()  # no answer of the server
-        raise _for_people(error, shown) from error
+        raise _for_people(error, address) from error
 
 
-def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
+def _for_people(error: psycopg.Error, address: str) -> OrchestratorError:
+    shown = addresses.shown(address)
     reason = " ".join(str(error).split())
     match error:
         case errors.ProtocolViolation() if "pooling mode" in reason:
@@ -163,5 +178,8 @@ def _for_people(error: psycopg.Error, shown: str) -> OrchestratorError:
         case psycopg.DataError():
             message = f"{shown} cannot store a value: {reason}"
             return StoreFault(message, "please report this", code="store_refused")
-    hint = SIGN_IN if any(said in reason for said in _SIGN_IN) else HINT
+    if unknown := _UNKNOWN.search(reason):
+        hint = f"create the {unknown[1]} at the server, or correct the address"
+    else:
+        hint = SIGN_IN if any(said in reason for said in _SIGN_IN) else step(address)
     return Unreachable(f"the database {shown} failed: {reason}", hint)

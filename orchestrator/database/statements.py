@@ -14,7 +14,7 @@ from psycopg import errors, sql
 
 from orchestrator.database import address as addresses
 from orchestrator.database import connection
-from orchestrator.database.connection import HINT, Pooled, Unreachable
+from orchestrator.database.connection import Pooled, Unreachable
 from orchestrator.model.annotations import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -57,7 +57,8 @@ class Statements:
         """Return the open connection, for the engine. Raises Unreachable."""
         if self._open is None or self._open.closed:
             if self._locked or self._is_begun:
-                raise Unreachable(f"the connection to {self.shown} was lost", HINT)
+                lost = f"the connection to {self.shown} was lost"
+                raise Unreachable(lost, connection.step(self.address))
             with self.translated():
                 self._open = connection.opened(self.address, self._name, self.schema)
         return self._open
@@ -222,7 +223,7 @@ class Statements:
 
     def translated(self) -> AbstractContextManager[None]:
         """Turn errors of psycopg into errors for people."""
-        return connection.translated(self.shown, self.close)
+        return connection.translated(self.address, self.close)
 
     def identifier(self) -> str:
         """Return the quoted name of the schema, for statements that define."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.demo import shop
+from orchestrator.git import call
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError
@@ -101,6 +102,7 @@ def create(project: Project) -> None:
     """Make the project, set it up with `init`, and fill its queue. Raises OrchestratorError."""
     _write(project.folder, {"gitconfig": _GIT_CONFIG})
     _write(project.root, shop.FILES)
+    call.run(project.folder, "--version")  # says what to install if there is no git
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "-m", "A till for a small shop")

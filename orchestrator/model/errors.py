@@ -47,6 +47,16 @@ class NotFound(OrchestratorError):
         super().__init__(f"no {noun} named {name!r}", did_you_mean(name, self.known, listed))
 
 
+class NotATask(NotFound):
+    """There is no such task, but a file of that name, which cannot be a task."""
+
+    code = "task_malformed"
+
+    def __init__(self, where: str, reason: str, hint: str) -> None:
+        self.known = ()
+        OrchestratorError.__init__(self, f"{where} is not a task: {reason}", hint)
+
+
 class ConfigError(OrchestratorError):
     """`agents.yaml` is missing or wrong. `problems` holds every finding, not just the first."""
 

@@ -8,6 +8,9 @@ from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import Task
 from orchestrator.plan.draft import Draft
 
+#: What the host of a queue in files is, in place of its name.
+ONLY_HOST = "the only one"
+
 
 class Judged(NamedTuple):
     """The finding of a judge."""

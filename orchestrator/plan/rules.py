@@ -23,7 +23,7 @@ from orchestrator.model.work import Task
 from orchestrator.plan import dependencies, pace
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, next_midnight, seconds_left
-from orchestrator.plan.rule import Ends, Judge, Judged, Rule
+from orchestrator.plan.rule import ONLY_HOST, Ends, Judge, Judged, Rule
 
 RULES: list[Rule] = []
 
@@ -145,7 +145,7 @@ def _host(agent: Agent, draft: Draft) -> Judged | None:
     if agent.host is None:
         return None
     here, why = draft.snapshot.host, f"{agent.name} runs on the host {agent.host}"
-    return Judged(agent.host == here, f"{why}; this host is {here or 'the only one'}")
+    return Judged(agent.host == here, f"{why}; this host is {here or ONLY_HOST}")
 
 
 @_rule("running", "agent", "see what it does: orchestrator logs {about}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from orchestrator.plan.dependencies import BROKEN
 from orchestrator.plan.planner import Plan
-from orchestrator.plan.rule import Verdict
+from orchestrator.plan.rule import ONLY_HOST, Verdict
 
 #: The rules whose refusal only a person ends.
 _FOR_PEOPLE = ("no_matching_agent", "system_paused", "paused")
@@ -26,4 +26,6 @@ def is_for_people(held: Verdict) -> bool:
     """Whether a refusal lasts until a person changes something."""
     if held.code == "blocked_by_dependency":
         return f"({BROKEN}: " in held.detail
+    if held.code == "other_host":
+        return held.detail.endswith(ONLY_HOST)  # among several, the other host may run a tick
     return held.code in _FOR_PEOPLE or (held.code in _TIMED and held.until is None)

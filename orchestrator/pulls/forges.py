@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
+from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import PullRequest, Task
 from orchestrator.pulls.forge import FORGES, PROGRAMS, Forge
 from orchestrator.system.later import Later
@@ -117,6 +118,18 @@ def of_task(layout: Layout, config: Config, task: Task) -> tuple[str, PullReques
         if pr is not None and pr.task in (None, task.id, task.reviews):
             return number if name == own else f"{name}:{number}", pr
     return number, None
+
+
+def unrecorded(task: Task) -> OrchestratorError:
+    """Return the error of a task whose pull request has no record (any more).
+
+    Its number may be that of another task's pull request by now, so nobody may use the number.
+    """
+    return OrchestratorError(
+        f"there is no record of pull request {task.pr} of {task.id}",
+        f"to have its work delivered again: orchestrator task move {task.id} incoming",
+        code="not_found",
+    )
 
 
 def named(config: Config, name: str) -> tuple[Config, str]:

@@ -99,24 +99,37 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
     `every`: also those that were merged long since.
     """
     try:
-        where = forges.of_project(layout, config)
-        prs = list(where.book.every() if every else where.book.list())
-        open_ones = [pr for pr in prs if pr.state == "open"]
-        if not open_ones:
-            return prs
-        answers = functools.cache(lambda: contents(layout, ask=False))
-        find = functools.cache(lambda: remote_pair.find(layout.root, config))
-        if look.is_doubtful(layout, config):
-            find()
-        # The stamp names the files of their refs (`watched`): the records say what git would say.
-        if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
-            # Only a fetch shows that the remote's branch is gone.
-            sure = [pr.id for pr in open_ones] if find().base is None else []
-            seen = _seen(layout.root, answers(), find(), open_ones, may_close=sure)
-            prs = [seen.get(pr.id, pr) for pr in prs]
-        return _judged(layout, answers, lambda: find().base, prs)
+        return _known(layout, config, every=every)
     except OrchestratorError:
         return None
+
+
+def unknown(layout: Layout, config: Config) -> OrchestratorError | None:
+    """Return why `known` does not know the pull requests, as a missing git; None if it does."""
+    try:
+        _known(layout, config, every=False)
+    except OrchestratorError as error:
+        return error
+    return None
+
+
+def _known(layout: Layout, config: Config, *, every: bool) -> list[PullRequest]:
+    where = forges.of_project(layout, config)
+    prs = list(where.book.every() if every else where.book.list())
+    open_ones = [pr for pr in prs if pr.state == "open"]
+    if not open_ones:
+        return prs
+    answers = functools.cache(lambda: contents(layout, ask=False))
+    find = functools.cache(lambda: remote_pair.find(layout.root, config))
+    if look.is_doubtful(layout, config):
+        find()
+    # The stamp names the files of their refs (`watched`): the records say what git would say.
+    if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
+        # Only a fetch shows that the remote's branch is gone.
+        sure = [pr.id for pr in open_ones] if find().base is None else []
+        seen = _seen(layout.root, answers(), find(), open_ones, may_close=sure)
+        prs = [seen.get(pr.id, pr) for pr in prs]
+    return _judged(layout, answers, lambda: find().base, prs)
 
 
 def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
@@ -135,6 +148,21 @@ def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
 
 
 # --- reviews -----------------------------------------------------------------------------------
+
+
+def not_open(pr: PullRequest) -> OrchestratorError | None:
+    """Return the refusal of a command that needs an open pull request; its hint goes on from there.
+
+    A task returns from `done` by a move, and from `failed`, where `pr close` put it, by a retry.
+    """
+    if pr.state == "open":
+        return None
+    hint = f"see: orchestrator pr show {pr.id}"
+    if pr.task and pr.state == "merged":
+        hint = f"to have more work done: orchestrator task move {pr.task} incoming"
+    elif pr.task:
+        hint = f"to have it worked on again: orchestrator task retry {pr.task}"
+    return OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
 
 
 def reviews(layout: Layout, pr: PullRequest) -> list[Given]:

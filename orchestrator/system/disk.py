@@ -23,8 +23,9 @@ SAID = (
 )
 #: What to do about a disk that is read-only.
 WRITABLE_AGAIN = "mount its disk writable again (see `mount`, `dmesg`)"
-#: Error numbers with which a read fails although the file may be there.
-_WITHHELD = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: Error numbers with which a read fails although the file may be there. EACCES: of a file that a
+#: command under `sudo` wrote.
+_WITHHELD = (*(errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM), errno.EACCES)
 
 
 def hint(complaint: str) -> str | None:
@@ -98,6 +99,8 @@ def unwritable(folder: str) -> tuple[str, str] | None:
             return f"{folder} cannot be written: its disk is read-only", WRITABLE_AGAIN
         import shlex
 
-        own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
-        return f"{folder} cannot be written", own
+        step = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
+        if os.stat(folder).st_uid == os.geteuid():
+            step = f"open it to its owner, you: chmod u+rwx {shlex.quote(folder)}"
+        return f"{folder} cannot be written", step
     return None

@@ -36,11 +36,12 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = Tru
 
 @contextlib.contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Let an error of write(2) or fsync(2), which know no path, name the file."""
+    """Let an error name the file: write(2) knows no path, and the temporary file is gone then."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or path
+        if error.filename is None or str(error.filename).endswith(f".{os.getpid()}.tmp"):
+            error.filename = os.path.dirname(path) if error.errno == errno.EACCES else path
         raise
 
 

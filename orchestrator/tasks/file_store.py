@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import TYPE_CHECKING
-from orchestrator.model.errors import NotFound, OrchestratorError
+from orchestrator.model.errors import NotATask, NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import disk, files, locks
@@ -147,6 +147,10 @@ class FileStore(Store):
                 return task
             if self._changed() == before:
                 break
+        for state in self._states_with(task_id) if task_file.is_id(task_id) else ():
+            bad = stored_file.summary(self._path(state, task_id), state)
+            if isinstance(bad, Malformed):
+                raise NotATask(*bad)
         raise NotFound("task", task_id, self._ids())
 
     def _get(self, task_id: str, *, confirm: bool) -> Task | None:

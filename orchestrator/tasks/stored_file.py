@@ -60,8 +60,13 @@ def content(path: str) -> tuple[bytes, float] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        link = os.path.islink(path)
-        raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
+        link, hint = os.path.islink(path), None
+        if error.errno == errno.EACCES:  # a command under `sudo` wrote it
+            import shlex
+
+            hint = f"become its owner: sudo chown $(id -un) {shlex.quote(path)}"
+        said = "it is a symbolic link" if link else f"{error.strerror}"
+        raise TaskFileError(said, hint) from None
 
 
 def _read(path: str) -> tuple[bytes, float]:

@@ -1,5 +1,6 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.pulls import book
+from orchestrator.pulls import book, states
 from orchestrator.system import disk
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
@@ -66,7 +67,7 @@ def _found(
     if hold is not None:
         yield faults.hold_problem(hold)
     if seen.snapshot.open_prs is None:
-        yield from _forge_problem(layout, hold)
+        yield from _forge_problem(layout, settings, hold)
     yield from _left_problem(settings, seen)
     yield from _of_tasks(layout, seen)
     yield from _damaged_records(layout)
@@ -76,6 +77,7 @@ def _found(
     remote = faults.read(layout.remote_fault)
     if remote and not (hold and hold.message.startswith(f"{remote.code}: ")):
         yield remote
+    yield from _closed(layout, hold)
     yield from _overdue(layout, hold, now)
 
 
@@ -107,7 +109,10 @@ def _of_agents(layout: Layout, seen: Observation) -> Iterator[Problem]:
     for name, state in seen.states.items():
         if state == AgentState() and (error := disk.withheld(layout.agent_state(name))):
             message = f"{error.filename}: {error.strerror}: what {name} has done is not known"
-            yield Problem("memory_withheld", message, "check that disk; until then, no tick works")
+            hint = "check that disk; until then, no tick works"
+            if error.errno == errno.EACCES:
+                hint = _own(layout)
+            yield Problem("memory_withheld", message, hint)
         if why := state.suspended:
             hint = f"then: orchestrator agent resume {name}"
             yield Problem("agent_suspended", f"{name}: {why}", hint)
@@ -134,6 +139,22 @@ def _overdue(layout: Layout, hold: Hold | None, now: float) -> Iterator[Problem]
         yield Problem("tick_stale", ago, schedule_hint(layout))
 
 
+def _closed(layout: Layout, hold: Hold | None) -> Iterator[Problem]:
+    """Yield the first folder in which nothing can be written, as after a command under `sudo`."""
+    if hold is not None and hold.message.startswith("disk_"):
+        return
+    places = [layout.home, layout.agents, *stores.of_project(layout).places()]
+    if found := next(filter(None, (disk.unwritable(p) for p in places if os.path.isdir(p))), None):
+        yield Problem("permissions", *found)
+
+
+def _own(layout: Layout) -> str:
+    """Return what to do about files of another user, as commands under `sudo` leave them."""
+    import shlex
+
+    return f"become its owner: sudo chown -R $(id -un) {shlex.quote(layout.home)}"
+
+
 def schedule_hint(layout: Layout) -> str:
     """Return what to do if no tick comes."""
     if entry := mark.schedule(layout):
@@ -152,6 +173,8 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
                 "correct or restore that file, as the records beside it show; until then its pull "
                 "request is not known, and its task and its branch stay as they are"
             )
+            if why.endswith(os.strerror(errno.EACCES)):
+                hint = _own(layout)
             if book.ASIDE in path:
                 hint = "its pull request is known again; look at that file, then delete it"
             yield Problem("record_damaged", f"{path}: {why}", hint)
@@ -181,9 +204,9 @@ def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
     return [Problem("open_prs_left", f"{message}reviews or lands: {named}", hint)]
 
 
-def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
+def _forge_problem(layout: Layout, settings: Settings, hold: Hold | None) -> list[Problem]:
     """Return why open pull requests cannot be counted, unless the hold reports it already."""
-    found = faults.forge_fault(layout)
+    found = faults.forge_fault(layout) or states.unknown(layout, settings.config)
     if found is None:
         message = "the forge cannot list its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
