@@ -69,7 +69,7 @@ def init(
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
-    spending.note_loss(layout, [agent_memory.read(layout, n) for n in agent_memory.names(layout)])
+    spending.note_loss(layout, agent_memory.every(layout).values())
     change = Change()
     made = files.make_folders((layout.shared, layout.prs, layout.agents, layout.cache))
     if host is not None:

@@ -94,10 +94,11 @@ class FileStore(Store):
     def newest(self, most: int) -> dict[str, Listing]:
         rows = [(state, self._summary(state, name)) for state, name in self._index.newest(most)]
         found = {}
-        for state in names.REMEMBERED:
-            tasks = sorted((t for s, t in rows if s == state and isinstance(t, Task)), key=task_order)
-            malformed = sorted(t for s, t in rows if s == state and isinstance(t, Malformed))
-            found[state] = Listing(tuple(tasks), tuple(malformed))
+        for wanted in names.REMEMBERED:
+            of_state = [task for state, task in rows if state == wanted]
+            tasks = sorted((t for t in of_state if isinstance(t, Task)), key=task_order)
+            malformed = sorted(t for t in of_state if isinstance(t, Malformed))
+            found[wanted] = Listing(tuple(tasks), tuple(malformed))
         return found
 
     def _summary(self, state: str, name: str) -> Task | Malformed | None:
