@@ -253,7 +253,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
-    from orchestrator.pulls import follower
+    from orchestrator.pulls import follower, landing_queue
 
     layout = context.changing(arguments)
     own = context.good_settings(layout).config
@@ -261,8 +261,7 @@ def close(arguments: Namespace) -> None:
     where = forges.of_project(layout, config)
     pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
     if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+        raise landing_queue.not_open(pr)
     try:
         where.close(pr.id)
     except SystemFault as error:

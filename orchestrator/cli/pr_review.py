@@ -119,13 +119,12 @@ def give(
     An approval resolves the objections before it. Returns the pull request as it was, and the task
     as it is now. Raises OrchestratorError.
     """
-    from orchestrator.pulls import review
+    from orchestrator.pulls import landing_queue, review
 
     config, number = forges.named(context.good_settings(layout).config, pr_id)
     pr = find(layout, config, number)
     if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+        raise landing_queue.not_open(pr)
     approved = verdict == "approved"
     now, store = context.now(), stores.of_project(layout)
     by = person(layout.root)

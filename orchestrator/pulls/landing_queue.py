@@ -183,12 +183,17 @@ def refusal(layout: Layout, config: Config, pr: PullRequest) -> OrchestratorErro
 def not_ready(pr: PullRequest) -> OrchestratorError | None:
     """A pull request that is not open, or a draft, does not land."""
     if pr.state != "open":
-        hint = "see: orchestrator pr list"
-        return OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+        return not_open(pr)
     if pr.draft:
         hint = f"mark it as ready for review, then merge it: {pr.url}"
         return OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
     return None
+
+
+def not_open(pr: PullRequest) -> OrchestratorError:
+    """Return the refusal of what only an open pull request can have."""
+    hint = "see: orchestrator pr list"
+    return OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
 
 
 def _waits_for_dependency(
