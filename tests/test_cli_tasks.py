@@ -752,12 +752,12 @@ def test_more_work_on_a_finished_task_is_asked_for_while_its_pull_request_is_ope
 ) -> None:
     task_id = add(cli)
     fail(project, task_id, "done", pr="7", verdict="done")
-    assert "orchestrator pr request-changes 7 'TEXT'" in cli("task", "retry", task_id).err
+    assert f"orchestrator inbox reject {task_id} 'TEXT'" in cli("task", "retry", task_id).err
     merged = Entry("2026-01-01T00:00:00Z", "merged", {"pr": "7", "head": "a" * 40})
     FileStore(project).note(FileStore(project).find(task_id), merged)
     said = cli("task", "retry", task_id).err
-    assert "request-changes" not in said, "it would be refused"
-    assert "pull request 7 is merged; for more work: orchestrator task add 'TITLE'" in said
+    assert "reject" not in said, "it would be refused"
+    assert f"orchestrator task move {task_id} incoming" in said
 
 
 def test_cancel_ends_the_run_of_a_claimed_task(

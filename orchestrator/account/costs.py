@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from orchestrator.account.ledger import EndedRun, Told
 from orchestrator.model.annotations import Any, Literal, get_args
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import ModelUse
+from orchestrator.text import words
 
 By = Literal["day", "agent", "role", "task", "model"]
 KEYS: tuple[By, ...] = get_args(By)
@@ -82,7 +82,7 @@ def _shares(run: EndedRun, by: By, now: float) -> Iterator[tuple[str, Use]]:
     if by == "model" and run.told.models:
         yield from run.told.models.items()
         return
-    day = time.strftime("%Y-%m-%d", time.localtime(min(run.ended, now)))
+    day = words.day(min(run.ended, now))
     key = day if by == "day" else getattr(run.told, by)
     yield key or UNKNOWN, run.told
 

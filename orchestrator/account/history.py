@@ -18,6 +18,7 @@ from orchestrator.account.ledger import EndedRun
 from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso, parse_time
+from orchestrator.text import words
 
 Row = dict[str, Any]
 #: The verdicts of runs that did their work, and of runs that worked and did not get it done. Runs
@@ -139,7 +140,7 @@ def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float], latest: fl
     found = [_run_figures(each) for each in by_day]
     tasks = {name: _by_day(facts.times(name, edges[0]), edges, latest) for name in TIMES}
     for place, row in enumerate(found):
-        row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
+        row["day"] = words.day(edges[place])
         row |= {name: len(days[place]) for name, days in tasks.items()}
         for name in ("done", "merged"):
             took = [

@@ -18,6 +18,7 @@ from orchestrator.system import files
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.tasks.sharing import Elsewhere
+from orchestrator.text import words
 
 if TYPE_CHECKING:
     from orchestrator.account import ledger
@@ -53,7 +54,7 @@ def forgotten(
     for run in runs:
         agent, cost = run.told.agent, run.told.cost_usd
         if cost and files.is_plain_name(agent):
-            of_agent, day = spend.setdefault(agent, {}), _day(run.ended)
+            of_agent, day = spend.setdefault(agent, {}), words.day(run.ended)
             of_agent[day] = of_agent.get(day, 0.0) + cost
     found = {name: AgentState(spend=days) for name, days in spend.items()}
     found |= {name: agent_memory.from_values(known).idle() for name, known in elsewhere.own.items()}
@@ -65,7 +66,7 @@ def today(layout: Layout, config: Config, now: float) -> float:
 
     Raises StoreFault.
     """
-    own = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
+    own = agent_memory.every(layout)
     elsewhere = stores.of_project(layout).elsewhere()
     own |= forgotten(layout, config, own, elsewhere, now)
     others = (state for *_, state in memories.of_others(elsewhere))
@@ -90,7 +91,7 @@ def note_loss(layout: Layout, states: Iterable[AgentState] | None = None) -> Non
 def loss(layout: Layout, config: Config, now: float) -> list[Problem]:
     """Return the problem that it is not known what runs cost today, before a time of this day."""
     noted, cap = idle.mark(layout.costs_lost), config.budgets.daily_usd
-    if noted is None or cap is None or _day(at := noted[1] / 1e9) != _day(now):
+    if noted is None or cap is None or words.day(at := noted[1] / 1e9) != words.day(now):
         return []
     clock = time.strftime("%H:%M", time.localtime(at))
     message = (
@@ -99,7 +100,3 @@ def loss(layout: Layout, config: Config, now: float) -> list[Problem]:
     )
     hint = "see your account's usage; for today, lower budgets.daily_usd in agents.yaml"
     return [Problem("costs_lost", message, hint)]
-
-
-def _day(at: float) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(at))

@@ -12,9 +12,9 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Agent, Config
 from orchestrator.model.errors import ConfigError, NotFound, OrchestratorError, UsageError
-from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest
 from orchestrator.project import events, mark
+from orchestrator.tasks import task_file
 
 if TYPE_CHECKING:
     from orchestrator.tick.observe import Observation
@@ -89,8 +89,7 @@ def names(arguments: Namespace, given: list[str], noun: str) -> list[str]:
 
 def entry(event: str, **fields: object) -> Entry:
     """Return an entry for a task's history, as of now; fields that are None are left out."""
-    kept = {name: value for name, value in fields.items() if value is not None}
-    return Entry(iso(now()) or "", event, kept)
+    return task_file.entry(now(), event, **fields)
 
 
 def record_event(where: Layout, event: str, **fields: object) -> None:

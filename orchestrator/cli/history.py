@@ -69,7 +69,7 @@ def history(arguments: Namespace) -> None:
 
 def _begun(layout: Layout, now: float) -> list[account.Span]:
     """Return the runs that are at work. Raises StoreFault."""
-    memories = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
+    memories = agent_memory.every(layout).values()
     at_work = {memory.run: memory.last_started or 0.0 for memory in memories if memory.run}
     others = stores.of_project(layout).elsewhere().runs
     at_work |= {run.id: now - (run.age or 0.0) for run in others}

@@ -45,9 +45,8 @@ def overview(
 
 def without_store(layout: Layout, loaded: Settings, error: StoreFault, now: float) -> Row:
     """Return what `status --json` can show while the database with the queue does not answer."""
-    memories = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
     running: list[Row] = []
-    for name, memory in memories.items():
+    for name, memory in agent_memory.every(layout).items():
         if memory.run:
             record = run_record.read(layout.run(name, memory.run))
             known = {"run": memory.run, "agent": name, "task": record.task if record else None}

@@ -126,9 +126,8 @@ def _show(arguments: Namespace, config: Config, tasks: list[Task]) -> None:
 
 
 def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
-    shown = sum(len(part) for listing in newest.values() for part in listing)
-    counts = store.counts()
-    number = sum(counts[state] for state in STATES if state not in OPEN_STATES) - shown
+    shown = sum(len(each.tasks) + len(each.malformed) for each in newest.values())
+    number = sum(store.counts([s for s in STATES if s not in OPEN_STATES]).values()) - shown
     if number > 0:
         said = f"{count(number, 'older finished task')} not shown"
         output.err(f"{said}; to list all tasks: orchestrator task list --all")

@@ -37,10 +37,10 @@ def common_folder(root: str) -> str:
     return folder if os.path.isdir(folder) else linked_folder(root) or folder
 
 
-def may_set(root: str, key: str) -> bool:
-    """Return whether a repository's own configuration may set a key: asked often, without git."""
+def may_set(root: str, text: str) -> bool:
+    """Return whether a repository's own configuration may have a text: asked often, without git."""
     try:
-        return key.encode() in files.read_regular(os.path.join(common_folder(root), "config"))
+        return text.encode() in files.read_regular(os.path.join(common_folder(root), "config"))
     except OSError:
         return True  # git says what is wrong with it
 

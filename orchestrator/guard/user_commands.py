@@ -202,11 +202,11 @@ def compose_project(root: str, agent: str) -> str:
     return f"o{digest}-{name}"[:60]
 
 
-def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) -> None:
-    """Run one of the user's `hooks` in a worktree, if it is set. Raises SystemFault."""
+def before_remove(config: Config, cwd: str, variables: Mapping[str, str]) -> None:
+    """Run the user's `hooks.before_remove` in a worktree, if it is set. Raises SystemFault."""
     from orchestrator.system import commands
 
-    command = getattr(config.hooks, name)
+    command = config.hooks.before_remove
     if command is None:
         return
     words = ("/bin/sh", "-c", command)
@@ -216,5 +216,5 @@ def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) 
         said = secret_shapes.withheld((done.err or done.out).strip()[-3000:])[-300:]
         what = "took too long" if done.code is None else f"exited {done.code}: {said}"
         lacked = secret_names.named_in(command + said, os.environ, variables)
-        why = f"hooks.{name} {what} {secret_names.hint(lacked)}".rstrip()
-        raise SystemFault(why, f"fix `hooks.{name}` in agents.yaml", code="hook_failed")
+        why = f"hooks.before_remove {what} {secret_names.hint(lacked)}".rstrip()
+        raise SystemFault(why, "fix `hooks.before_remove` in agents.yaml", code="hook_failed")

@@ -5,7 +5,7 @@
 
 from orchestrator.model.fields import NamedTuple
 
-#: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
+#: The names of the forges: the keys of `pulls.forge.FORGES`.
 FORGES = ("github", "local")
 #: How a pull request may be merged.
 MERGE_METHODS = ("merge", "squash", "rebase")

@@ -5,7 +5,6 @@ is counted exactly once.
 """
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator import idle
@@ -13,6 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import disk, files, records
 from orchestrator.system.process import ProcessId
+from orchestrator.text.words import day
 
 
 class Totals(NamedTuple):
@@ -94,6 +94,11 @@ def read(layout: Layout, agent: str, *, surely: bool = False) -> AgentState:
     return from_values(found or {})
 
 
+def every(layout: Layout, *, surely: bool = False) -> dict[str, AgentState]:
+    """Return the memories of all agents, by name; `surely` as `read`."""
+    return {name: read(layout, name, surely=surely) for name in names(layout)}
+
+
 def from_values(found: Mapping[str, object]) -> AgentState:
     """Return the memory that JSON values describe, as `read` does."""
     state = records.build(AgentState, found) or AgentState()
@@ -106,7 +111,7 @@ def from_values(found: Mapping[str, object]) -> AgentState:
 
 def spent(states: Iterable[AgentState], now: float) -> float:
     """Return the US dollars that agents have cost on the local day of `now` (epoch seconds)."""
-    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    today = day(now)
     return sum(state.spend.get(today, 0.0) for state in states)
 
 

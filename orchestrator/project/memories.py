@@ -19,8 +19,7 @@ def of_others(elsewhere: Elsewhere) -> list[Remembered]:
 
 def everywhere(layout: Layout) -> Iterator[tuple[str, AgentState]]:
     """Yield the agents with their memories, for each host that shares the queue."""
-    for name in agent_memory.names(layout):
-        yield name, agent_memory.read(layout, name)
+    yield from agent_memory.every(layout).items()
     for _, name, state in of_others(stores.of_project(layout).elsewhere()):
         yield name, state
 

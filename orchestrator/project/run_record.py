@@ -1,16 +1,15 @@
 """A run's folder: `runs/<run-id>/`, one per attempt, never overwritten.
 
 `run.json` is the run's journal: after a crash, the next process reads there how far the run came.
-The tick writes `run.json` until the supervisor has started; after that, only the holder of the
-agent's lock writes the file.
-The waiting supervisor loads this module, so it imports nothing heavy.
+The tick writes it until the supervisor has started; after that, only the holder of the agent's lock
+does. The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
-from orchestrator.model.annotations import IO, Literal, cast, get_args
+from orchestrator.model.annotations import IO, Literal, cast
 from orchestrator.model.config import Agent
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Outcome
@@ -36,9 +35,6 @@ LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
 STOP = "stop"
 
-#: Of a run's folder, how many names are below the project's folder (`layout.Layout.run`).
-_DEPTH = 5
-
 #: starting: the supervisor prepares the worktree. running: the client works. concluding: the
 #: client has ended, or an earlier run did the work; delivery follows. finished: only ticks act now.
 Status = Literal["starting", "running", "concluding", "finished"]
@@ -50,7 +46,6 @@ TRANSITIONS: dict[Status, tuple[Status, ...]] = {
     "concluding": ("concluding", "finished"),
     "finished": ("finished",),
 }
-assert tuple(TRANSITIONS) == get_args(Status)
 
 
 class ClientProcess(NamedTuple):
@@ -167,8 +162,8 @@ class RunRecord(NamedTuple):
 
     def is_at_work(self) -> bool:
         """Return whether a process of the run lives: its supervisor, or its client."""
-        supervised = self.supervisor is not None and self.supervisor.is_alive()
-        return supervised or (self.client is not None and self.client.process.is_alive())
+        processes = (self.supervisor, self.client and self.client.process)
+        return any(each is not None and each.is_alive() for each in processes)
 
     def is_of_clone(self, folder: str, key: str) -> bool:
         """Return whether the record, read from `folder`, contains the clone's `key`.
@@ -185,7 +180,7 @@ class RunRecord(NamedTuple):
         The run is in the project that was copied (`cp -a`), which still has the run's folder. A
         project that was only moved has none there.
         """
-        inside = folder.split(os.sep)[-_DEPTH:]
+        inside = folder.split(os.sep)[-5:]  # as in `layout.Layout.run`
         there = os.path.join(self.project, *inside)
         try:
             return there != folder and not os.path.samefile(there, folder)
@@ -236,8 +231,9 @@ def write(folder: str, record: RunRecord) -> None:
     before = (files.read_json(os.path.join(folder, RECORD)) or {}).get("status")
     if before in TRANSITIONS and record.status not in TRANSITIONS[before]:
         raise NotAllowed(f"{folder}: {before} to {record.status}")
-    known = {name: value for name, value in record._asdict().items() if name != "unknown"}
-    files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
+    known = record._asdict()
+    values = {**known.pop("unknown"), **known}
+    files.write_json(os.path.join(folder, RECORD), records.plain(values))
 
 
 @contextlib.contextmanager
@@ -247,13 +243,11 @@ def opened_stream(folder: str) -> Iterator[IO[bytes]]:
     plain = open_file(folder, STREAM)
     packed = None if plain else open_file(folder, PACKED_STREAM)
     with plain or packed or open(os.devnull, "rb") as stream:
-        if packed is None:
-            yield stream
-        else:
+        if packed:
             import gzip
 
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield cast("IO[bytes]", unpacked)
+            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=packed))
+        yield stream
 
 
 def open_file(folder: str, name: str) -> IO[bytes] | None:
@@ -268,10 +262,7 @@ def tail(folder: str, name: str) -> str:
     """Return the end of one of a run's logs, without secrets; "" for a missing log."""
     from orchestrator.guard import secret_shapes
 
-    file = open_file(folder, name)
-    if file is None:
-        return ""
-    with file:
+    with open_file(folder, name) or open(os.devnull, "rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
         return secret_shapes.withheld(file.read(TAIL_BYTES).decode(errors="replace"))
 

@@ -143,7 +143,7 @@ def take_down(
 
         raise OrchestratorError(f"{path} is locked: {why}", f"git worktree unlock {quote(path)}")
     if not config.hooks.after_create or _read(path).after_create:
-        user_commands.run_hook(config, "before_remove", path, variables)
+        user_commands.before_remove(config, path, variables)
     kept = worktree.Preserved(None, False)
     if rescue is not None:
         kept = worktree.preserve(path, None, rescue)

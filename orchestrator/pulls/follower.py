@@ -9,7 +9,6 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.model.times import iso
 from orchestrator.model.waiting import touched
 from orchestrator.model.work import Entry, Feedback, PullRequest, Task
 from orchestrator.project import events
@@ -17,6 +16,7 @@ from orchestrator.pulls import cuts, forges, review, rework, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.rework import Step
 from orchestrator.tasks import stores
+from orchestrator.tasks.task_file import entry
 
 
 class Follower:
@@ -60,10 +60,9 @@ class Follower:
         in_review = self._is_in_review(pr, task)
         wanted = rework.step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
-            entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
             if review.needs_review(wanted.fields):
                 self._review_again(pr, task, review.openings(history) + 1)
-            self._store.move(task, wanted.state, entry)
+            self._store.move(task, wanted.state, entry(self._now, wanted.event, **wanted.fields))
         elif task.state == "done" and is_open:
             review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
         if not is_open and task.state != "claimed":
@@ -163,7 +162,7 @@ def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> N
             return  # the task has another pull request, perhaps of the same number
         wanted = rework.ended(pr, task, history)
         if wanted is not None:
-            store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
+            store.move(task, wanted.state, entry(now, wanted.event, **wanted.fields))
             told = {"task": task.id, "state": wanted.state, "reason": _why(wanted)}
             events.append(layout, now, "followed", **told)
 

@@ -19,7 +19,7 @@ from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
-from orchestrator.model.work import Entry, Task
+from orchestrator.model.work import Task
 from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
@@ -27,6 +27,7 @@ from orchestrator.pulls.github_people import People
 from orchestrator.pulls.issue_text import Issue
 from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
+from orchestrator.tasks.task_file import entry
 
 #: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
 #: longer: the issues of people without it are listed again at each look.
@@ -229,8 +230,7 @@ class Follower:
             if not self._may_ask() or self._view(number).get("state") != "CLOSED":
                 continue
             reason = f"issue {number} was closed"
-            entry = Entry(iso(self._now) or "", "cancelled", {"reason": reason})
-            self._store.move(task, "failed", entry)
+            self._store.move(task, "failed", entry(self._now, "cancelled", reason=reason))
             yield task.id, reason
 
     def _tell(self, number: int) -> Iterator[tuple[str, str]]:

@@ -88,20 +88,21 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
+    unsure, pushed = [pr for pr in prs if pr.state == "open"], []
     if where.is_elsewhere:
         _note(layout, ASKED)
-    # A forge elsewhere says itself what was merged; git may know better of a closed one.
-    unsure = [pr for pr in prs if pr.state == "open"]
-    if where.is_elsewhere:
+        # It says itself what was merged; git may know better of a closed one.
+        pushed = unsure
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
-    pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
         for path in (layout.remote_place, layout.remote_moved, layout.remote_fault):
             files.remove(path)
         if is_doubtful(layout, config):
             remote_pair.find(layout.root, config)
         return Look()
-    is_due = _start_look(layout)
+    is_due = _age(layout, _LOOKED) >= LOOK_EVERY  # only a fetch shows a push
+    if is_due:
+        _note(layout, _LOOKED)
     pair = remote_pair.find(layout.root, config)
     has_remote = pair.base or pair.push  # without one, git knows all at once
     if has_remote and after_run and not (is_due or where.is_elsewhere):
@@ -142,14 +143,6 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
     close = f"orchestrator pr close {missing[0].id}"
     hint = f"git push {pair.push or '.'} {' '.join(branches)}; or close each of them: {close}"
     faults.keep(layout.remote_moved, OrchestratorError(message, hint, code="remote_moved"))
-    return True
-
-
-def _start_look(layout: Layout) -> bool:
-    """Note a look at the bases if one is due; return whether it is: only a fetch shows a push."""
-    if _age(layout, _LOOKED) < LOOK_EVERY:
-        return False
-    _note(layout, _LOOKED)
     return True
 
 

@@ -18,11 +18,11 @@ from orchestrator.git import (
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
-from orchestrator.model.times import iso
 from orchestrator.model.work import Entry, PullRequest, Task
 from orchestrator.pulls import forges, merging, states
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import entry
 
 
 def updated(
@@ -69,8 +69,8 @@ def update(
     commit = updated(layout.root, store, task, events, prs, mine, its) if prs else None
     if commit is None:
         return None
-    fields = {"run": f"update-{commit[:12]}", "pr": pr.id, "head": commit, "of": head}
-    store.note(task, Entry(iso(now) or "", "updated", fields))
+    run = f"update-{commit[:12]}"
+    store.note(task, entry(now, "updated", run=run, pr=pr.id, head=commit, of=head))
     _move(layout.root, remote_pair.find(layout.root, config).push, pr.branch, head, commit)
     return commit
 

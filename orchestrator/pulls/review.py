@@ -17,6 +17,7 @@ from orchestrator.model.work import PRIORITIES, Entry, Given, PullRequest, Task
 from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import entry
 from orchestrator.text.words import count
 
 #: Characters of a feedback that are put into a question.
@@ -228,7 +229,7 @@ def record_verdict(
     # A repetition after a crash: the history already ends with this verdict.
     is_known = bool(history) and history[-1].fields.get("run") == run
     number = task.review_rounds + 1 if asked and not is_known else None
-    entry = _entry(
+    reviewed = entry(
         now,
         "review",
         run=run,
@@ -240,7 +241,7 @@ def record_verdict(
         feedback=given.text or None,
         head=given.commit,
     )
-    task = store.note(task, entry)
+    task = store.note(task, reviewed)
     if given.kind == "person":
         return _decided(store, task, given, now, run)
     if not asked or task.state != "done":
@@ -248,27 +249,25 @@ def record_verdict(
     if verdicts.is_overruled(given, verdicts.given(store.read(task).history)):
         return task
     if task.review_rounds < config.review.max_rounds:
-        reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
-        return store.move(task, "incoming", reopened)
+        return _reopened(store, task, now, run)
     question = _after_rounds(store.read(task).history, task.review_rounds, given)
-    blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
+    blocked = entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
+
+
+def _reopened(store: Store, task: Task, now: float, run: str) -> Task:
+    fields = {"run": run, "round": task.review_rounds, "pr": task.pr}
+    return store.move(task, "incoming", entry(now, "reopened", **fields))
 
 
 def _decided(store: Store, task: Task, given: Given, now: float, run: str) -> Task:
     """Move a task as a person's review says; a claimed task stays with its run."""
     if given.verdict == "changes_requested" and task.state in ("done", "blocked", "failed"):
-        reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
-        return store.move(task, "incoming", reopened)
+        return _reopened(store, task, now, run)
     if given.verdict == "approved" and task.state in ("incoming", "blocked", "failed"):
-        done = _entry(now, "done", run=run, by=given.by, pr=task.pr, head=given.commit)
+        done = entry(now, "done", run=run, by=given.by, pr=task.pr, head=given.commit)
         return store.move(task, "done", done)
     return task
-
-
-def _entry(now: float, word: str, **fields: object) -> Entry:
-    kept = {name: value for name, value in fields.items() if value is not None}
-    return Entry(iso(now) or "", word, kept)
 
 
 def _after_rounds(history: Sequence[Entry], rounds: int, last: Given) -> str:

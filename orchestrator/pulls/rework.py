@@ -186,8 +186,7 @@ def open_facts(pr: PullRequest, history: Sequence[Entry]) -> list[str]:
     moves = [entry for entry in history if entry.event not in ("review", "dismissed")]
     if not moves or moves[-1].event != "blocked" or moves[-1].fields.get("pr") != pr.id:
         return []
-    found = moves[-1].fields.get("facts")
-    return [str(key) for key in found] if isinstance(found, list) else []
+    return [str(key) for key in _keys(moves[-1])]
 
 
 def is_about_conflict(key: str) -> bool:

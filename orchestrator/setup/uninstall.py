@@ -19,6 +19,7 @@ from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.text import words
 from orchestrator.text.words import count
 from orchestrator.tick import lock
 from orchestrator.upkeep import branches, clean
@@ -74,7 +75,7 @@ def left_in_git(layout: Layout) -> tuple[int, int, dict[str, int]]:
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove run records, and worktrees after their unmerged work is saved."""
     config = load.settings(layout, write_cache=False).config
-    today = time.strftime("%Y-%m-%d")
+    today = words.day(time.time())
     for name in agent_memory.names(layout):
         path = layout.worktree(name)
         if worktree_commands.is_worktree(path):

@@ -5,7 +5,6 @@ state, whichever process is killed. An event is appended to the file before the 
 line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +15,19 @@ from orchestrator.model.errors import NotATask, NotFound, OrchestratorError
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import STATES, Entry, Task, task_order
 from orchestrator.system import disk, files, locks
+from orchestrator.system.later import Later
 from orchestrator.system.remembered import settled
 from orchestrator.tasks import id_owners, names, names_cache, rewrite, stored_file, task_file
 from orchestrator.tasks.store import LOOKS, Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
 if TYPE_CHECKING:
-    from orchestrator.tasks.waiting_index import Kept
+    from orchestrator.system import left_files
+    from orchestrator.tasks import waiting_index, waiting_look
+else:
+    left_files = Later("system.left_files")
+    waiting_index = Later("tasks.waiting_index")
+    waiting_look = Later("tasks.waiting_look")
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
@@ -52,64 +57,52 @@ class FileStore(Store):
             _LOOKED.discard(self._layout.waiting_index)
             if len(there) >= LONG:
                 _LOOKED.add(self._layout.waiting_index)
-                from orchestrator.tasks import waiting_look
-
                 return waiting_look.listing(self._layout, self._folders, there, mark)
-        found = (stored_file.summary(entry.path, state) for entry in self._entries(state))
+        found = (self._summary(state, name) for name in names.listed(self._folders[state]))
         return id_owners.listing(state, self._folders, found)
 
     def _first_lines(self) -> dict[str, str]:
-        if not os.path.lexists(self._layout.waiting_index):
+        if not self._has_index():
             return {}
-        from orchestrator.tasks import waiting_look
-
         return waiting_look.first_lines(self._layout, self._folders["incoming"])
 
-    def waiting(self) -> Listing:
-        if os.path.lexists(self._layout.waiting_index):
-            from orchestrator.tasks import waiting_index
+    def _has_index(self) -> bool:
+        return os.path.lexists(self._layout.waiting_index)
 
+    def waiting(self) -> Listing:
+        found = None
+        if self._has_index():
             found = waiting_index.believed(self._layout, self._folders["incoming"])
-            if found is not None:
-                return found
-        return self.list("incoming")
+        return self.list("incoming") if found is None else found
 
     def keep_waiting(self, *, surely: bool = False) -> None:
         if self._layout.waiting_index not in _LOOKED:
             files.remove(self._layout.waiting_index)
             return
-        from orchestrator.tasks import waiting_look
-
         waiting_look.keep(self._layout, 0 if surely else waiting_look.MANY)
 
     def counts(self, states: Iterable[str] = STATES) -> dict[str, int]:
         kept = ((state, self._kept(state)) for state in states)
         return {state: known.number if known else self._index.count(state) for state, known in kept}
 
-    def _kept(self, state: str) -> "Kept | None":
+    def _kept(self, state: str) -> "waiting_index.Kept | None":
         """Return what is kept of a state, if no file came to its folder or left it since then."""
-        if state != "incoming" or not os.path.lexists(self._layout.waiting_index):
+        if state != "incoming" or not self._has_index():
             return None
-        from orchestrator.tasks import waiting_index
-
         return waiting_index.of_unchanged(self._layout, self._folders[state])
 
     def newest(self, most: int) -> dict[str, Listing]:
-        found: dict[str, tuple[list[Task], list[Malformed]]] = {
-            state: ([], []) for state in names.REMEMBERED
-        }
-        for state, name in self._index.newest(most):
-            tasks, malformed = found[state]
-            path = os.path.join(self._folders[state], name)
-            task = stored_file.summary(path, state)
-            if isinstance(task, Malformed):
-                malformed.append(task)
-            elif task is not None:
-                tasks.append(task)
-        return {
-            state: Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
-            for state, (tasks, malformed) in found.items()
-        }
+        rows = [(state, self._summary(state, name)) for state, name in self._index.newest(most)]
+        found = {}
+        for wanted in names.REMEMBERED:
+            of_state = [task for state, task in rows if state == wanted]
+            tasks = sorted((t for t in of_state if isinstance(t, Task)), key=task_order)
+            malformed = sorted(t for t in of_state if isinstance(t, Malformed))
+            found[wanted] = Listing(tuple(tasks), tuple(malformed))
+        return found
+
+    def _summary(self, state: str, name: str) -> Task | Malformed | None:
+        return stored_file.summary(os.path.join(self._folders[state], name), state)
 
     def browse(self, state: str, search: str = "", after: Task | None = None) -> Iterator[Task]:
         if state not in names.REMEMBERED:
@@ -120,13 +113,13 @@ class FileStore(Store):
             start = next((n for n, (_, name) in enumerate(found) if name == f"{after.id}.md"), -1)
             found = found[start + 1 :]
         for _, name in found:
-            task = stored_file.summary(os.path.join(self._folders[state], name), state)
+            task = self._summary(state, name)
             if isinstance(task, Task) and task_file.fits(search, task.title, task.id):
                 yield task
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         found = (
-            stored_file.summary(os.path.join(self._folders[state], name), state)
+            self._summary(state, name)
             for state in names.REMEMBERED
             for name in self._index.with_parent(state, task_id)
         )
@@ -156,16 +149,17 @@ class FileStore(Store):
     def _get(self, task_id: str, *, confirm: bool) -> Task | None:
         if not task_file.is_id(task_id):
             return None
-        for state in self._states_with(task_id):
-            task = stored_file.summary(self._path(state, task_id), state)
+        for state, name in self._may_be(task_id, confirm):
+            task = self._summary(state, name)
             if isinstance(task, Task) and task.id == task_id:
                 return task
-        for state in reversed(STATES):
-            for name in self._index.of(state, confirm=confirm).others:
-                task = stored_file.summary(os.path.join(self._folders[state], name), state)
-                if isinstance(task, Task) and task.id == task_id:
-                    return task
         return None
+
+    def _may_be(self, task_id: str, confirm: bool) -> Iterator[tuple[str, str]]:
+        """Yield state and name of each file that may be a task."""
+        yield from ((state, f"{task_id}.md") for state in self._states_with(task_id))
+        for state in reversed(STATES):
+            yield from ((state, name) for name in self._index.of(state, confirm=confirm).others)
 
     def _changed(self) -> tuple[int, ...]:
         """Return when each state's folder last changed, in nanoseconds."""
@@ -174,8 +168,7 @@ class FileStore(Store):
     def _ids(self) -> Iterator[str]:
         for state in STATES:
             for name, row in self._index.of(state).rows.items():
-                path = os.path.join(self._folders[state], name)
-                task = stored_file.summary(path, state) if names_cache.is_other(row) else None
+                task = self._summary(state, name) if names_cache.is_other(row) else None
                 if not isinstance(task, Malformed):
                     yield task.id if task else name[:-3]
 
@@ -183,10 +176,12 @@ class FileStore(Store):
         wanted = task_file.title_key(title)
         for state in states:
             for name in self._may_have_title(state, wanted):
-                task = stored_file.summary(os.path.join(self._folders[state], name), state)
-                if not isinstance(task, Task) or role not in (None, task.role):
-                    continue
-                if task_file.title_key(task.title) == wanted:
+                task = self._summary(state, name)
+                if (
+                    isinstance(task, Task)
+                    and role in (None, task.role)
+                    and task_file.title_key(task.title) == wanted
+                ):
                     return task
         return None
 
@@ -275,8 +270,7 @@ class FileStore(Store):
 
     def put_aside(self, folder: str) -> None:
         """Move the whole queue below another folder, where no file in it counts any more."""
-        if os.path.isdir(self._layout.queue):
-            os.rename(self._layout.queue, os.path.join(folder, "queue"))
+        os.rename(self._layout.queue, os.path.join(folder, "queue"))
 
     def is_there(self) -> bool:
         """Return whether the queue has its folder."""
@@ -301,13 +295,12 @@ class FileStore(Store):
                 yield Problem("permissions", *problem)
                 continue
             for bad in self._malformed(state):
-                message = f"{bad.where}: {bad.reason}"
-                yield Problem("task_malformed", message, bad.hint)
-            for entry in self._entries(state) if state in ("incoming", "claimed") else ():
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
-                        message = f"the time of {entry.path} is ahead of this machine's clock"
-                        yield Problem("clock", message, "check the clock: date -u")
+                yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
+            for name in names.listed(folder) if state in ("incoming", "claimed") else ():
+                path = os.path.join(folder, name)
+                if names.mtime(path) / 1e9 > now + AHEAD:
+                    message = f"the time of {path} is ahead of this machine's clock"
+                    yield Problem("clock", message, "check the clock: date -u")
 
     def _malformed(self, state: str) -> tuple[Malformed, ...]:
         """Return the files of a state that cannot be tasks.
@@ -319,8 +312,6 @@ class FileStore(Store):
         return id_owners.finished_malformed(state, self._folders, self._index.checked(state))
 
     def leftovers(self, before: float) -> tuple[str, ...]:
-        from orchestrator.system import left_files
-
         folders = self._folders.values()
         return tuple(path for folder in folders for path in left_files.in_folder(folder, before))
 
@@ -330,16 +321,6 @@ class FileStore(Store):
     def _states_with(self, task_id: str) -> Iterator[str]:
         """Yield the states, the last one first, that have a file named for an id."""
         return (s for s in reversed(STATES) if os.path.lexists(self._path(s, task_id)))
-
-    def _entries(self, state: str) -> Iterator[os.DirEntry[str]]:
-        """Yield the files of a state that could be tasks, by their names."""
-        try:
-            with os.scandir(self._folders[state]) as entries:
-                for entry in entries:
-                    if entry.name.endswith(".md") and not entry.name.startswith("."):
-                        yield entry
-        except FileNotFoundError:
-            return
 
 
 def _said(path: str, name: str) -> str:

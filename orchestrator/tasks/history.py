@@ -245,17 +245,13 @@ def _number(value: object) -> float | None:
 def cut(history: Iterable[Entry]) -> str | None:
     """Return the commit of delivered dependencies that the task's branch was cut from, if any."""
     found = [_text(e.fields.get("cut")) for e in history if e.event == "claimed"]
-    return next((commit for commit in reversed(found) if commit), None)
+    return next(filter(None, reversed(found)), None)
 
 
 def delivered(history: Iterable[Entry], branch: str) -> str | None:
     """Return the commit that the newest delivery of a branch pushed; None without a delivery."""
-    heads = [
-        _text(entry.fields.get("head"))
-        for entry in history
-        if entry.event == "done" and entry.fields.get("branch") == branch
-    ]
-    return heads[-1] if heads else None
+    done = [e for e in history if e.event == "done" and e.fields.get("branch") == branch]
+    return _text(done[-1].fields.get("head")) if done else None
 
 
 def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from orchestrator.model.config import Config
 from orchestrator.model.errors import TaskFileError
 from orchestrator.model.fields import NamedTuple
-from orchestrator.model.times import parse_time
+from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import PRIORITIES, Entry, Task
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
@@ -157,6 +157,12 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     # After a crash, a claim may stand in a file that the store did not move.
     left = task.claimed_by is not None and state != "claimed"
     return task._replace(claimed_by=None) if left else task
+
+
+def entry(now: float, event: str, **fields: object) -> Entry:
+    """Return an event at `now` (epoch seconds); fields that are None are left out."""
+    kept = {name: value for name, value in fields.items() if value is not None}
+    return Entry(iso(now) or "", event, kept)
 
 
 def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:

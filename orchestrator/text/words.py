@@ -30,6 +30,11 @@ def span(seconds: float | None) -> str:
     return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def day(at: float) -> str:
+    """Return the local day of a time (seconds since the epoch), as `2026-01-31`."""
+    return time.strftime("%Y-%m-%d", time.localtime(at))
+
+
 def local(at: float | None) -> str | None:
     """Return a time (seconds since the epoch) as local date and time."""
     return None if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

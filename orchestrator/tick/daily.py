@@ -22,6 +22,7 @@ from orchestrator.pulls import states
 from orchestrator.system import files, records
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
+from orchestrator.text import words
 from orchestrator.text.words import local
 from orchestrator.tick import inbox, observe
 from orchestrator.tick.observe import Observation
@@ -53,7 +54,7 @@ def due(at: str | None, last: Sent | None, now: float) -> str | None:
     here = time.localtime(now)
     if at is None or time.strftime("%H:%M", here) < at:
         return None
-    day = time.strftime("%Y-%m-%d", here)
+    day = words.day(now)
     return None if last and _counts(last, now) and last.day >= day else day
 
 
@@ -167,5 +168,5 @@ def send(
     text = markdown
     if len(text) > KEPT:
         text = f"{text[:KEPT].rpartition(chr(10))[0]}\n\n(The rest: {hint})\n"
-    day = time.strftime("%Y-%m-%d", time.localtime(now))
+    day = words.day(now)
     return notify.run(layout, wanted, notify.News("report", day, None, None, text, hint))

@@ -5,7 +5,6 @@ it recognises events, moves and tasks that exist already and does not repeat the
 """
 
 import contextlib
-import time
 
 from orchestrator.config.load import Settings
 from orchestrator.git import damage, worktree_commands
@@ -14,7 +13,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.errors import NotFound
 from orchestrator.model.snapshot import Action, Outcome
 from orchestrator.model.times import iso
-from orchestrator.model.work import Entry, Task
+from orchestrator.model.work import Task
 from orchestrator.plan import repeats
 from orchestrator.plan.rule import Verdict
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
@@ -24,6 +23,8 @@ from orchestrator.pulls import forges, review
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.history import NAME_REFUSED
+from orchestrator.tasks.task_file import entry
+from orchestrator.text.words import day
 from orchestrator.tick import hold, run_facts
 
 #: What a finished task's history takes from the outcome of its run.
@@ -117,8 +118,8 @@ class Settler:
             with contextlib.suppress(NotFound):
                 task = self.store.find(task_id)
                 if task.state == "failed" and task.reason in alike.REASONS:
-                    entry = Entry(iso(self.now) or "", "reopened", {"reason": alike.WORD})
-                    self.store.move(task, "incoming", entry)
+                    reopened = entry(self.now, "reopened", reason=alike.WORD)
+                    self.store.move(task, "incoming", reopened)
                     self._event("requeue", task=task.id, reason=alike.WORD)
 
     def end_waiting(self, task: Task, refusal: Verdict, action: Action) -> Action:
@@ -165,9 +166,8 @@ class Settler:
 
     def _move(self, task: Task, word: str, **fields: object) -> None:
         """Move a task to the state that an event leads to. Fields that are None are left out."""
-        kept = {name: value for name, value in fields.items() if value is not None}
         state = "incoming" if word == "requeued" else word
-        self.store.move(task, state, Entry(iso(self.now) or "", word, kept))
+        self.store.move(task, state, entry(self.now, word, **fields))
 
     def _settle_task(
         self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
@@ -252,7 +252,7 @@ class Settler:
             return
         cost = (record.cost() if record else None) or 0.0
         seconds = record.seconds() if record else None
-        today = time.strftime("%Y-%m-%d", time.localtime(self.now))
+        today = day(self.now)
         spend = {today: state.spend.get(today, 0.0) + cost}
         state = state.idle()._replace(
             last_outcome=outcome.verdict,

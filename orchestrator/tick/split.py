@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.model.snapshot import Action
-from orchestrator.model.times import iso
-from orchestrator.model.work import Entry, Task
+from orchestrator.model.work import Task
 from orchestrator.plan import dependencies
 from orchestrator.tasks import parts
 from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import entry
 
 
 def finish(store: Store, now: float) -> Iterator[Action]:
@@ -23,8 +23,7 @@ def finish(store: Store, now: float) -> Iterator[Action]:
             last = [e for e in store.read(task).history if e.event == "blocked"][-1]
             if branch := last.fields.get("branch"):
                 said += f". Its own commits are kept on {branch}"
-            fields = {"verdict": "split", "summary": said}
-            store.move(task, "done", Entry(iso(now) or "", "done", fields))
+            store.move(task, "done", entry(now, "done", verdict="split", summary=said))
             yield Action("finish", None, task.id, None, parts.WAITS)
 
 

@@ -13,8 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Agent
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action
-from orchestrator.model.times import iso
-from orchestrator.model.work import Entry, Task
+from orchestrator.model.work import Task
 from orchestrator.project import agent_memory, events, mark, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord, Undelivered
@@ -22,6 +21,7 @@ from orchestrator.run import supervisor
 from orchestrator.system import files, process
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import entry
 
 
 class Starter:
@@ -110,9 +110,8 @@ class Starter:
                 fields["former"] = task.work_branch
             if task.id in self.cuts:
                 fields["cut"] = self.cuts[task.id]
-        entry = Entry(iso(self.now) or "", "claimed", fields)
         limit = self.settings.config.queue_limits.max_claimed
-        return self.store.claim(task, entry, limit) is not None
+        return self.store.claim(task, entry(self.now, "claimed", **fields), limit) is not None
 
     def _branch(self, task: Task) -> str:
         """Return the name of the task's branch: the recorded one, unless it cannot be pushed.

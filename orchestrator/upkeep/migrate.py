@@ -107,7 +107,7 @@ def _places(layout: Layout, to: str) -> tuple[str, str]:
 
 
 def _store(layout: Layout, place: str) -> Store:
-    return stores.at(layout, None if place == FILES else access.at(layout, place), moves=True)
+    return stores.at(layout, _session(layout, place), moves=True)
 
 
 def _require_quiet(layout: Layout, *places: str) -> None:

@@ -80,7 +80,7 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
 
 def _referred_to(layout: Layout) -> set[str | None]:
     """Return the runs that tasks and agents still refer to."""
-    states = [agent_memory.read(layout, name, surely=True) for name in agent_memory.names(layout)]
+    states = agent_memory.every(layout, surely=True).values()
     kept = {state.last_run for state in states} | {*unsettled.runs(layout).values()}
     store = stores.of_project(layout)
     # Under the lock: a task that a person moves meanwhile must not be missed between two listings.
