@@ -186,7 +186,6 @@ _ANY = re.compile(r"\.\.\.|\b[A-Z]{2,}\b|\bTASK-\w+|\b[\w-]+-agent\b|\d+|->|:")
 _NOT_OUTPUT = re.compile(r"^(/|\.|--|\$|claude |orchestrator )")
 
 
-@functools.cache
 def spoken(source: str) -> str:
     """Return every string in a module but docstrings, one per line, in lower case."""
     found = []
@@ -199,12 +198,24 @@ def spoken(source: str) -> str:
 
 
 @functools.cache
+def modules() -> dict[str, str | None]:
+    """Return the source of each module of the product, with its strings once it was parsed."""
+    return {path.read_text(): None for path in sorted((CHECKOUT / "orchestrator").rglob("*.py"))}
+
+
+@functools.cache
 def is_spoken(part: str) -> bool:
-    """Return whether a text, in lower case, is in a string of the product's code."""
-    modules = [path.read_text() for path in sorted((CHECKOUT / "orchestrator").rglob("*.py"))]
-    # Most texts stand in one line of the code; to parse each module takes long.
-    modules.sort(key=lambda source: part not in source.lower())
-    return any(part in spoken(source) for source in modules)
+    """Return whether a text, in lower case, is in a string of the product's code.
+
+    It parses first where the text can be: to parse every module takes long.
+    """
+    known = modules()
+    for source in sorted(known, key=lambda each: (known[each] is None, part not in each.lower())):
+        if (said := known[source]) is None:
+            said = known[source] = spoken(source)
+        if part in said:
+            return True
+    return False
 
 
 @peoples
