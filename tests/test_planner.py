@@ -17,6 +17,7 @@ import pytest
 from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Budgets, Config, Pace, QueueLimits, Retry, Role
@@ -248,7 +249,7 @@ def test_an_agent_that_nothing_speaks_against_starts_with_the_first_task() -> No
     assert World().decision() == "start T1"
 
 
-@pytest.mark.parametrize("reason", SPOILERS)
+@each_row("reason", SPOILERS)
 def test_each_rule_alone_holds_an_agent_back(reason: str) -> None:
     world = World()
     SPOILERS[reason](world)
@@ -272,7 +273,7 @@ def test_a_task_that_has_cost_all_it_may_fails_instead_of_starting() -> None:
     assert world.decision() == "start T2"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("first", "second"),
     [pair for pair in itertools.combinations(SPOILERS, 2) if pair not in EXCLUSIVE],
 )
@@ -284,7 +285,7 @@ def test_of_two_failing_rules_the_earlier_is_the_reason(first: str, second: str)
         assert world.decision() == first
 
 
-@pytest.mark.parametrize("reason", ORDER[: ORDER.index("max_incoming") + 1])
+@each_row("reason", ORDER[: ORDER.index("max_incoming") + 1])
 def test_a_product_manager_is_held_back_by_its_own_rules_in_the_same_order(reason: str) -> None:
     world = World(agents=[Agent("impl", "product_manager", 0, interval_seconds=300)])
     assert world.decision() == "start"
@@ -362,7 +363,7 @@ def test_an_agent_that_is_asked_for_by_name_is_due_whatever_its_interval() -> No
     assert world.decision() == "no_matching_task"
 
 
-@pytest.mark.parametrize("reason", [r for r in SPOILERS if r not in ("not_due", "config_error")])
+@each_row("reason", [r for r in SPOILERS if r not in ("not_due", "config_error")])
 def test_asking_for_an_agent_by_name_lifts_no_rule_but_the_interval(reason: str) -> None:
     world = World()
     world.snapshot["forced"] = {"impl": None}
@@ -458,7 +459,7 @@ CAPACITY: dict[str, tuple[tuple[str, ...], str, int, int, dict[str, int], list[s
 }
 
 
-@pytest.mark.parametrize("name", CAPACITY)
+@each_row("name", CAPACITY)
 def test_what_a_plan_starts_counts_against_the_limits_of_the_same_plan(name: str) -> None:
     roles, tasks, at_work, open_prs, limits, expected = CAPACITY[name]
     words = {"i": "implement", "r": "review", "t": "test"}
@@ -470,8 +471,8 @@ def test_what_a_plan_starts_counts_against_the_limits_of_the_same_plan(name: str
     assert list(world.decisions().values()) == expected
 
 
-@pytest.mark.parametrize("open_prs", [None, 10, 11])
-@pytest.mark.parametrize(
+@each_row("open_prs", [None, 10, 11])
+@each_row(
     ("role", "waiting", "decision"),
     [
         ("reviewer", task("T1", "review"), "start T1"),
@@ -697,7 +698,7 @@ BACKOFF: list[tuple[float | None, float | None, float]] = [
 ]
 
 
-@pytest.mark.parametrize(("ahead", "delay", "left"), BACKOFF)
+@each_row(("ahead", "delay", "left"), BACKOFF)
 def test_a_failed_task_waits_for_its_delay_and_never_longer_by_a_moved_clock(
     ahead: float | None, delay: float | None, left: float
 ) -> None:
@@ -769,9 +770,7 @@ def test_the_table_of_verdicts_leaves_none_out() -> None:
     assert {row[0] for row in VERDICT_TABLE} == set(VERDICTS)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "attempts", "interruptions", "word", "delay", "charged"), VERDICT_TABLE
-)
+@each_row(("verdict", "attempts", "interruptions", "word", "delay", "charged"), VERDICT_TABLE)
 def test_every_verdict_has_its_action(
     verdict: str,
     attempts: int,
@@ -786,7 +785,7 @@ def test_every_verdict_has_its_action(
     assert action == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("verdict", "cost", "before", "word"),
     [
         ("moved", 0.5, {"moved": 1}, "requeue"),
@@ -838,7 +837,7 @@ def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:
     assert (action.action, action.charged) == ("requeue", True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("attempt", "delay"),
     [(0, 10), (1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (7, 300), (5000, 300)],
 )
@@ -902,8 +901,8 @@ def test_a_finished_run_whose_outcome_cannot_be_read_was_interrupted() -> None:
     assert (action.reason or "").startswith("no_result")
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("whose", ["nobody's", "another run's", "not claimed"])
+@each_row("verdict", VERDICTS)
+@each_row("whose", ["nobody's", "another run's", "not claimed"])
 def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str) -> None:
     world = World(config={"retry": RETRY})
     if whose == "another run's":
@@ -973,7 +972,7 @@ def test_a_paused_system_still_settles_what_is_running() -> None:
 # --- why a task is not claimed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reason", "code"),
     [
         ("config_error", "config_error"),
@@ -1044,7 +1043,7 @@ def test_a_plan_wakes_when_a_verdict_changes_by_itself(name: str) -> None:
     assert world.decision(NOW + seconds + 0.01) != world.decision()
 
 
-@pytest.mark.parametrize("reason", [None, *SPOILERS])
+@each_row("reason", [None, *SPOILERS])
 def test_a_plan_wakes_at_the_time_that_its_refusal_names_and_never_without_one(
     reason: str | None,
 ) -> None:

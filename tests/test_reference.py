@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import pytest
 import test_contract_json as shapes
 from conftest import CHECKOUT
+from rows import each_row
 from test_config import flat
 
 from orchestrator.cli import argument_parser
@@ -60,7 +60,7 @@ def test_the_reference_has_every_key_of_the_configuration_and_no_other() -> None
     assert top == set(config_keys._TOP)
 
 
-@pytest.mark.parametrize("key", sorted(key for key, default in KEYS.items() if default))
+@each_row("key", sorted(key for key, default in KEYS.items() if default))
 def test_a_default_in_the_reference_is_the_configurations_own(key: str) -> None:
     names = "agents: [{name: a, role: b}]\n"
     if key.startswith("agents[]."):
@@ -150,7 +150,7 @@ def names_in(shape: dict[str, Any]) -> set[str]:
     return set(shape).union(*inner)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("command", "shape"),
     [
         ("`task list`", shapes.TASK),

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import CHECKOUT, Done, set_up_long_ago, tree
 from real_client import require_client
+from rows import each_row
 from test_roles import variables
 
 from orchestrator.cli import command_line, parser, tuning
@@ -80,8 +81,8 @@ def read(path: Path) -> Skill:
 
 ALL = [read(path) for path in sorted(SKILLS.glob("*/SKILL.md"))]
 PEOPLES = [skill for skill in ALL if skill.name in FOR_PEOPLE]
-every = pytest.mark.parametrize("skill", ALL, ids=lambda skill: skill.name)
-peoples = pytest.mark.parametrize("skill", PEOPLES, ids=lambda skill: skill.name)
+every = each_row("skill", ALL, ids=lambda skill: skill.name)
+peoples = each_row("skill", PEOPLES, ids=lambda skill: skill.name)
 
 
 def test_the_skills_are_the_known_ones_and_no_folder_is_without_one() -> None:
