@@ -200,7 +200,7 @@ class Linux(Psutil):
         marks = {f"{name}={run_id}".encode() for name in MARKS}
         for pid in _pids():
             variables = _read(f"/proc/{pid}/environ")
-            if not any(mark in variables for mark in marks):  # to split them takes ten times as long
+            if not any(mark in variables for mark in marks):  # the split takes ten times as long
                 continue
             is_of_run = not marks.isdisjoint(variables.split(b"\0"))
             if is_of_run and pid != os.getpid() and self.identity(pid):
