@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, Done
+from rows import each_row
 
 from orchestrator.config import keys
 from orchestrator.database import address, this_host
@@ -24,7 +25,7 @@ TWO = "postgresql://one:5432,two:5433/team?target_session_attrs=read-write"
 AGENTS = "agents: []\n"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "found"),
     [
         (f"store: {URL}\n", URL),
@@ -46,7 +47,7 @@ def test_the_address_is_found_without_a_reader_of_yaml(text: str, found: str | N
     assert address.in_text(text.encode()) == (found or "files")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "refused"),
     [
         (f"store: {URL}\n", False),
@@ -72,7 +73,7 @@ def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
         assert keys.parse(whole).store == found
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "why"),
     [
         (URL, None),

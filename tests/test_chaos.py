@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from chaos import deeds, invariants, odd, scripts, storm
 from chaos.invariants import Commit, End, Moment, blob
+from rows import each_row
 
 #: Seeds of `make slow`, in this order: with the local forge, and with that of GitHub.
 SEEDS = ("ci-3", "ci-48", "ci-5", "ci-0")
@@ -182,7 +183,7 @@ def test_the_checker_finds_nothing_wrong_with_what_is_sound() -> None:
     assert invariants.at_the_end(SOUND) == []
 
 
-@pytest.mark.parametrize("kind", SPOILED)
+@each_row("kind", SPOILED)
 def test_the_checker_finds(kind: str) -> None:
     said, change = SPOILED[kind]
     wrong = invariants.at_the_end(SOUND._replace(**change))

@@ -12,6 +12,7 @@ import harness
 import pytest
 import runs
 from harness import PYTHON, World, shadow, wait_until
+from rows import each_row
 from test_faults import STRICT, problems, requeued
 
 from orchestrator.client import outcomes
@@ -124,7 +125,7 @@ def test_who_says_that_space_or_memory_was_lacking_uses_up_no_attempt(
     assert len(world.starts(task)) == (1 if "check" in who else 2)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("said", "word"),
     [
         ("OSError: [Errno 28] No space left on device: 'x'", "disk_full"),

@@ -11,6 +11,7 @@ import pytest
 import runs
 import warm
 from conftest import AGENTS_YAML, Done, tree
+from rows import each_row
 
 from orchestrator.config import change, keys
 from orchestrator.layout import Layout
@@ -422,7 +423,7 @@ def test_limits_show_how_much_is_used(cli: Cli, project: Layout) -> None:
 SET = ("agent", "set", "pm-agent")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "code", "said"),
     [
         (("agent",), 2, "no command given"),
@@ -466,7 +467,6 @@ SET = ("agent", "set", "pm-agent")
         (("limits", "set", "max_incoming=-1"), 1, "expected a whole number"),
         (("limits", "set", "max_incoming=many"), 1, "expected a whole number"),
     ],
-    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )
 def test_wrong_input_gets_one_sentence_and_changes_nothing(
     cli: Cli,

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import runs
+from rows import each_row
 
 from orchestrator.client.claude.transcript import translate
 from orchestrator.client.protocol import Line
@@ -146,7 +147,7 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("event", "wanted"), LINES)
+@each_row(("event", "wanted"), LINES)
 def test_each_kind_of_line_says_what_happened(
     event: dict[str, Any], wanted: list[tuple[str, str]]
 ) -> None:
@@ -172,8 +173,8 @@ def test_the_time_of_a_line_is_kept() -> None:
 HOSTILE = [None, 0, True, "x", [], {}, [None], [{}], [{"type": 1}], {"content": 3}, 1e400, -1, [[]]]
 
 
-@pytest.mark.parametrize("kind", ["system", "assistant", "user", "rate_limit_event", "result"])
-@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+@each_row("kind", ["system", "assistant", "user", "rate_limit_event", "result"])
+@each_row("value", HOSTILE, ids=repr)
 def test_no_shape_of_a_line_raises(kind: str, value: object) -> None:
     keys = [
         *("subtype", "message", "error", "tools", "attempt", "retry_delay_ms", "rate_limit_info"),

@@ -16,6 +16,7 @@ import pytest
 import runs
 import warm
 from conftest import AGENTS_YAML, Done, git, tree
+from rows import each_row
 
 from orchestrator.cli import pr as pr_command
 from orchestrator.cli import task as cli_task
@@ -292,7 +293,7 @@ def test_an_agent_keeps_to_the_limits(
     assert (done.code, done.json["error"]["code"]) == (1, "max_incoming")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         ("task", "retry", "--all"),
@@ -316,7 +317,6 @@ def test_an_agent_keeps_to_the_limits(
         ("clean",),
         ("demo",),
     ],
-    ids=" ".join,
 )
 def test_inside_a_run_nothing_else_changes_anything(
     cli: Cli,
@@ -351,7 +351,7 @@ def test_a_restricted_agent_cannot_put_a_file_from_outside_into_a_task(
 ADD = ("task", "add", "--title", "T", "--role", "implement")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "code", "said"),
     [
         (("task",), 2, "for example: orchestrator task list"),
@@ -395,7 +395,6 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("inbox", "approve", "pr:9"), 1, "no inbox item named 'pr:9'"),
         (("inbox", "dismiss", "nope"), 1, "no inbox item named 'nope'"),
     ],
-    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )
 def test_wrong_input_gets_one_sentence_and_changes_nothing(
     cli: Cli,

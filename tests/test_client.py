@@ -12,6 +12,7 @@ import pytest
 from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import command, limit_text, startup
@@ -547,7 +548,7 @@ def read(lines: list[Line]) -> Stream:
     return stream
 
 
-@pytest.mark.parametrize("name", TABLE)
+@each_row("name", TABLE)
 def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
     lines, ended, role, commits, verdict, reason = TABLE[name]
     outcome = streams.outcome(read(lines), ended, role, commits)
@@ -558,7 +559,7 @@ def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
         assert (outcome.reason or "").startswith(reason)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "word"),
     [
         (401, "authentication_failed"),
@@ -600,7 +601,7 @@ def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
             assert (outcome.reason or "").startswith(words)
 
 
-@pytest.mark.parametrize("reason", [*startup.REFUSALS, "a_reason_of_a_newer_client"])
+@each_row("reason", [*startup.REFUSALS, "a_reason_of_a_newer_client"])
 def test_a_client_that_does_not_start_says_what_to_do(reason: str) -> None:
     lines, *_ = TABLE[reason]
     outcome = streams.outcome(read(lines), RC1, IMPL, 0)
@@ -682,7 +683,7 @@ def models(given: int, made: int) -> dict[str, Any]:
     return {"big": counts, "small": {"inputTokens": 3, "outputTokens": 1, "costUSD": 0.1}}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("lines", "tokens", "adds_up"),
     [
         ([result()], (325, 41), False),
@@ -718,7 +719,7 @@ def test_tokens_are_those_of_every_model(
 SAID = datetime(2026, 12, 31, 18, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "until"),
     [
         ("Claude AI usage limit reached|1795342527", 1795342527),
@@ -789,9 +790,9 @@ def test_a_conversation_that_is_lost_or_refused_is_not_continued_again(case: str
     assert streams.outcome(read(lines), ended, role, commits).session is None
 
 
-@pytest.mark.parametrize("exit_code", [None, 0, 1, 127, 137, 143])
-@pytest.mark.parametrize("signal", [None, 2, 9, 15])
-@pytest.mark.parametrize("stopped_for", [None, "stopped", "stalled", "timed_out"])
+@each_row("exit_code", [None, 0, 1, 127, 137, 143])
+@each_row("signal", [None, 2, 9, 15])
+@each_row("stopped_for", [None, "stopped", "stalled", "timed_out"])
 def test_no_end_of_the_process_changes_what_a_good_result_says(
     exit_code: int | None, signal: int | None, stopped_for: str | None
 ) -> None:
@@ -824,7 +825,7 @@ NOISE = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(NOISE)))
+@each_row("number", range(len(NOISE)))
 def test_lines_that_say_nothing_are_passed_over(number: int) -> None:
     stream = Stream()
     for line in (json.dumps(INIT), NOISE[number], json.dumps(report("done")), NOISE[number]):

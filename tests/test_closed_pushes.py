@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import git as sh
+from rows import each_row
 
 from orchestrator.git import closed_pushes, settings
 from orchestrator.guard import client_environment
@@ -186,7 +187,7 @@ def test_git_is_asked_where_the_systems_configuration_is(
     assert named == bool(run(repo, {}, "config", "--system", "--list").stdout)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "tried"),
     [
         ("https://github.com/o/r.git", "https://github.com/o/r"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from rows import each_row
 
 from orchestrator.cli import columns
 
@@ -29,8 +29,8 @@ def test_a_narrow_table_cuts_titles_and_leaves_out_empty_columns() -> None:
     assert max(map(columns.cells, found)) <= 60
 
 
-@pytest.mark.parametrize("width", [40, 60, 80])
-@pytest.mark.parametrize("agent", ["impl-1", "an-agent-with-a-very-long-name-of-it", "日本語" * 9])
+@each_row("width", [40, 60, 80])
+@each_row("agent", ["impl-1", "an-agent-with-a-very-long-name-of-it", "日本語" * 9])
 def test_an_id_is_never_cut(width: int, agent: str) -> None:
     when, task = "2026-01-01 00:00", "TASK-01234567"
     rows = [

@@ -13,6 +13,7 @@ import pytest
 from conftest import Done, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.cli import argument_parser, command_line, parser
 from orchestrator.model.errors import UsageError
@@ -82,7 +83,7 @@ def test_a_line_that_is_read_without_argparse_means_the_same(line: list[str]) ->
         assert vars(found) == outcome(line)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "line",
     [
         ["status"],

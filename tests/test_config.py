@@ -19,6 +19,7 @@ import pytest
 from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.client import registry
 from orchestrator.config import keys, last_good
@@ -196,7 +197,7 @@ def test_the_table_of_keys_has_every_field_of_the_model() -> None:
     assert set(keys._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "field", "value"),
     [
         (
@@ -405,7 +406,7 @@ WRONG_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), WRONG_VALUES)
+@each_row(("text", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
     line = 2 if "duplicate of" in message else 1
     assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
@@ -453,7 +454,7 @@ WRONG_AGENTS = [
 ]
 
 
-@pytest.mark.parametrize(("values", "message"), WRONG_AGENTS)
+@each_row(("values", "message"), WRONG_AGENTS)
 def test_a_wrong_value_of_an_agent_is_refused(values: dict[str, object], message: str) -> None:
     assert problems(agent(**values)) == [f".orchestrator/agents.yaml:2: {message}"]
 
@@ -694,8 +695,8 @@ def test_an_interval_counts_from_the_last_start_and_never_from_the_future(
     assert next_due(EVERY_5, last, now) == due
 
 
-@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.5, 5.0])
-@pytest.mark.parametrize("interval", [0, 60, 120, 180, 600, 3600])
+@each_row("jitter", [0.0, 0.4, 1.5, 5.0])
+@each_row("interval", [0, 60, 120, 180, 600, 3600])
 def test_an_agent_runs_each_interval_although_ticks_come_late_or_early(
     interval: float, jitter: float
 ) -> None:
@@ -763,7 +764,7 @@ DAYLIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("expression", "start", "wanted"), DAYLIGHT)
+@each_row(("expression", "start", "wanted"), DAYLIGHT)
 def test_daylight_saving_neither_skips_nor_doubles_a_run(
     expression: str, start: str, wanted: list[str]
 ) -> None:

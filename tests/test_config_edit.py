@@ -10,6 +10,7 @@ import yaml
 from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.config import edit, keys
 from orchestrator.model.errors import ConfigError, NotFound, OrchestratorError, UsageError
@@ -73,7 +74,7 @@ SET = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "values", "wanted"), SET)
+@each_row(("path", "values", "wanted"), SET)
 def test_a_set_value_changes_its_own_line_only(
     path: edit.Path, values: dict[str, object], wanted: list[str]
 ) -> None:
@@ -114,7 +115,7 @@ def test_an_agent_that_is_not_there_is_not_found_with_the_nearest_name() -> None
     assert caught.value.hint == "did you mean 'impl'?"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "values", "after"),
     [
         ("", {"paused": True}, "paused: true\n"),
@@ -178,7 +179,7 @@ def test_the_parser_in_python_finds_the_same_places(monkeypatch: pytest.MonkeyPa
     assert edited() == found
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "path", "key"),
     [
         ("x-a: &a {b: 1}\nc: *a\n", ("c",), "b"),
@@ -234,7 +235,7 @@ def test_an_added_agent_is_laid_out_like_those_before_it() -> None:
     assert [each.name for each in keys.parse(grown).agents] == ["pm-agent", "impl", "new"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after"),
     [
         ("", "agents:\n  - name: n\n    role: r\n"),
@@ -289,7 +290,7 @@ def test_a_removed_agent_takes_its_own_comments_along_and_no_others(
     assert sorted(changes(FILE, edit.remove_agent(FILE, name))) == sorted(gone)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "after"),
     [
         ("agents:\n- name: n\n", "agents: []\n"),
@@ -383,7 +384,7 @@ def test_any_text_is_edited_or_refused(text: str) -> None:
 # --- key=value ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "key", "value"),
     [
         ("max_turns=20", "max_turns", 20),

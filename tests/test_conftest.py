@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import quick_variants
 from both_stores import POSTGRESQL, SAMPLE
 from conftest import ALL_TESTS, CHECKOUT, in_memory, touched
+from rows import each_row
 
 LEAVES_A_PROCESS = """
 import gc
@@ -75,7 +77,7 @@ def test_no_variable_of_the_developers_python_reaches_a_test() -> None:
     assert [name for name in os.environ if name.startswith("PYTHON")] == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("event", "arguments", "paths"),
     [
         ("open", ("/a/b", "r", 0), ["/a/b"]),
@@ -173,3 +175,29 @@ def test_what_a_killed_run_of_the_tests_shared_is_removed_by_the_next_one(tmp_pa
     (tmp_path / "orch-tests-new").mkdir()
     assert not run("").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [at_work.name, "orch-tests-new"]
+
+
+def test_rows_are_tried_up_to_a_time_limit_and_each_that_fails_is_named() -> None:
+    tried = []
+
+    @each_row(("one", "other"), [(1, 1), (1, 2), (3, 3), (4, 5)])
+    @each_row("wanted", [True])
+    def test(fixture: str, one: int, other: int, wanted: bool) -> None:
+        tried.append((fixture, one))
+        assert (one == other) is wanted
+        if one == 3:
+            pytest.fail("as a time limit does")
+
+    assert [*inspect.signature(test).parameters] == ["fixture"]
+    with pytest.raises(BaseExceptionGroup, match="2 of 4 rows") as found:
+        test(fixture="x")
+    assert tried == [("x", 1), ("x", 1), ("x", 3)]
+    notes = [error.__notes__ for error in found.value.exceptions]
+    assert notes == [["row 1: (1, 2)"], ["row 2: (3, 3)"]]
+
+
+def test_a_table_without_rows_and_a_name_that_the_test_does_not_take_are_refused() -> None:
+    with pytest.raises(AssertionError, match="no row"):
+        each_row("x", [])
+    with pytest.raises(AssertionError, match="takes"):
+        each_row("x", [1])(lambda y: None)

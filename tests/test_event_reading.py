@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import events_schema
 import pytest
 from harness import variants
+from rows import each_row
 
 from orchestrator.account import history, ledger, narrative
 from orchestrator.account.facts import TIMES, Facts
@@ -152,7 +153,7 @@ class Each(NamedTuple):
     certain: float = -1.0
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "built"),
     [
         (None, (None, None, None, -1.0)),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Done
+from rows import each_row
 from test_cli_tasks import add
 from test_history import filled
 from test_page import HOSTILE
@@ -80,7 +81,7 @@ def test_the_file_has_every_region_and_needs_nothing(
     assert re.search(r"as of \d{4}-\d\d-\d\d \d\d:\d\d", html)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("html", "left"),
     [
         ("<p>a<script>b</script>c</p>", "<p>ac</p>"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from orchestrator.model.fields import NamedTuple
 
@@ -44,7 +45,7 @@ class Typed(typing.NamedTuple):
 Kind = Callable[..., Any]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "use",
     [
         lambda kind: kind("a"),
@@ -68,7 +69,7 @@ def test_a_use_has_the_same_result(use: Callable[[Kind], Any]) -> None:
     assert use(lazy()) == use(Typed)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "wrong",
     [
         lambda kind: kind(),

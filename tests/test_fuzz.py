@@ -49,8 +49,8 @@ from orchestrator.tasks import header, history, rewrite
 from orchestrator.tasks import task_file as task_files
 from orchestrator.tasks.file_store import FileStore
 
-#: Seconds of the processor for each target: a tenth in `make test`.
-SECONDS = float(os.environ.get("FUZZ_SECONDS") or conftest.examples(1) / 250)
+#: Seconds of the processor for each target: a twentieth in `make test`.
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or conftest.examples(1) / 500)
 
 #: `make slow` gives these tests more time, as the other property tests.
 pytestmark = pytest.mark.hypothesis

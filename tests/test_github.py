@@ -13,6 +13,7 @@ import test_forge
 from conftest import git as sh
 from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
+from rows import each_row
 from test_forge import Hub, person_says
 
 from orchestrator.cli import pr as cli_pr
@@ -783,7 +784,7 @@ ROW: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rows", "found"),
     [
         ([], []),

@@ -9,6 +9,7 @@ import harness
 import pytest
 import warm_gh
 from harness import World
+from rows import each_row
 
 from orchestrator.model.config import Config, Issues
 from orchestrator.model.errors import SystemFault
@@ -404,7 +405,7 @@ def test_rows_that_are_not_those_of_gh_are_a_fault() -> None:
             issue_text.read(bad)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "more", "expected"),
     [
         ("incoming", {}, None),

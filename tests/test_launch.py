@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
+from rows import each_row
 
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent, Budgets, Config
@@ -15,7 +15,7 @@ from orchestrator.run import launch
 from orchestrator.system import files
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("own", "run_usd", "task_usd", "expected"),
     [
         (None, None, None, None),

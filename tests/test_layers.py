@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
+from rows import each_row
 
 from orchestrator import idle
 from orchestrator.client import registry
@@ -237,9 +238,7 @@ def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
     assert not found, "ask the store for it (tasks/store.py)"
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in MODULES if n in DECIDING or n.partition(".")[0] in DECIDING]
-)
+@each_row("name", [n for n in MODULES if n in DECIDING or n.partition(".")[0] in DECIDING])
 def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
     worldly = {full.split(".")[0] for full in imports(name)} & WORLDLY
     assert not worldly

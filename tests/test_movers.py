@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import AGENTS_YAML, refresh
+from rows import each_row
 from test_people import deliver, event, known
 
 from orchestrator.cli import context
@@ -99,7 +100,7 @@ MOVES: list[tuple[Facts, str, str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("facts", "by", "item", "said"), MOVES, ids=[f"{n}-{row[1]}" for n, row in enumerate(MOVES)]
 )
 def test_each_open_pull_request_has_who_moves_it(

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
@@ -81,7 +82,7 @@ def test_only_the_users_own_blocks_count_unless_it_is_root(
         assert (found and found.word) == word
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("error", "word"),
     [
         *((OSError(number, "why", "/f"), "disk_full") for number in disk.ERRORS),

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.config import keys
 from orchestrator.layout import Layout
@@ -39,7 +40,7 @@ def at(text: str, fold: int = 0) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE), fold=fold).timestamp()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("hours", "now", "is_allowed", "until"),
     [
         ("22:00-07:00", "2026-07-01 12:00", False, "2026-07-01 22:00"),
@@ -94,7 +95,7 @@ def test_nothing_changes_before_the_time_that_is_named(first: str, last: str, no
 FULL = UsageWindow(0.81, NOW + 600)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pace", "windows", "is_allowed", "until"),
     [
         (Pace(five_hour=0.8), {}, True, None),
@@ -136,7 +137,7 @@ def test_without_a_limit_nothing_is_judged() -> None:
     assert judge(Pace(), {"five_hour": FULL}, NOW) is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text", ["hours: 22-7", "hours: 25:00-07:00", "hours: 07:00-07:00", "hours: 00:00-24:00",
              "hours: '7:00-9:00'", "five_hour: 80", "five_hour: -1", "seven_days: 0.5"],
 )  # fmt: skip

@@ -20,6 +20,7 @@ import pytest
 import uvicorn
 from conftest import CHECKOUT, Done
 from harness import PATIENCE, wait_until
+from rows import each_row
 from starlette.testclient import TestClient
 from test_cli_tasks import add
 
@@ -209,7 +210,7 @@ def test_a_page_of_tasks_follows_the_page_before_it(page: TestClient, cli: Cli) 
     assert {*seen[:2]} == {*ids[3:]}  # unfinished tasks first
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "status", "code"),
     [
         ("/api/tasks/TASK-none", 404, "not_found"),
@@ -311,7 +312,7 @@ def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> 
     assert {row["state"] for row in page.get("/api/agents").json()} == {"paused"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "body", "status", "code"),
     [
         ("/api/tasks/TASK-none/retry", "{}", 409, "not_found"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import git as sh
+from rows import each_row
 from test_submodules import Worker, add_submodule, agent, change_inside, library, main  # noqa: F401 (fixtures)
 from test_worktree import BRANCH, Agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
@@ -354,7 +355,7 @@ def test_a_persons_filters_run_in_the_persons_checkout_and_not_in_the_agents(
     assert places == {str(ignored)}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("seen", "trusted", "expected"),
     [
         ("git-lfs clean -- %f", "git-lfs clean -- %f", None),

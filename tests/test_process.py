@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
+from rows import each_row
 
 from orchestrator.system import commands, locks, process, processes, waits
 
@@ -77,8 +78,8 @@ def test_another_process_with_the_same_id_is_another_process(start: Start) -> No
     assert not process.is_alive(one.pid, process.identity(os.getpid()))
 
 
-@pytest.mark.parametrize("pid", [0, -1, None, 2**22 + 1])
-@pytest.mark.parametrize("known", [None, "", "x:1"])
+@each_row("pid", [0, -1, None, 2**22 + 1])
+@each_row("known", [None, "", "x:1"])
 def test_what_is_no_process_is_not_alive(pid: int | None, known: str | None) -> None:
     assert not process.is_alive(pid, known)
     if pid is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import CHECKOUT
+from rows import each_row
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
 from orchestrator.cli import argument_parser, command_line
@@ -43,7 +44,7 @@ def test_it_leads_from_what_it_is_to_what_it_may_cost_in_this_order() -> None:
     assert opening.count("```") == 2, "a picture of the flow"
 
 
-@pytest.mark.parametrize("command", commands())
+@each_row("command", commands())
 def test_every_command_in_it_is_one(command: str) -> None:
     words = [PLACEHOLDERS.get(w, w) for w in shlex.split(command)[1:]]
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
+from rows import each_row
 
 from orchestrator.model.annotations import Literal
 from orchestrator.model.config import Agent, Config
@@ -64,7 +65,7 @@ def test_a_whole_number_becomes_a_float_where_one_is_wanted() -> None:
     assert (type(built.at), type(built.spend["d"])) == (float, float)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "value"),
     [
         ("name", None), ("name", 5), ("kind", "c"), ("kind", ["a"]), ("at", "1"), ("at", True),

@@ -8,6 +8,7 @@ import pytest
 import test_landing
 from conftest import git as sh
 from conftest import refresh
+from rows import each_row
 from store_contract import entry
 from test_landing import NOW, World
 
@@ -74,7 +75,7 @@ FAILED_CHECK = f"check:{'a' * 40}:unit: all:FAILURE"
 CONFLICT = Feedback(f"conflict:{'a' * 40}:{'b' * 40}", "It conflicts.", by_machine=True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("facts", "pr", "found", "withdrawn"),
     [
         ([FAILED_CHECK], {"checks": (("unit: all", "passed"),)}, (), True),
@@ -125,7 +126,7 @@ def test_the_question_after_too_many_rounds_tells_reviews_from_failed_merges(
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "task", "expected"),
     [
         ("merged", "incoming", ("done", "done")),

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rows import each_row
 from test_cli_reports import event, open_pull_requests, put, running, ticked
 
 from orchestrator import idle
@@ -107,8 +108,8 @@ def test_wide_characters_and_escapes_are_counted_as_a_terminal_shows_them() -> N
     assert screen.clipped("修正ログイン", 5) == "修正…"
 
 
-@pytest.mark.parametrize("height", [8, 9, 23, 40])
-@pytest.mark.parametrize("place", [0, 1, 7, 28, 29])
+@each_row("height", [8, 9, 23, 40])
+@each_row("place", [0, 1, 7, 28, 29])
 def test_what_is_selected_is_on_the_screen(height: int, place: int) -> None:
     parts = [
         part._replace(entries=[e._replace(about=(str(n), e.text)) for e in part.entries])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import harness
 import pytest
 from harness import World
+from rows import each_row
 from secret_examples import EXAMPLES
 
 from orchestrator.guard import secret_names, secret_shapes
@@ -37,7 +38,7 @@ def secret(name: str) -> str:
     return EXAMPLES[name][0]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
+@each_row("shape", SHAPES, ids=NAMES)
 def test_a_secret_of_each_shape_is_withheld_and_not_passed_on(shape: Shape) -> None:
     assert len({*NAMES}) == len(NAMES)
     assert shape.source
@@ -86,7 +87,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@each_row("text", HARMLESS)
 def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
     assert secret_shapes.withheld(text) == text
     assert secret_shapes.found(text) is None
@@ -109,8 +110,8 @@ COLOURS = ["\x1b[31m", "\x9b1m", r"\x1b[1m", r"\u001b[0;31m", r"\033[1;31m", r"\
 ESCAPES = [r"\n", r"\t", r"\\n", r"\u0020", r"\x20", r"\"", "%20", "%3D", "%253D"]
 
 
-@pytest.mark.parametrize("name", ["Stripe key", "AWS key", "GitHub token", "JSON web token"])
-@pytest.mark.parametrize("before", [*COLOURS, *ESCAPES])
+@each_row("name", ["Stripe key", "AWS key", "GitHub token", "JSON web token"])
+@each_row("before", [*COLOURS, *ESCAPES])
 def test_a_secret_directly_behind_an_escape_is_withheld(name: str, before: str) -> None:
     text = f"It says {before}{secret(name)} here"
     assert secret_shapes.withheld(text) == f"It says {before}[withheld: {name}] here"
@@ -140,7 +141,7 @@ def _parts(parsed: Any) -> Any:
                         yield from _parts(branch)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
+@each_row("shape", SHAPES, ids=NAMES)
 def test_the_time_of_a_pattern_grows_no_faster_than_the_text(shape: Shape) -> None:
     """Every repetition has an upper bound, so the work at each position of a text has one, too."""
     refused = {sre.ASSERT, sre.ASSERT_NOT, sre.GROUPREF, sre.GROUPREF_EXISTS}
@@ -153,7 +154,7 @@ def test_the_time_of_a_pattern_grows_no_faster_than_the_text(shape: Shape) -> No
             assert argument[1] * max(inner, default=1) <= 40_000
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
+@each_row("shape", SHAPES, ids=NAMES)
 def test_a_long_text_of_beginnings_is_read_to_its_end(shape: Shape) -> None:
     beginnings = [example[: len(example) // 2] for example in EXAMPLES[shape.name]]
     for part in (*beginnings, *shape.hints, *(f"{hint}-" for hint in shape.hints)):

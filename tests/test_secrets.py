@@ -14,6 +14,7 @@ import harness
 import psutil
 import pytest
 from harness import World
+from rows import each_row
 from test_real_client import (  # noqa: F401 (fixtures)
     IMPLEMENTER,
     Project,
@@ -115,7 +116,7 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), SECRET.items(), ids=SECRET)
+@each_row(("name", "value"), SECRET.items(), ids=SECRET)
 def test_what_looks_like_a_secret_is_one(name: str, value: str) -> None:
     assert secret_names.is_secret(name, value)
 
@@ -135,7 +136,7 @@ def test_each_service_and_each_program_that_hands_out_credentials_is_known() -> 
     assert not secret_names.is_secret("NPM_CONFIG_CACHE", "/x")
 
 
-@pytest.mark.parametrize(("name", "value"), HARMLESS.items(), ids=HARMLESS)
+@each_row(("name", "value"), HARMLESS.items(), ids=HARMLESS)
 def test_what_work_needs_is_none(name: str, value: str) -> None:
     assert not secret_names.is_secret(name, value)
 

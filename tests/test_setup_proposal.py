@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import git as sh
 from harness import PRODUCT, PYTHON, wait_until
+from rows import each_row
 
 from orchestrator.config import keys
 from orchestrator.guard.user_commands import Failure
@@ -314,7 +315,7 @@ def of(files: Mapping[str, str]) -> Proposal:
     return proposal.propose(files, lambda path: files[path])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_row("kind", KINDS)
 def test_commands_follow_from_the_files(kind: str) -> None:
     files, checks, command, changed = KINDS[kind]
     found = of(files)
@@ -368,7 +369,7 @@ def test_the_programs_of_a_command_are_those_that_it_starts(
     assert ecosystems.programs([command]) == programs
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "text"),
     [
         ("package.json", '{"scripts": {"test": '),
@@ -563,7 +564,7 @@ def test_doctor_warns_of_a_project_without_checks(project: Layout, cli: Cli) -> 
 # --- a check without its dependencies ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("code", "output"),
     [
         (127, "/bin/sh: 1: jest: not found\n"),

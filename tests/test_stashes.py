@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rows import each_row
 
 from orchestrator.git import stashes
 from orchestrator.git.checkout import Traced
@@ -10,7 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.upkeep import leftovers
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("command", "expected"),
     [
         ("stash", True),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, tree
+from rows import each_row
 from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.layout import Layout
@@ -24,7 +25,11 @@ from orchestrator.tasks.store import Malformed
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    found = Layout(str(tmp_path))
+    return with_folders(tmp_path)
+
+
+def with_folders(root: Path) -> Layout:
+    found = Layout(str(root))
     for state in STATES:
         files.make_folder(found.state(state))
     files.make_folder(found.cache)
@@ -85,11 +90,13 @@ MALFORMED: dict[str, tuple[str, bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("kind", MALFORMED)
+@each_row("state", STATES)
+@each_row("kind", MALFORMED)
 def test_a_file_that_cannot_be_a_task_is_reported_and_left_as_it_is(
-    layout: Layout, store: FileStore, kind: str, state: str
+    tmp_path: Path, kind: str, state: str
 ) -> None:
+    layout = with_folders(tmp_path / f"{state}, {kind}")
+    store = FileStore(layout)
     name, data, word = MALFORMED[kind]
     path = put(layout, state, name, data)
     put(layout, state, "good.md", b"# Good\n\nROLE: implement\n")

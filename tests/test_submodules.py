@@ -14,6 +14,7 @@ import needs
 import pytest
 from conftest import git as sh
 from harness import World
+from rows import each_row
 from test_worktree import RESCUE, Agent, commit, head, rescued
 
 from orchestrator.git import (
@@ -440,7 +441,7 @@ def test_only_what_the_submodules_remote_hands_out_counts_as_there(
         submodule_remotes.has(str(lib), str(tmp_path / "gone"), first, scratch)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "is_strange"),
     [
         ("--upload-pack=./evil.sh", True),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Done
+from rows import each_row
 from test_cli_tasks import add, claim, file_of
 
 from orchestrator.cli import editor
@@ -363,7 +364,7 @@ CASES: dict[str, tuple[str, dict[str, str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_row("case", CASES)
 def test_only_what_is_set_changes(case: str) -> None:
     text, values, wanted = CASES[case]
     file = task_file.parse(text.encode(), "T1.md")

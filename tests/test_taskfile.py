@@ -10,6 +10,7 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rows import each_row
 
 from orchestrator.model.errors import TaskFileError
 from orchestrator.model.times import parse_time
@@ -99,7 +100,7 @@ def test_the_seeds_example_is_what_the_tool_writes() -> None:
     assert made.raw == SEED
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "expected"),
     [
         ("fix login bug.md", "fix-login-bug"),
@@ -120,7 +121,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
     assert parse(SMALL, f"{expected}.md").id == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "reason"),
     [
         (b"", "no title"),
@@ -174,7 +175,7 @@ def test_a_name_that_leaves_no_id_is_refused_with_the_way_out() -> None:
     assert "[ID]" in caught.value.hint
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "fields", "body"),
     [
         ("# T\nROLE: x\n\nROLE: y\n", {"ROLE": "x"}, "ROLE: y\n"),
@@ -271,7 +272,7 @@ more
     assert summary.created == parse_time("2024-01-15T10:30:00Z")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("head", "body", "expected"),
     [
         ("role: x", "# [A-1] Fix", ("A-1", "Fix")),
@@ -402,8 +403,8 @@ def test_a_file_with_history_looks_as_the_documentation_says() -> None:
     )
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("end", ["", "\n", "\n\n", "no end", "\r"])
+@each_row("newline", ["\n", "\r\n"])
+@each_row("end", ["", "\n", "\n\n", "no end", "\r"])
 def test_history_keeps_the_files_newlines_and_the_bodys_last_bytes(newline: str, end: str) -> None:
     text = "# T\nROLE: x\n\nbody".replace("\n", newline) + end
     data = text.encode() + append(text.encode(), Entry(AT, "retried"))
@@ -470,7 +471,7 @@ def test_the_tools_own_history_never_makes_a_task_too_large() -> None:
     assert len(parse(data, "x.md").history) == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "reason"),
     [
         ({"id": "a b"}, "task id"),
@@ -514,7 +515,7 @@ REQUEUED: Event = (
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("entries", "expected"),
     [
         ([], {"attempts": 0, "created": 7.0, "priority": "P2", "work_branch": None, "pr": None}),

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from harness import is_alive, wait_until
+from rows import each_row
 
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("code", "is_killed"),
     [
         *((code, True) for code in (-9, -15, 137, 143)),
@@ -26,7 +27,7 @@ def test_a_check_that_something_killed_says_nothing_about_the_work(
     assert Failure("make test", code, "").was_killed is is_killed
 
 
-@pytest.mark.parametrize(
+@each_row(
     "said",
     [
         "sh: 1: vitest: not found",

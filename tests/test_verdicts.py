@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from rows import each_row
 
 from orchestrator.model.work import Given
 from orchestrator.pulls import verdicts
@@ -18,7 +18,7 @@ def person(
     return Given(by, "person", verdict, commit, "", f"2026-01-01T00:00:0{second}Z", settles)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("people", "expected"),
     [
         ([], False),

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
+from rows import each_row
 
 from orchestrator.setup import walkers
 
@@ -20,7 +20,7 @@ def named(texts: dict[str, str]) -> list[str]:
     return [finding.message.partition(" ")[0] for finding in walkers.walking(texts)]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("texts", "tools"),
     [
         ({}, []),
@@ -58,7 +58,7 @@ def test_a_tool_that_is_used_without_an_ignore_line_is_named(
     assert named(texts) == tools
 
 
-@pytest.mark.parametrize(
+@each_row(
     "texts",
     [
         package(jest={"modulePathIgnorePatterns": ["<rootDir>/.orchestrator/"]}),
@@ -83,7 +83,7 @@ def test_a_configuration_that_keeps_the_tool_out_is_accepted(texts: dict[str, st
     assert named(texts) == []
 
 
-@pytest.mark.parametrize("tool", walkers.TOOLS, ids=lambda tool: tool.name)
+@each_row("tool", walkers.TOOLS, ids=lambda tool: tool.name)
 def test_the_line_that_a_finding_proposes_settles_it(tool: walkers.Tool) -> None:
     section = {
         "vitest": "vitest\n",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rows import each_row
 from test_cli_reports import RUN, event, open_pull_requests, put, running, seal, ticked
 
 from orchestrator.cli import board, overview, status
@@ -36,7 +37,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # --- keys --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("sent", "keys"),
     [
         ("aB?é", ["a", "B", "?", "é"]),

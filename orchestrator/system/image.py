@@ -29,8 +29,10 @@ _known: set[str] | None = {
 def load(image: str, *names: str) -> None:
     """Import modules of this program, with all that they import: from the image, if it holds."""
     global _known
+    if all(name in sys.modules for name in names):
+        return
     before, place = _own(), __spec__.cached
-    wanted = not (place is None or sys.dont_write_bytecode or before.issuperset(names))
+    wanted = not (place is None or sys.dont_write_bytecode)
     path = f"{place}.{image}"
     if not (wanted and _is_loaded(path)):
         for name in names:

@@ -199,14 +199,20 @@ class Linux(Psutil):
     def marked(self, run_id: str) -> Iterator[int]:
         marks = {f"{name}={run_id}".encode() for name in MARKS}
         for pid in _pids():
-            variables = _read(f"/proc/{pid}/environ").split(b"\0")
-            if not marks.isdisjoint(variables) and pid != os.getpid() and self.identity(pid):
+            variables = _read(f"/proc/{pid}/environ")
+            if not any(mark in variables for mark in marks):  # the split takes ten times as long
+                continue
+            is_of_run = not marks.isdisjoint(variables.split(b"\0"))
+            if is_of_run and pid != os.getpid() and self.identity(pid):
                 yield pid
 
     def runs_in(self, project: str) -> set[tuple[str, str]]:
         found, word = set(), os.fsencode(f"{_OF_RUN[0]}={project}")
         for pid in _pids():
-            lines = _read(f"/proc/{pid}/environ").split(b"\0")
+            variables = _read(f"/proc/{pid}/environ")
+            if word not in variables:
+                continue
+            lines = variables.split(b"\0")
             if word in lines and self.identity(pid):
                 pairs = dict(line.split(b"=", 1) for line in lines if b"=" in line)
                 agent, run = (os.fsdecode(pairs.get(x.encode(), b"")) for x in _OF_RUN[1:])
@@ -262,7 +268,7 @@ def _pids() -> list[int]:
 def _read(path: str) -> bytes:
     """Return a file of /proc; empty if the process is gone, or is another user's."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return file.read()
     except OSError:
         return b""
