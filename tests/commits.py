@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -43,8 +44,8 @@ def commit(
 ) -> str:
     """Commit changes on top of `base`, a name or an id; set `ref` to the commit; return its id.
 
-    `changes` has the content of each changed file, or None for a file that is deleted. The commit is
-    also pushed to the repository `push`, which has `base`. No checkout changes.
+    `changes` has the content of each changed file, or None for a file that is deleted. The commit
+    is also pushed to the bare repository `push`, which has `base`. No checkout changes.
     """
     parent = tip(repo, base)
     lines = [f"commit {ref}", "mark :1", f"committer {author} {time.time():.0f} +0000"]
@@ -55,11 +56,24 @@ def commit(
         else:
             stream += b"M 100644 inline %s\n%s\n" % (_quoted(path), _data(text))
     stream += b"\nget-mark :1\n"
-    if push:
-        _import(push, stream)
-        tracked = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
-        stream += f"reset {tracked}\nfrom :1\n\n".encode()
-    return _import(repo, stream)
+    if not push:
+        return _import(repo, stream)
+    tracked = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+    before = _packs(repo)
+    made = _import(repo, stream + f"reset {tracked}\nfrom :1\n\n".encode())
+    packs = [path for path in _packs(repo) if path not in before]
+    if not packs:  # the same commit was made before, maybe without a push
+        return _import(push, stream)
+    for path in packs:
+        shutil.copy(path, push / "objects" / "pack")
+    (push / ref).parent.mkdir(parents=True, exist_ok=True)
+    (push / ref).write_text(f"{made}\n")
+    return made
+
+
+def _packs(repo: Path) -> list[Path]:
+    """Return the files with the objects of imports: git reads a pack when it sees its index."""
+    return sorted((repo / ".git" / "objects" / "pack").glob("*"), reverse=True)
 
 
 def _quoted(path: str) -> bytes:
