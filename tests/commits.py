@@ -6,7 +6,9 @@ A commit in a checkout takes five processes of git: `worktree add`, `add`, `comm
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -33,7 +35,7 @@ GIT_CONFIG = """\
 def commit(
     repo: Path,
     ref: str,
-    changes: Mapping[str, str | None],
+    changes: Mapping[str, str | bytes | None],
     *,
     base: str,
     message: str,
@@ -42,29 +44,53 @@ def commit(
 ) -> str:
     """Commit changes on top of `base`, a name or an id; set `ref` to the commit; return its id.
 
-    `changes` has the text of each changed file, or None for a file that is deleted. The commit is
-    also pushed to the repository `push`, which has `base`. No checkout changes.
+    `changes` has the content of each changed file, or None for a file that is deleted. The commit
+    is also pushed to the bare repository `push`, which has `base`. No checkout changes.
     """
     parent = tip(repo, base)
     lines = [f"commit {ref}", "mark :1", f"committer {author} {time.time():.0f} +0000"]
-    lines += [_data(message), f"from {parent}"]
+    stream = "\n".join(lines).encode() + b"\n" + _data(message) + f"\nfrom {parent}\n".encode()
     for path, text in changes.items():
-        lines.append(f"D {path}" if text is None else f"M 100644 inline {path}\n{_data(text)}")
-    stream = "\n".join(lines) + "\n\nget-mark :1\n"
-    if push:
-        _import(push, stream)
-        tracked = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
-        stream += f"reset {tracked}\nfrom :1\n\n"
-    return _import(repo, stream)
+        if text is None:
+            stream += b"D %s\n" % _quoted(path)
+        else:
+            stream += b"M 100644 inline %s\n%s\n" % (_quoted(path), _data(text))
+    stream += b"\nget-mark :1\n"
+    if not push:
+        return _import(repo, stream)
+    tracked = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+    before = _packs(repo)
+    made = _import(repo, stream + f"reset {tracked}\nfrom :1\n\n".encode())
+    packs = [path for path in _packs(repo) if path not in before]
+    if not packs:  # the same commit was made before, maybe without a push
+        return _import(push, stream)
+    for path in packs:
+        shutil.copy(path, push / "objects" / "pack")
+    (push / ref).parent.mkdir(parents=True, exist_ok=True)
+    (push / ref).write_text(f"{made}\n")
+    return made
 
 
-def _data(text: str) -> str:
-    return f"data {len(text.encode())}\n{text}"
+def _packs(repo: Path) -> list[Path]:
+    """Return the files with the objects of imports: git reads a pack when it sees its index."""
+    return sorted((repo / ".git" / "objects" / "pack").glob("*"), reverse=True)
 
 
-def _import(repo: Path, stream: str) -> str:
+def _quoted(path: str) -> bytes:
+    """Return a path as git-fast-import(1) reads it, "<path>"."""
+    for char, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n")):
+        path = path.replace(char, written)
+    return b'"%s"' % os.fsencode(path)
+
+
+def _data(text: str | bytes) -> bytes:
+    data = text.encode() if isinstance(text, str) else text
+    return b"data %d\n%s" % (len(data), data)
+
+
+def _import(repo: Path, stream: bytes) -> str:
     words = ("git", "fast-import", "--quiet", "--force")
-    done = subprocess.run(words, cwd=repo, input=stream.encode(), capture_output=True, check=False)
+    done = subprocess.run(words, cwd=repo, input=stream, capture_output=True, check=False)
     assert done.returncode == 0, f"git fast-import: {done.stderr.decode()}"
     return done.stdout.decode().strip()
 

@@ -344,7 +344,7 @@ _WHOLE_RUN = ("tick", "prepare", "client", "watch", "conclude", "after-run")
 
 
 def _create(world: World, **config: Any) -> None:
-    world.create(checks=["test -f app.py"], **config)
+    world.create(checks=["test -f app.py"], kept_today=False, **config)
     make_a_mess(world)
     assert world.add("Survive everything") == TASK
 

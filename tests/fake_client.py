@@ -113,11 +113,15 @@ def git(*arguments: str) -> str:
 
 
 def checkout() -> dict[str, str]:
-    """Return the commit, the branch ("" for a detached HEAD), the folder and the changes."""
-    asked = git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD", "--show-toplevel")
-    head, name, top = asked.split("\n", 2)
-    branch = name.removeprefix("refs/heads/") if name != "HEAD" else ""
-    return {"head": head, "branch": branch, "top": top, "status": git("status", "--porcelain")}
+    """Return the commit, the branch ("" for a detached HEAD) and the changes."""
+    lines = git("status", "--porcelain=v2", "--branch").splitlines()
+    told = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+    branch = told["branch.head"]
+    return {
+        "head": told["branch.oid"],
+        "branch": "" if branch == "(detached)" else branch,
+        "status": "\n".join(line for line in lines if not line.startswith("# ")),
+    }
 
 
 # --- the command line --------------------------------------------------------------------------
@@ -219,8 +223,10 @@ def step_append(path: str, text: str) -> None:
 def step_commit(message: str = "work") -> None:
     """Commit everything in the worktree."""
     git("add", "-A")
-    git("commit", "-q", "--allow-empty", "-m", message)
-    note("commit", sha=git("rev-parse", "HEAD"), message=message)
+    said = git("-c", "core.abbrev=40", "commit", "--allow-empty", "-m", message)
+    found = re.search(r"^\[.* ([0-9a-f]{40})\] ", said, re.MULTILINE)
+    assert found, said
+    note("commit", sha=found[1], message=message)
 
 
 def step_work() -> None:

@@ -154,15 +154,22 @@ class World:
 
     # --- making the project ---
 
-    def create(self, *, remote: bool = True, init: bool = True, **config: Any) -> World:
+    def create(
+        self, *, remote: bool = True, init: bool = True, kept_today: bool = True, **config: Any
+    ) -> World:
         """Make the repository (and its remote), set it up, and configure one implementer.
 
-        Set up once in a session, then copied: most tests are about what comes afterwards.
+        Set up once in a session, then copied: most tests are about what comes afterwards. With
+        `kept_today`, no run ends with the daily upkeep, which takes six processes of git.
         """
         template = self.templates / f"remote-{remote}-init-{init}"
         from_template(template, self.root, self.remote, lambda: self._make(remote, init))
         if init:
             self.configure(**config)
+        if init and kept_today:
+            memory = self.home_folder / "cache" / "keeping.json"
+            memory.parent.mkdir(exist_ok=True)
+            memory.write_text(json.dumps({"at": time.time()}))
         return self
 
     def _make(self, remote: bool, init: bool) -> None:

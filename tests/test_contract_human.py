@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import both_stores
@@ -62,6 +63,7 @@ def test_failure_08_a_whole_day_leaves_the_humans_checkout_byte_identical(
     world: World, where: str
 ) -> None:
     world.create(
+        kept_today=False,
         agents=[
             World.agent("impl-1"),
             World.agent("test-1", "tester"),
@@ -210,7 +212,14 @@ def test_worktrees_are_cut_from_a_detached_base_and_left_detached(world: World) 
     [start] = world.starts(task)
     worktree = world.home_folder / "agents" / "impl-1" / "worktree"
     assert Path(start["cwd"]).resolve() == worktree.resolve()
-    assert Path(start["top"]).resolve() == worktree.resolve()
+    seen = subprocess.run(
+        ("git", "rev-parse", "--show-toplevel"),
+        cwd=start["cwd"],
+        env={**world.environment, **start["environment"]},
+        capture_output=True,
+        text=True,
+    )
+    assert Path(seen.stdout.strip()).resolve() == worktree.resolve()
     world.open("go")
     world.tick_until_in("done", task)
     world.quiet()

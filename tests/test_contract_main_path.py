@@ -9,7 +9,7 @@ world = both_stores.world
 
 
 def test_a_task_becomes_a_pushed_branch_with_a_pull_request(world: World) -> None:
-    world.create()
+    world.create(kept_today=False)
     task = world.add("Add input validation")
     world.tick_until_in("done", task)
     [pr] = world.prs()

@@ -70,7 +70,7 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
 def story(world: World, **more: Any) -> None:
     more = {"retry": {"backoff_seconds": 0.5, "max_backoff_seconds": 2}, **more}
     roles = {"impl-1": "implementer", "impl-2": "implementer", "rev-1": "reviewer"}
-    world.create()
+    world.create(kept_today=False)
     world.configure(
         agents=[world.agent(name, role) for name, role in roles.items()],
         review={"after": ["implement"], "auto_merge": True, "max_rounds": 3},

@@ -113,7 +113,7 @@ class World:
     def land(self, later: float = 0.0, **config: Any) -> list[str]:
         """Land what is approved, `later` seconds after NOW."""
         said = landing.land_approved(self.layout, self.config._replace(**config), NOW + later)
-        assert sh(self.repo, "worktree", "list").count("\n") <= 1
+        assert len(files.folders(str(self.repo / ".git" / "worktrees"))) <= 1
         return said
 
     def main(self) -> str:
@@ -131,11 +131,7 @@ class World:
 
 
 @pytest.fixture
-def world(repo: Path, tmp_path: Path) -> World:
-    remote = tmp_path / "remote.git"
-    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(remote))
-    sh(repo, "remote", "add", "origin", str(remote))
-    sh(repo, "push", "--quiet", "origin", "main")
+def world(repo: Path, remote: Path) -> World:
     return World(repo, remote)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commits
 import pytest
 from conftest import git as sh
 from harness import World, scratch
@@ -34,18 +35,8 @@ TEN = "".join(f"{n}\n" for n in range(1, 11))
 
 
 def committed(repo: Path, changes: dict[str, str | bytes | None], since: str = "main") -> str:
-    """Commit changes on a detached HEAD; None deletes a file. Return the commit."""
-    sh(repo, "checkout", "--quiet", "--detach", since)
-    for name, text in changes.items():
-        path = repo / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if text is None:
-            path.unlink()
-        else:
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    sh(repo, "add", "--all")
-    sh(repo, "commit", "--quiet", "--message", "Work")
-    return sh(repo, "rev-parse", "HEAD")
+    """Commit changes; None deletes a file. Return the commit."""
+    return commits.commit(repo, "refs/tests/work", changes, base=since, message="Work")
 
 
 def changes(repo: Path, until: str | None, since: str = "main") -> Changes:
@@ -57,9 +48,8 @@ def changes(repo: Path, until: str | None, since: str = "main") -> Changes:
 @pytest.fixture
 def ten(repo: Path) -> Path:
     """A repository whose main branch has a file of ten lines."""
-    sh(repo, "branch", "--force", "start")
-    commit = committed(repo, {"ten.txt": TEN}, "start")
-    sh(repo, "update-ref", "refs/heads/main", commit)
+    commits.commit(repo, "refs/heads/main", {"ten.txt": TEN}, base="main", message="Ten lines")
+    sh(repo, "reset", "--quiet", "--hard")
     return repo
 
 
@@ -196,12 +186,7 @@ class Works(Landing):
 
 
 @pytest.fixture
-def works(ten: Path, tmp_path: Path) -> Works:
-    remote = tmp_path / "remote.git"
-    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(remote))
-    sh(ten, "checkout", "--quiet", "main")
-    sh(ten, "remote", "add", "origin", str(remote))
-    sh(ten, "push", "--quiet", "origin", "main")
+def works(ten: Path, remote: Path) -> Works:
     return Works(ten, remote)
 
 

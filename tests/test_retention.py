@@ -194,7 +194,7 @@ def test_a_run_folder_that_is_a_link_is_neither_followed_nor_counted(
 def test_a_tick_that_settles_a_run_keeps_the_newest_and_logs_say_what_is_gone(
     world: World,
 ) -> None:
-    world.create(retention={"runs": 2})
+    world.create(kept_today=False, retention={"runs": 2})
     tasks = [world.add(f"Task {number}") for number in range(3)]
     world.tick_until_in("done", *tasks)
     world.quiet()

@@ -514,6 +514,17 @@ def test_every_finding_is_told_at_once(tmp_path: Path) -> None:
     assert "x-note" not in found
 
 
+def test_a_command_parses_each_role_once_and_a_changed_role_again(tmp_path: Path) -> None:
+    file = tmp_path / "scribe.md"
+    parsed = []
+    for text in ("takes: write", "takes: write", "takes: correct"):
+        file.write_text(f"---\n{text}\ntools: [Read]\n---\nWrite.\n")
+        parsed.append(roles.load(str(tmp_path))[0])
+    first, second, third = parsed
+    assert {name for name in second if second[name] is not first[name]} == set()
+    assert third["scribe"].takes == "correct"
+
+
 def test_files_that_are_no_roles_are_left_alone(tmp_path: Path) -> None:
     for name in (".implementer.md", "README.md", "notes.txt", "implementer.md~"):
         (tmp_path / name).write_text("not a role")

@@ -153,14 +153,15 @@ def copies(world: World) -> set[Path]:
 def add_bytecode(world: World) -> None:
     """Give the copies the checkout's bytecode: to compile a copy takes half a second of CPU time.
 
-    Python does not use it for a file with another time or size.
+    Python does not use it for a file with another time or size: it puts a file in the link's place.
     """
     for copy in copies(world):
-        for path in CHECKOUT.glob("orchestrator/**/__pycache__/*.pyc"):
-            there = copy / path.relative_to(CHECKOUT)
-            if there.parent.parent.is_dir() and not there.exists():
-                there.parent.mkdir(exist_ok=True)
-                there.write_bytes(path.read_bytes())
+        for where, _, names in os.walk(CHECKOUT / "orchestrator"):
+            there = copy / Path(where).relative_to(CHECKOUT)
+            if there.name == "__pycache__" and there.parent.is_dir():
+                there.mkdir(exist_ok=True)
+                for name in {*names} - {*os.listdir(there)}:
+                    os.symlink(f"{where}/{name}", f"{there}/{name}")
 
 
 def ticked(world: World) -> bool:
@@ -301,7 +302,7 @@ def test_an_entry_of_an_earlier_version_works_until_init_renews_it(planned: Worl
     old = whole.replace(cron.quote(str(script)).encode(), line.encode())
     (planned.folder / "kept-crontab").write_bytes(old)
     script.rename(script.with_name(f"{script.name.partition('-')[2]}.path"))
-    [found] = [f for f in planned.json("doctor")["findings"] if f["code"] == "schedule"]
+    [found] = findings(planned, "schedule")
     assert (found["level"], found["hint"]) == ("warn", "to renew it: orchestrator init")
     # The launcher is still needed when the last project with a script goes.
     planned.ok("init", "--schedule", "cron", cwd=other)
@@ -522,11 +523,18 @@ def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
 def copy_checkout(where: Path) -> Path:
     """A checkout of its own, that a test may change; return its `__main__.py`.
 
-    Compiled modules are copied too, so that not every test compiles them; `*.pyc.*` are unfinished.
+    Compiled modules are linked, so that not every test compiles them; `*.pyc.*` are unfinished.
     """
+
+    def take(source: str, target: str) -> None:
+        if source.endswith(".pyc"):
+            os.symlink(source, target)  # Python replaces the link, and does not write to its file
+        else:
+            shutil.copy2(source, target)
+
     for name in (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills"):
         leave = shutil.ignore_patterns("*.pyc.*")
-        shutil.copytree(CHECKOUT / name, where / name, ignore=leave)
+        shutil.copytree(CHECKOUT / name, where / name, ignore=leave, copy_function=take)
     shutil.copy2(CHECKOUT / "requirements.lock", where)
     return where / "orchestrator" / "__main__.py"
 
@@ -995,6 +1003,7 @@ def asked(world: World) -> World:
 
 
 def findings(world: World, *codes: str) -> list[dict[str, Any]]:
+    add_bytecode(world)
     found = world.json("doctor")["findings"]
     return [f for f in found if f["level"] != "ok" and (not codes or f["code"] in codes)]
 

@@ -18,6 +18,7 @@ from harness import PRODUCT, PYTHON, wait_until
 from rows import each_row
 
 from orchestrator.config import keys
+from orchestrator.git import repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.setup import ecosystems, proposal
@@ -406,6 +407,23 @@ def test_a_file_that_is_not_in_the_checkout_or_begins_with_a_mark_is_not_broken(
     assert (found.unreadable, found.checks) == ((), ("npm test",))
     absent = proposal.propose(names, lambda _: None)
     assert (absent.unreadable, absent.command) == ((), "npm ci")
+
+
+def test_init_asks_git_once_which_of_its_files_are_not_committed(
+    repo: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def asking(root: str, names: list[str]) -> list[str]:
+        asked.append(names)
+        return uncommitted(root, names)
+
+    uncommitted = repository.uncommitted
+    monkeypatch.setattr(repository, "uncommitted", asking)
+    for words in (("init",), ("init", "--json")):
+        assert ".orchestrator/agents.yaml" in cli(*words).out
+        assert len(asked) == 1
+        asked.clear()
 
 
 def test_init_says_which_file_it_cannot_read(javascript: Path, cli: Cli) -> None:

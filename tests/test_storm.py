@@ -28,6 +28,7 @@ class Storm:
         for name in ("live", "failed"):
             (world.fake / name).mkdir()
         world.create(
+            kept_today=False,
             claude={"command": ["/bin/sh", str(CLIENT)]},
             agents=[world.agent(f"impl-{n}") for n in range(agents)],
             queue_limits={"max_claimed": most, "max_open_prs": tasks, "max_incoming": tasks},

@@ -77,8 +77,8 @@ def test_what_a_killed_init_left_is_removed_and_nothing_else(
         "os.replace = killed\n"
     )
     path = world.root / name
-    product, world.product = world.product, shadow(world.folder / "shadow", edge)
-    assert world.start("init", "--schedule", "none").wait(60) == -9
+    product, world.product = world.product, shadow(world.folder / "shadow", edge, forked=True)
+    assert world.run("init", "--schedule", "none").code == -9
     world.product = product
     [left] = path.parent.glob(f".{path.name}.*.tmp")
     # Of a living writer, of another program, and of other files.

@@ -188,11 +188,13 @@ def _report(
     arguments: Namespace, layout: Layout, change: Change, done: str, **more: object
 ) -> None:
     entry, undo = mark.schedule(layout), "orchestrator init --schedule none"
+    # Without --json, `_next_step` asks, after the person has decided about the proposal.
+    asks = arguments.json and done == "Set up"
     value = {
         "project": layout.root,
         "written": change.written,
         "warnings": change.warnings,
-        "to_commit": [] if done != "Set up" else init_project.to_commit(layout),
+        "to_commit": init_project.to_commit(layout) if asks else [],
         "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
         **more,
     }

@@ -5,6 +5,7 @@ All problems are reported together, with their lines. YAML and Jinja2 are import
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -23,10 +24,11 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _RULE = r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?"
 
 
+@functools.lru_cache(maxsize=64)  # one command reads the same roles up to six times
 def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
     """Return the role in a file; a missing key is taken from the `shipped` role of the same name.
 
-    Raises ConfigError with every problem.
+    A process parses the same content once. Raises ConfigError with every problem.
     """
     reading = Reading(path, _hint(path))
     source = reading.decode(data, MAX_BYTES)

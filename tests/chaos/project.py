@@ -71,7 +71,7 @@ class Project:
         self.program = self.folder / "program"
         self.program.symlink_to(self.folder / "shadow")
         world.product = self.program / "orchestrator" / "__main__.py"
-        world.create(**self.configuration())
+        world.create(kept_today=False, **self.configuration())
         world.remote.rename(self.hub)
         world.remote.symlink_to(self.hub)
         if self.setting.library:
