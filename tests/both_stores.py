@@ -23,7 +23,6 @@ FILES, POSTGRESQL = "files", "postgresql"
 #: The tests that `make test` plays over PostgreSQL: one for each kind of behaviour.
 SAMPLE = {
     "test_a_dropped_file_counts_before_any_tick",
-    "test_a_file_dropped_by_hand_is_a_task_named_by_its_file",
     "test_a_task_becomes_a_pushed_branch_with_a_pull_request",
     "test_cancel_and_move_are_the_humans_override",
 }

@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ import needs
 import psutil
 import psycopg
 import pytest
+import warm
 from psycopg import sql
 
 #: Given a name, returns the address of a schema that only this test uses.
@@ -32,6 +34,11 @@ _SETTINGS = {
     "full_page_writes": "off",
     # With "off", a stop loses what was committed in the last tenths of a second.
     "synchronous_commit": "on",
+    # It would look at the tables of each database once per minute.
+    "autovacuum": "off",
+    # Each process of the server inherits the language of its triggers, and maps less memory.
+    "shared_preload_libraries": "plpgsql",
+    "shared_buffers": "16MB",
     "listen_addresses": "",
     "max_connections": "200",
 }
@@ -99,8 +106,12 @@ class Cluster:
                 known.write(f"host all all {net} trust\n")
         self.start()
 
+    def words(self, program: str, *arguments: str) -> list[str]:
+        """Return the words of a program of the server that works with its data."""
+        return [f"{self._programs}/{program}", "-D", f"{self.folder}/data", *arguments]
+
     def _run(self, program: str, *arguments: str) -> None:
-        words = [f"{self._programs}/{program}", "-D", f"{self.folder}/data", *arguments]
+        words = self.words(program, *arguments)
         user = self._user
         if self._inside:
             number = str(pwd.getpwnam(self.role).pw_uid)
@@ -213,8 +224,20 @@ def some_server() -> Iterator[str]:
             for (name,) in connection.execute(query, [_WORD]).fetchall():
                 connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         return
+    if sys.platform == "linux":
+        yield copies.once("database", _shared).read_text(encoding="utf-8")
+        return
     with cluster() as found:
         yield found.base
+
+
+def _shared(path: Path) -> None:
+    """Start a cluster for all processes that share, and write its address; it ends with them."""
+    found = Cluster(tempfile.mkdtemp(prefix="orch-pg-"), {})
+    end = found.words("pg_ctl", "stop", "-m", "immediate")
+    with open(os.devnull, "rb") as nothing:
+        warm.spawn(nothing, "database_end.py", found.folder, _user() or "", *end)
+    path.write_text(found.base, encoding="utf-8")
 
 
 def in_schema(base: str, name: str) -> str:

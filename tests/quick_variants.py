@@ -538,8 +538,14 @@ HELD_BY: dict[str, str] = {
     "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file": (
         "test_what_a_person_chooses_above_a_region_is_known"
     ),
+    "test_a_question_is_answered_and_a_pull_request_reviewed_and_merged": (
+        "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
+    ),
     "test_a_task_is_edited_again_and_again_and_only_what_was_changed": (
         "test_words_stay_when_their_item_is_settled_by_somebody_else_and_a_lost_server_is_told"
+    ),
+    "test_a_supervisor_that_was_suspended_past_its_lease_delivers_nothing": (
+        "test_a_run_that_lost_its_task_during_the_checks_pushes_nothing"
     ),
     "test_a_task_of_one_host_starts_at_once_on_another": (
         "test_a_change_that_may_be_work_begins_a_tick_at_once"

@@ -52,8 +52,8 @@ class Behind(Hosts):
         #: How many runs the deeds of the test may interrupt.
         self.interrupts = 1
 
-    def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
-        self._names[name] = super()._set_up(host, name, config)
+    def _join(self, host: World, name: str, config: dict[str, Any]) -> World:
+        self._names[name] = super()._join(host, name, config)
         return host
 
     @property
@@ -63,16 +63,17 @@ class Behind(Hosts):
     def named(self, name: str) -> World:
         return self._names[name]
 
-    def sql(self, query: str, *values: object) -> Any:
-        return session.of(self._direct).rows(query, *values)
+    @property
+    def _session(self) -> session.Session:
+        return session.of(self._direct)
 
     def script(self, text: str) -> None:
         """Send statements that define something in the schema of the queue."""
-        session.of(self._direct).connection.execute(text.encode())
+        self._session.connection.execute(text.encode())
 
     @property
     def store(self) -> PostgresqlStore:
-        return PostgresqlStore(Layout(str(self.one.root)), session.of(self._direct))
+        return PostgresqlStore(Layout(str(self.one.root)), self._session)
 
     def task(self, task: str) -> tuple[Task, TaskFile]:
         return stores.whole(self.store, task)

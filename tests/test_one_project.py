@@ -74,7 +74,7 @@ def test_a_second_project_does_not_join_the_queue_of_the_first(hosts: Hosts) -> 
 def test_each_clone_of_a_project_joins_whatever_its_form(hosts: Hosts) -> None:
     one = hosts.begin(agents=[])
     task = one.add("Say hello", "implement", "--no-tick")
-    two = hosts.another("two", agents=[])
+    two = hosts._set_up(hosts._cloned("two"), "two", {"agents": []})
     shallow = hosts._more("shallow")
     one.git("commit", "-q", "--allow-empty", "-m", "second")
     one.git("push", "-q", "origin", "main")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +15,14 @@ from harness import STATES, World, is_alive, scratch, wait_until, world  # noqa:
 from postgresql import COUNTED, cluster, in_schema
 from test_schedule import add_crontab
 
-from orchestrator.database import session
+from orchestrator.database import session, this_host
 from orchestrator.layout import Layout
 from orchestrator.system import files
+from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tick import attendant
+
+#: The files that `init` writes beside the configuration and the name of the host.
+WRITTEN_BY_INIT = (".gitignore", "CLAUDE.md", ".git/info/exclude", ".git/orchestrator.json")
 
 
 def kill_attendants(host: World) -> None:
@@ -33,25 +38,51 @@ class Hosts:
         self.one, self.address, self._more = one, address, more
 
     def begin(self, **config: Any) -> World:
-        self.one.create(init=False)
-        return self._set_up(self.one, "one", config)
+        self.one.create()
+        shutil.rmtree(self.one.queue)  # which only a queue in files has
+        return self._join(self.one, "one", config)
 
     def another(self, name: str, **config: Any) -> World:
         """Return another host: a clone of the same remote, below another home."""
+        host = self._cloned(name)
+        for path in WRITTEN_BY_INIT:
+            shutil.copyfile(self.one.root / path, host.root / path)
+        for folder in ("agents", "cache", "shared/prs"):
+            (host.home_folder / folder).mkdir(parents=True)
+        return self._join(host, name, config)
+
+    def _cloned(self, name: str) -> World:
         host = self._more(name)
         host.git("clone", "-q", str(self.one.remote), str(host.root), cwd=host.folder)
         host.remote, host.fake = self.one.remote, self.one.fake
         host.environment["FAKE_CLIENT_HOME"] = str(host.fake)
-        return self._set_up(host, name, config)
+        return host
+
+    def _join(self, host: World, name: str, config: dict[str, Any]) -> World:
+        """Let a host with the files that `init` writes join the queue, as `init --host` does.
+
+        That command takes five times as long; `test_one_project` has it.
+        """
+        host.configure(store=self.address, **config)
+        layout = Layout(str(host.root))
+        this_host.write(layout, name)
+        PostgresqlStore(layout, self._session).prepare()
+        return host
 
     def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
+        """Let a repository join the queue by the command."""
         host.home_folder.mkdir(exist_ok=True)
         host.configure(store=self.address, **config)
         host.ok("init", "--schedule", "none", "--no-commands", "--start", "--host", name)
         return host
 
+    @property
+    def _session(self) -> session.Session:
+        """The test's own session in the database."""
+        return session.of(self.address)
+
     def sql(self, query: str, *values: object) -> Any:
-        return session.of(self.address).rows(query, *values)
+        return self._session.rows(query, *values)
 
     def state(self, task: str) -> str:
         """Return the state of a task without a command: a test may ask again and again."""

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import copies
 from warm_server import AT_START, READ_AT_START, ROOM, fits
@@ -90,8 +90,9 @@ def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> b
     return sys.platform == "linux" and product in FORKED and fits(environment) and is_short
 
 
-def spawn(listener: socket.socket, program: str, *words: str) -> None:
-    """Start a server of the tests, which listens at descriptor 3: its last argument.
+def spawn(opened: socket.socket | BinaryIO, program: str, *words: str) -> None:
+    """Start a server of the tests. What is `opened`, such as the socket where it listens, is its
+    descriptor 3: its last argument.
 
     It ends with the process of `copies.sharing`: its input is a descriptor of that process. Not by
     `subprocess`: what a test starts with that ends with the test.
@@ -104,7 +105,7 @@ def spawn(listener: socket.socket, program: str, *words: str) -> None:
         file_actions=[
             (os.POSIX_SPAWN_DUP2, input_end, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
+            (os.POSIX_SPAWN_DUP2, opened.fileno(), 3),
         ],
     )
     os.close(input_end)
