@@ -10,8 +10,9 @@
 # So a program that reads the result line takes half-done work for finished work, once for each
 # budget that is used up.
 #
-# Seen on 2026-12-01 (parameter: exit code, subtype, terminal reason, sub-agents completed and killed
-# by the client, whether the sub-agent's last step was done, whether the cost is above the cap):
+# Seen on 2026-12-01 (parameter: exit code, subtype, terminal reason, sub-agents completed and
+# killed by the client, whether the sub-agent's last step was done, whether the cost is above the
+# cap):
 #   run_in_background false: 1 error_max_budget_usd budget_exhausted 0 0 unfinished above
 #   not given:               0 success completed 0 1 unfinished above
 #   not given, a high cap:   0 success completed 1 0 finished below
@@ -59,7 +60,8 @@ def answer(messages):
 def events(said, usage):
     block, part = {"type": "text", "text": ""}, {"type": "text_delta", "text": said}
     if not isinstance(said, str):
-        block = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": said[0], "input": {}}
+        block = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": said[0],
+                 "input": {}}
         part = {"type": "input_json_delta", "partial_json": json.dumps(said[1])}
     return (
         {"type": "message_start", "message": {

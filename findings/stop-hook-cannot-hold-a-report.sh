@@ -9,8 +9,8 @@
 # So a team's gate "do not stop before the tests pass" works while people try it, and is void in
 # exactly the runs that nobody watches.
 #
-# Seen on 2026-12-01, for a hook that blocks the first time (event, mode: how often the hook ran, the
-# answers that the model was asked for, the answer that became the result):
+# Seen on 2026-12-01, for a hook that blocks the first time (event, mode: how often the hook ran,
+# the answers that the model was asked for, the answer that became the result):
 #   Stop       without a schema: ran 2, asked 2, success: answer 2
 #   Stop       --json-schema:    ran 1, asked 1, success: answer 1
 #   PreToolUse --json-schema:    ran 2, asked 2, success: answer 2
