@@ -143,6 +143,45 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
     "a silent reviewer": ([result()], RC0, REVIEWER, 0, "failed", "no_result"),
     "a silent product manager": ([result()], RC0, PM, 0, "no_change", None),
     "a report that is no object": ([result(structured_output=[])], RC0, IMPL, 1, "done", None),
+    # A hook refused the prompt, or ended the run: the commits do not speak.
+    "a prompt that a hook refuses": (
+        [
+            result(
+                num_turns=0,
+                terminal_reason=None,
+                result="UserPromptSubmit operation blocked by hook:\n[check]: no",
+            )
+        ],
+        RC0,
+        IMPL,
+        1,
+        "failed",
+        "client_error: a hook ended the run: success: UserPromptSubmit operation blocked",
+    ),
+    "a hook after a tool ends the run": (
+        [INIT, WORK, result(num_turns=2, terminal_reason="hook_stopped", result="")],
+        RC0,
+        IMPL,
+        1,
+        "failed",
+        "client_error: a hook ended the run",
+    ),
+    "a hook at the end ends the run": (
+        [INIT, WORK, result(num_turns=2, terminal_reason="stop_hook_prevented", result="")],
+        RC0,
+        PM,
+        0,
+        "failed",
+        "client_error: a hook ended the run",
+    ),
+    "a hook after the report": (
+        [INIT, WORK, report("done") | {"terminal_reason": "stop_hook_prevented"}],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
     # The result line decides, whatever the process did.
     "a result and exit code 1": ([report("done")], RC1, IMPL, 1, "done", None),
     "a result and a kill": ([report("done")], Ended(signal=9), IMPL, 1, "done", None),

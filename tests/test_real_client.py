@@ -655,6 +655,35 @@ def test_a_failure_of_the_work_costs_an_attempt(
     assert list(project.remote_branches()) == ["main"]
 
 
+@pytest.mark.parametrize(
+    ("event", "command", "attempt"),
+    [
+        # The second prompt, when the branch has the commit of the first run.
+        ("UserPromptSubmit", "[ ! -e $HOME/prompted ] || exit 2; touch $HOME/prompted", 2),
+        ("PostToolUse", """echo '{"continue": false, "stopReason": "Enough."}'""", 1),
+    ],
+    ids=["the prompt is refused", "the run is ended"],
+)
+def test_commits_do_not_speak_for_a_run_that_a_hook_ended(
+    project: Project, event: str, command: str, attempt: int
+) -> None:
+    hooks = {event: [{"hooks": [{"type": "command", "command": command}]}]}
+    (project.root / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+    project.git("add", "-f", ".claude/settings.json")
+    project.git("commit", "-q", "-m", "A hook for everybody")
+    project.git("push", "-q", "origin", "main")
+    retry = {"max_attempts": 2, "backoff_seconds": 1}
+    project.configure({**IMPLEMENTER, "interval_seconds": ALWAYS}, retry=retry)
+    project.add("TASK-1", "Make two a 2")
+    half = bash("echo 2 > app.txt; git commit -qam Half")
+    project.api.script("", [half, report("failed")])
+    project.run_until(lambda: project.tasks("failed") or project.tasks("done"))
+    assert project.tasks("failed") == ["TASK-1"]
+    ends = [f["error"] for e, f in project.history("TASK-1") if e in ("requeued", "failed")]
+    assert "client_error: a hook ended the run" in ends[attempt - 1]
+    assert list(project.remote_branches()) == ["main"]
+
+
 def test_commits_speak_for_a_run_that_ends_well_and_reports_nothing(project: Project) -> None:
     project.configure(IMPLEMENTER)
     project.add("TASK-1", "Make two a 2")

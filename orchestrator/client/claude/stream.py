@@ -48,6 +48,9 @@ _WINDOWS = ("five_hour", "seven_day")
 #: The caps of the client that end a run after an answer.
 _CAPS = ("error_max_budget_usd", "error_max_turns")
 
+#: The words for the end of a run by a hook that answers `"continue": false`.
+_HOOK_ENDS = ("hook_stopped", "stop_hook_prevented")
+
 # --- the stream --------------------------------------------------------------------------------
 
 
@@ -197,6 +200,9 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return limited
     if stream.result is not None and stream.result.get("is_error") is False:
         if stream.report is None:
+            if _is_cut_short(stream.result):
+                why = _complaint(stream.result)
+                return Outcome("failed", f"client_error: a hook ended the run: {why}")
             return outcomes.unreported(stream.result.get("result"), role, commits)
         return outcomes.reported(stream.report, role)
     if stream.limited and stream.limit_reset:
@@ -220,6 +226,14 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         if outcomes.is_report(report, role):
             return outcomes.reported(report, role)
     return Outcome("failed", f"client_error: {_complaint(stream.result)}")
+
+
+def _is_cut_short(result: Mapping[str, Any]) -> bool:
+    """Whether a hook of the person refused the prompt, so no turn began, or ended the run.
+
+    2.1.332 calls this a success; the commits on the branch are of an earlier run, or half-done.
+    """
+    return result.get("num_turns") == 0 or result.get("terminal_reason") in _HOOK_ENDS
 
 
 def _limit_in_words(stream: Stream) -> Outcome | None:
