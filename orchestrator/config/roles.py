@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from functools import lru_cache
 
 from orchestrator.layout import resources
 from orchestrator.model.config import Role
@@ -61,7 +60,7 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
             is_custom = os.path.dirname(path) == custom_folder
             top = project if is_custom else os.path.dirname(path)
             data = files.read_inside(path, top, role_file.MAX_BYTES + 1)
-            role = _parsed(data, path, name, shipped)
+            role = role_file.parse(data, path, name, shipped)
             if is_custom:
                 role_file.check_brief(role)
             roles[name] = role
@@ -70,14 +69,6 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
         except OSError as error:
             problems.append(_problem(path, error))
     return roles, problems
-
-
-@lru_cache(maxsize=32)
-def _parsed(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
-    """Return what `role_file.parse` returns: after a change, most files are as they were."""
-    from orchestrator.config import role_file
-
-    return role_file.parse(data, path, name, shipped)
 
 
 def _problem(path: str, error: OSError) -> Problem:
