@@ -237,7 +237,7 @@ def test_a_host_that_is_gone_can_be_removed_from_the_list(hosts: Hosts) -> None:
     runs = one.json("runs")
     assert [run["host"] for run in runs] == ["two"]
     assert one.refused("hosts", "remove", "two", "--json").json["error"]["code"] == "running"
-    hosts.silent("one", 0)
+    hosts.go_down()
     hosts.heartbeat_stops("two")
     assert "did you mean 'two'?" in one.refused("hosts", "remove", "twoo").err
     assert one.json("hosts", "remove", "two") == {"name": "two", "removed": True}

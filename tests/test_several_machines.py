@@ -88,6 +88,19 @@ class Hosts:
         """Return the state of a task without a command: a test may ask again and again."""
         return str(self.sql("SELECT state FROM orchestrator_tasks WHERE id = %s", task)[0][0])
 
+    def go_down(self) -> None:
+        """Kill the attendants of all hosts, when no run is at work.
+
+        A tick that is under way (after a run, or of an attendant that was killed) starts another
+        attendant, so they are killed until nothing is left.
+        """
+
+        def is_down() -> bool:
+            kill_attendants(self.one)
+            return not self.one.processes()
+
+        wait_until(is_down, "no process of a host is left")
+
     def silent(self, name: str, seconds: float = 61) -> None:
         """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
         wait_until(lambda: attendants(self.one), "an attendant")
