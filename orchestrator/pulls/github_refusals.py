@@ -64,6 +64,8 @@ def judged(
         everybodys = not (_may_open(gh) or may_only_read) or _met(memory, wanted, said)
     if everybodys:
         hint = f"give the account of gh the right to open pull requests in {name}: gh auth status"
+        if "archived" in said:
+            hint = f"unarchive {name} on GitHub, or set `remote` to another repository"
         message = f"GitHub opens no pull request in {name}: {said}"
         return SystemFault(message, hint, code="remote_refuses")
     message = f"GitHub refuses the pull request of {wanted.branch}: {said}"
