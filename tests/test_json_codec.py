@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.system import json_codec
-from tests.conftest import examples
+from tests.conftest import CHECKOUT, examples
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = st.recursive(
@@ -45,6 +48,47 @@ def test_texts_and_bytes_are_read_as_json_reads_them(text: str, encoding: str) -
     data = text.encode(encoding, "replace")
     assert outcome(json_codec.loads, text) == outcome(json.loads, text)
     assert outcome(json_codec.loads, data) == outcome(json.loads, data)
+
+
+#: What a write that was cut off, or an editor, leaves: each is another error of the parser.
+BROKEN = (
+    '{"a',
+    '{"a"',
+    '{"a": ',
+    '{"a": 1',
+    '{"a": 1,',
+    "{a: 1}",
+    "[1",
+    '"\\q"',
+    '"\n"',
+    "{}x",
+    "",
+)
+
+
+def test_broken_texts_are_read_as_json_reads_them_in_a_process_that_has_not_loaded_json() -> None:
+    script = """
+import sys
+from orchestrator.system import json_codec
+assert "json" not in sys.modules
+for text in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "json"]:
+        del sys.modules[name]
+    try:
+        print("read", json_codec.loads(text))
+    except ValueError as error:
+        print(repr(str(error)))
+"""
+    words = (sys.executable, "-c", script, *BROKEN)
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [repr(json_error(text)) for text in BROKEN]
+
+
+def json_error(text: str) -> str:
+    with pytest.raises(json.JSONDecodeError) as raised:
+        json.loads(text)
+    return str(raised.value)
 
 
 @settings(max_examples=examples(0.5))

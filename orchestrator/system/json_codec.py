@@ -32,7 +32,9 @@ def reader(parse_constant: Callable[[str], Any]) -> Callable[[str | bytes], Any]
             value, end = scan(whole, 0)
             if not whole[end:].strip(" \t\n\r"):
                 return value
-        except (StopIteration, ValueError):
+        except (StopIteration, ValueError, SystemError):
+            # Python 3.11's `_json` finds the error that it raises among the loaded modules: without
+            # `json`, it raises none, which is a SystemError.
             pass
         import json
 
