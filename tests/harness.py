@@ -168,7 +168,8 @@ class World:
             self.configure(**config)
         if init and kept_today:
             memory = self.home_folder / "cache" / "keeping.json"
-            memory.parent.mkdir(exist_ok=True)
+            memory.parent.mkdir(0o700, exist_ok=True)
+            memory.touch(0o600)
             memory.write_text(json.dumps({"at": time.time()}))
         return self
 

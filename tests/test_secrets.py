@@ -309,7 +309,7 @@ def test_no_secret_of_the_environment_is_left_anywhere_by_a_whole_run(world: Wor
 def test_what_is_kept_of_a_run_is_for_nobody_else(world: World) -> None:
     old = os.umask(0o022)
     try:
-        world.create(checks=["true"])
+        world.create(kept_today=False, checks=["true"])
         task = world.add("Write something")
         world.tick_until_in("done", task)
         world.quiet()
