@@ -47,13 +47,15 @@ RESOLVES = {
         ["git", "merge", "-q", "-X", "ours", "-m", "resolved", "origin/main"],
     ]
 }
+#: A run that was killed may have removed the file: what it left is kept for the next run.
+REMOVE = ["git", "rm", "--ignore-unmatch"]
 SCRIPTS: dict[str, list[dict[str, Any]]] = {
     "left": [write("same.txt", "left\n"), RESOLVES],
     "right": [write("same.txt", "right\n"), RESOLVES],
     "up": [write("other.txt", "up\n"), RESOLVES],
     "down": [write("other.txt", "down\n"), RESOLVES],
-    "three": [write("three.txt", "three\n"), write("trois.txt", "t\n", ["git", "rm", "three.txt"])],
-    "four": [write("four.txt", "four\n"), write("quatre.txt", "q\n", ["git", "rm", "four.txt"])],
+    "three": [write("three.txt", "three\n"), write("trois.txt", "t\n", [*REMOVE, "three.txt"])],
+    "four": [write("four.txt", "four\n"), write("quatre.txt", "q\n", [*REMOVE, "four.txt"])],
     "first": [write("first.txt", "1\n")],
     "second": [write("second.txt", "2\n")],
     "argued": [write("argued.txt", f"{n}\n") for n in range(4)],
