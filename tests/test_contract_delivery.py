@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -237,9 +238,12 @@ def on_terminal(world: World, *words: str) -> tuple[int, str, str]:
         argv, cwd=world.root, env=world.environment, stdout=subprocess.PIPE, stderr=side
     )
     os.close(side)
-    said = os.read(terminal, 65_536).decode()
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the other side any more
+        while part := os.read(terminal, 65_536):  # one read need not give all that was written
+            said += part
     os.close(terminal)
-    return done.returncode, done.stdout.decode(), said
+    return done.returncode, done.stdout.decode(), said.decode()
 
 
 _IMPATIENT = """
