@@ -446,5 +446,25 @@ def unchanged(project: Any) -> Callable[[], None]:
     return lambda: _assert_same(before, now())
 
 
+@pytest.fixture
+def refuses(cli: Callable[..., Done], unchanged: Callable[[], None]) -> Callable[..., None]:
+    """Return a function that fails unless a command is refused in one sentence, without a change.
+
+    Its parameters are the words of the command, the exit code, and a part of what is said.
+    """
+
+    def check(words: tuple[str, ...], code: int, said: str) -> None:
+        done = cli(*words)
+        assert done.code == code, done.err
+        assert sum(line.startswith("orchestrator: ") for line in done.err.splitlines()) == 1
+        assert said in done.err
+        with_json = cli(*words, "--json")
+        assert with_json.code == code
+        assert set(with_json.json["error"]) == {"code", "message", "hint"}
+        unchanged()
+
+    return check
+
+
 def _assert_same(before: dict[str, str], after: dict[str, str]) -> None:
     assert after == before

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
+from conftest import CHECKOUT, Done
 from rows import each_row
 from test_cli_tasks import add, claim, file_of
 
-from orchestrator.cli import editor
+from orchestrator.cli import editor, task_edit
 from orchestrator.layout import Layout
 from orchestrator.model.errors import OrchestratorError, TaskFileError
 from orchestrator.tasks import rewrite, task_file
@@ -412,3 +412,11 @@ def test_nothing_to_set_is_wrong_usage(cli: Cli, project: Layout) -> None:
     done = cli("task", "set", task_id)
     assert done.code == 2
     assert f"orchestrator task set {task_id} priority=P0" in done.err
+
+
+def test_the_help_and_the_reference_name_each_field_that_people_set() -> None:
+    lines = (CHECKOUT / "docs" / "reference.md").read_text().splitlines()
+    [row] = [line for line in lines if line.startswith("| `task set ")]
+    for name in map(str.lower, task_edit.FIELDS):
+        assert re.search(rf"\b{name}\b", task_edit.set_fields.__doc__ or ""), name
+        assert f"`{name}`" in row

@@ -270,23 +270,26 @@ def _ignored(root: str, patterns: str) -> list[str]:
     """Return the untracked files below `root` that match the patterns and that git ignores."""
     options = ("--others", "--ignored", f"--exclude-from={patterns}", "-z")
     names = [name for name in call.ask(root, "ls-files", *options).split("\0") if name]
-    if not names:
-        return []
-    done = call.run(root, "check-ignore", "-z", "--stdin", stdin="\0".join(names))
-    ignored = set(done.out.split("\0"))
+    ignored = _of_ignored(root, names) or ()
     return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
 
 
 def _not_ignored(worktree: str, paths: list[str]) -> list[str]:
     """Return the paths in a worktree that git does not ignore; [] if git cannot tell."""
     names = {os.path.relpath(path, worktree): path for path in paths if _is_text(path)}
-    if not names:
+    ignored = _of_ignored(worktree, names)
+    if ignored is None:
         return []
-    done = call.run(
-        worktree, "check-ignore", "-z", "--stdin", stdin="".join(f"{n}\0" for n in names)
-    )
-    ignored = {*done.out.split("\0"), *(names if done.code not in (0, 1) else ())}
     return [path for name, path in names.items() if name not in ignored]
+
+
+def _of_ignored(checkout: str, names: Collection[str]) -> set[str] | None:
+    """Return the names that git ignores in a checkout; None if git cannot tell."""
+    if not names:
+        return set()
+    asked = "".join(f"{name}\0" for name in names)
+    done = call.run(checkout, "check-ignore", "-z", "--stdin", stdin=asked)
+    return {*done.out.split("\0")} if done.code in (0, 1) else None
 
 
 def _is_text(path: str) -> bool:

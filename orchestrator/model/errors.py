@@ -118,10 +118,16 @@ def did_you_mean(
     The word itself, such as the name of a file that cannot be a task, is no hint. If no word is as
     near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
     """
+    others = [each for each in known if each != word]
+    if found := nearest(word, others, cutoff=cutoff):
+        return f"did you mean {found!r}?"
+    return f"known: {', '.join(dict.fromkeys(others))}" if otherwise is None else otherwise
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known word that is nearest, ignoring case; None if none is as near as `cutoff`."""
     import difflib
 
-    by_lower = {each.lower(): each for each in known if each != word}
+    by_lower = {each.lower(): each for each in known}
     found = difflib.get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=cutoff)
-    if found:
-        return f"did you mean {by_lower[found[0]]!r}?"
-    return f"known: {', '.join(by_lower.values())}" if otherwise is None else otherwise
+    return by_lower[found[0]] if found else None

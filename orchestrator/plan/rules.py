@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 
 from orchestrator.model.config import Agent
+from orchestrator.model.errors import nearest
 from orchestrator.model.times import A_TIME, parse_time
 from orchestrator.model.work import Task
 from orchestrator.plan import dependencies, pace
@@ -102,17 +103,11 @@ def _matching_agent(task: Task, draft: Draft) -> Judged:
     if role is not None:
         step = f"add an agent: orchestrator agent add NAME --role {role}"
         return Judged(False, f"no agent takes ROLE {task.role}", about=step)
-    return Judged(False, f"no role takes ROLE {task.role}", about=_correct_role(task, draft))
-
-
-def _correct_role(task: Task, draft: Draft) -> str:
-    import difflib
-
     known = sorted(role.takes for role in draft.snapshot.roles.values() if role.takes)
-    near = difflib.get_close_matches(task.role.lower(), known, n=1)
-    said = f"did you mean {near[0]!r}?" if near else f"roles take {', '.join(known)}"
-    role = near[0] if near else "ROLE"
-    return f"correct its ROLE ({said}): orchestrator task set {task.id} role={role}"
+    near = nearest(task.role, known)
+    said = f"did you mean {near!r}?" if near else f"roles take {', '.join(known)}"
+    step = f"correct its ROLE ({said}): orchestrator task set {task.id} role={near or 'ROLE'}"
+    return Judged(False, f"no role takes ROLE {task.role}", about=step)
 
 
 # --- may an agent start? -----------------------------------------------------------------------

@@ -140,9 +140,8 @@ def _replaced(job: Job) -> str | None:
     """
     root, refs = job.layout.root, [job.record.replaced]
     for agent, run_id, _ in history.claims(job.file.history if job.file else ()):
-        if files.is_plain_name(agent) and files.is_plain_name(run_id):
-            earlier = run_record.read(job.layout.run(agent, run_id))
-            refs.append(earlier.replaced if earlier else None)
+        earlier = run_record.read(job.layout.run(agent, run_id))
+        refs.append(earlier.replaced if earlier else None)
     if not any(refs):
         return None
     tip = base_branch.tip(root, job.record.branch) or ""

@@ -19,7 +19,6 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import forges, look
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
-from orchestrator.system import files
 from orchestrator.tasks import history, task_file
 
 
@@ -254,7 +253,7 @@ def _was_begun(job: Job, branch: str) -> bool:
     records = (
         run_record.read(job.layout.run(agent, run))
         for agent, run, _ in history.claims(entries)
-        if run != job.record.id and files.is_plain_name(agent) and files.is_plain_name(run)
+        if run != job.record.id
     )
     return any(record is None or record.branch == branch for record in records)
 

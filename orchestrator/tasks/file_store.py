@@ -294,8 +294,7 @@ class FileStore(Store):
             if problem := disk.unwritable(folder):
                 yield Problem("permissions", *problem)
                 continue
-            for bad in self._malformed(state):
-                yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
+            yield from (bad.problem() for bad in self._malformed(state))
             for name in names.listed(folder) if state in ("incoming", "claimed") else ():
                 path = os.path.join(folder, name)
                 if names.mtime(path) / 1e9 > now + AHEAD:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import parse_time
 from orchestrator.model.work import Entry, Task
-from orchestrator.system import json_codec
+from orchestrator.system import files, json_codec
 from orchestrator.text.alphabets import SMALL, consists_of, is_time
 
 #: The characters of the name of an event.
@@ -257,12 +257,14 @@ def delivered(history: Iterable[Entry], branch: str) -> str | None:
 def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:
     """Return agent, run and the branch's former name of each claim, newest first.
 
-    The name is None unless the claim gave the branch another name. Odd entries are skipped.
+    The name is None unless the claim gave the branch another name. Entries whose agent and run
+    cannot be the names of folders are skipped.
     """
     found = []
     for entry in history:
         agent, run = _text(entry.fields.get("agent")), _text(entry.fields.get("run"))
-        if entry.event == "claimed" and agent and run:
+        is_plain = all(map(files.is_plain_name, (agent, run)))
+        if entry.event == "claimed" and is_plain and agent and run:
             found.append((agent, run, _text(entry.fields.get("former"))))
     return found[::-1]
 

@@ -275,8 +275,8 @@ class PostgresqlStore(HostsStore):
         except (NotSetUp, OtherProject) as error:
             yield Problem("permissions", error.message, error.hint)
             return
-        for bad in (bad for state in STATES for bad in self.list(state).malformed):
-            yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
+        for state in STATES:
+            yield from (bad.problem() for bad in self.list(state).malformed)
 
     def leftovers(self, before: float) -> Sequence[str]:
         return ()

@@ -34,6 +34,9 @@ class Malformed(NamedTuple):
     #: What a person can do.
     hint: str = "fix or move that file"
 
+    def problem(self) -> Problem:
+        return Problem("task_malformed", f"{self.where}: {self.reason}", self.hint)
+
 
 class Listing(NamedTuple):
     """The tasks of one state in the order of claims, and the items that cannot be tasks."""

@@ -91,8 +91,7 @@ def _of_the_checkout(layout: Layout) -> Iterator[Problem]:
 def _of_tasks(layout: Layout, seen: Observation) -> Iterator[Problem]:
     blocked = stores.of_project(layout).list("blocked")
     for listing in (seen.incoming, seen.claimed, blocked):
-        for bad in listing.malformed:
-            yield Problem("task_malformed", f"{bad.where}: {bad.reason}", bad.hint)
+        yield from (bad.problem() for bad in listing.malformed)
     for task in blocked.tasks:
         if task.reason and task.reason == damage.CODE:
             yield Problem(

@@ -12,7 +12,6 @@ from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.work import OPEN_STATES, PullRequest, Task
 from orchestrator.project import run_record
 from orchestrator.pulls import forges
-from orchestrator.system import files
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store, of_branch
 from orchestrator.upkeep.leftovers import Item
@@ -59,11 +58,7 @@ def _is_of_a_run(layout: Layout, store: Store, branch: str) -> bool:
     entries = known[1] if known else ()
     if any(each.event != "claimed" and each.fields.get("branch") == branch for each in entries):
         return True
-    folders = (
-        layout.run(agent, run)
-        for agent, run, _ in history.claims(entries)
-        if files.is_plain_name(agent) and files.is_plain_name(run)
-    )
+    folders = (layout.run(agent, run) for agent, run, _ in history.claims(entries))
     return any(found.branch == branch for found in map(run_record.read, folders) if found)
 
 
