@@ -45,6 +45,11 @@ def may_set(root: str, text: str) -> bool:
         return True  # git says what is wrong with it
 
 
+def may_lack(root: str, remote: str) -> bool:
+    """Return whether a repository may have remotes, but not this one: asked often, without git."""
+    return may_set(root, '[remote "') and not may_set(root, f'[remote "{remote}"]')
+
+
 def shared(folder: str) -> str:
     """Return the common git folder of a git folder (gitrepository-layout(5), `commondir`)."""
     return os.path.join(folder, words(os.path.join(folder, "commondir")))

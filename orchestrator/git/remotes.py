@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from orchestrator.git import lfs, place, settings, start
+from orchestrator.git import lfs, settings, start
 from orchestrator.git.call import DURABLE, lines, reason, run
 from orchestrator.model.errors import Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
@@ -27,8 +27,6 @@ def url(root: str, remote: str) -> str | None:
 
 def only_others(root: str, remote: str) -> tuple[str, str] | None:
     """Return that a repository has remotes, but not this one, and the next step; else None."""
-    if place.may_set(root, f'[remote "{remote}"]') or not place.may_set(root, '[remote "'):
-        return None
     urls = settings.matching(root, r"remote\..+\.url")
     names = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
     if not names or remote in names:

@@ -25,12 +25,13 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 
 if TYPE_CHECKING:
-    from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
+    from orchestrator.git import base_branch, damage, place, remote_pair, remotes, repository
     from orchestrator.git.contents import Contents
     from orchestrator.git.remote_pair import Pair
 else:
     base_branch = Later("git.base_branch")
     damage = Later("git.damage")
+    place = Later("git.place")
     remote_pair = Later("git.remote_pair")
     remotes = Later("git.remotes")
     repository = Later("git.repository")
@@ -181,7 +182,8 @@ def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> 
     drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
     found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
     try:
-        others = remotes.only_others(layout.root, config.remote)
+        may_lack = place.may_lack(layout.root, config.remote)
+        others = remotes.only_others(layout.root, config.remote) if may_lack else None
         kept = forges.kept(layout, config)
     except OrchestratorError:  # git cannot be asked: that is reported elsewhere
         return found
