@@ -41,6 +41,21 @@ class Pair(NamedTuple):
         return [f"refs/remotes/{remote}/{branch}" for remote in names for branch in branches]
 
 
+def other_remotes(root: str, remote: str) -> tuple[str, str] | None:
+    """Return what to tell of a repository that has other remotes, but not this one: message, hint.
+
+    None for a repository that has this remote, or no remote.
+    """
+    urls = settings.matching(root, r"remote\..+\.url")
+    names = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
+    if not names or remote in names:
+        return None
+    listed = ", ".join(map(repr, names))
+    message = f"there is no remote {remote!r}, but {listed}: branches stay in this repository"
+    hint = f"to deliver work there: write `remote: {names[0]}` into .orchestrator/agents.yaml"
+    return message, hint
+
+
 def find(root: str, config: Config) -> Pair:
     """Return the remotes.
 

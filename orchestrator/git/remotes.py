@@ -25,18 +25,6 @@ def url(root: str, remote: str) -> str | None:
     return found.popitem()[1][-1] or None if found else None
 
 
-def only_others(root: str, remote: str) -> tuple[str, str] | None:
-    """Return that a repository has remotes, but not this one, and the next step; else None."""
-    urls = settings.matching(root, r"remote\..+\.url")
-    names = sorted({key[len("remote.") : -len(".url")] for key, _ in urls})
-    if not names or remote in names:
-        return None
-    listed = ", ".join(map(repr, names))
-    message = f"there is no remote {remote!r}, but {listed}: branches stay in this repository"
-    hint = f"to deliver work there: write `remote: {names[0]}` into .orchestrator/agents.yaml"
-    return message, hint
-
-
 def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
     """Return a remote's address as git uses it, and as it is written; [] for no such remote.
 

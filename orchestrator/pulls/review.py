@@ -108,7 +108,7 @@ def is_missing(
 
 
 def _is_asked(store: Store, name: str) -> bool:
-    """Whether there is a review task of this name, or one that replaced it, and not in vain."""
+    """Whether a review task of this name, or one that replaced it, has not ended in vain."""
     return store.get(_again(name, len([*_replaced(store, name)]))) is not None
 
 

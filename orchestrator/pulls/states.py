@@ -25,7 +25,7 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 
 if TYPE_CHECKING:
-    from orchestrator.git import base_branch, damage, place, remote_pair, remotes, repository
+    from orchestrator.git import base_branch, damage, place, remote_pair, repository
     from orchestrator.git.contents import Contents
     from orchestrator.git.remote_pair import Pair
 else:
@@ -33,7 +33,6 @@ else:
     damage = Later("git.damage")
     place = Later("git.place")
     remote_pair = Later("git.remote_pair")
-    remotes = Later("git.remotes")
     repository = Later("git.repository")
 
 #: What holds for the draft of a pull request.
@@ -183,7 +182,7 @@ def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> 
     found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
     try:
         may_lack = place.may_lack(layout.root, config.remote)
-        others = remotes.only_others(layout.root, config.remote) if may_lack else None
+        others = remote_pair.other_remotes(layout.root, config.remote) if may_lack else None
         kept = forges.kept(layout, config)
     except OrchestratorError:  # git cannot be asked: that is reported elsewhere
         return found

@@ -195,6 +195,6 @@ def _without_remote(root: str, name: str, base: str) -> Finding:
             return fail("remote", message, "make a first commit")
         message = f"the base branch {base!r} does not exist in this repository"
         return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")
-    if others := remotes.only_others(root, name):
+    if others := remote_pair.other_remotes(root, name):
         return warn("remote", *others)
     return ok("remote", f"there is no remote {name!r}: branches stay in this repository")

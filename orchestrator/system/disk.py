@@ -23,9 +23,15 @@ SAID = (
 )
 #: What to do about a disk that is read-only.
 WRITABLE_AGAIN = "mount its disk writable again (see `mount`, `dmesg`)"
-#: Error numbers with which a read fails although the file may be there. EACCES: of a file that a
-#: command under `sudo` wrote.
-_WITHHELD = (*(errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM), errno.EACCES)
+#: Error numbers with which a read fails although the file may be there.
+_WITHHELD = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EACCES,  # a command under `sudo` wrote the file
+)
 
 
 def hint(complaint: str) -> str | None:

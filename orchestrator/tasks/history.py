@@ -257,13 +257,12 @@ def delivered(history: Iterable[Entry], branch: str) -> str | None:
 def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:
     """Return agent, run and the branch's former name of each claim, newest first.
 
-    The name is None unless the claim gave the branch another name. Entries whose agent and run
-    cannot be the names of folders are skipped.
+    The former name is mostly None. A claim is skipped if agent and run cannot be names of folders.
     """
     found = []
     for entry in history:
         agent, run = _text(entry.fields.get("agent")), _text(entry.fields.get("run"))
-        is_plain = all(map(files.is_plain_name, (agent, run)))
+        is_plain = files.is_plain_name(agent) and files.is_plain_name(run)
         if entry.event == "claimed" and is_plain and agent and run:
             found.append((agent, run, _text(entry.fields.get("former"))))
     return found[::-1]
