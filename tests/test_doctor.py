@@ -696,7 +696,7 @@ def test_each_lock_of_the_project_with_a_stopped_holder_is_told(healthy: Layout)
     while not process.is_stopped(child.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     _, seen = context.look(healthy)
-    found = list(standing.problems(healthy, seen))
+    found = list(standing.problems(healthy, seen, standing.held_locks(healthy)))
     told = [each for each in findings(healthy)["locks"] if each.level == "warn"]
     child.kill()
     child.wait()
@@ -706,7 +706,7 @@ def test_each_lock_of_the_project_with_a_stopped_holder_is_told(healthy: Layout)
     for each in found:
         assert f"process {child.pid} (" in each.message
         assert f"kill -CONT {child.pid}" in (each.hint or "")
-    assert list(standing.problems(healthy, seen)) == []
+    assert list(standing.problems(healthy, seen, standing.held_locks(healthy))) == []
 
 
 HOLD_AS_TICK = """

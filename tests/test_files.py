@@ -483,6 +483,21 @@ def test_the_holders_of_several_locks_are_found_without_taking_one(
 
 
 @needs_proc
+def test_the_kernel_is_asked_once_for_the_holders_of_all_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it answers, no process can lock anything."""
+    paths = [str(tmp_path / name) for name in ("first", "second", "third")]
+    others = [holder(Path(path)) for path in paths]
+    asked, ask = [], locks._kernels
+    monkeypatch.setattr(locks, "_kernels", lambda: asked.append(1) or ask())
+    assert [each.pid for _, each in locks.held(paths)] == [other.pid for other in others]
+    assert len(asked) == 1
+    for other in others:
+        end(other)
+
+
+@needs_proc
 def test_a_lock_that_outlives_its_holder_is_named_by_the_process_that_inherited_it(
     tmp_path: Path,
 ) -> None:

@@ -16,7 +16,7 @@ from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
-from orchestrator.system import disk, locks, process
+from orchestrator.system import disk, process
 from orchestrator.tick import held, observe, problems
 from orchestrator.upkeep import leftovers as left
 
@@ -149,9 +149,8 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
-    agents = map(layout.agent_lock, agent_memory.names(layout))
-    found = list(locks.held([layout.scheduler_lock, *held.lock_paths(layout), *agents]))
-    for path, holder in found:
+    found = held.held_locks(layout)
+    for path, holder in found.items():
         who = f"process {holder.pid}" if holder.pid else "another process"
         began = process.started(holder.pid) if holder.pid else None
         form = ", running since %Y-%m-%d %H:%M:%S"

@@ -6,7 +6,7 @@ is.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator import idle
 from orchestrator.layout import Layout
@@ -49,17 +49,21 @@ def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
     return named, span(seconds)
 
 
-def trouble(layout: Layout, now: float) -> Problem | None:
+def trouble(
+    layout: Layout, now: float, known: Mapping[str, locks.Holder] | None = None
+) -> Problem | None:
     """Return a problem if a process has held the lock for too long, or is stopped.
 
     Changes nothing. A process that the file does not name is not the product's: nothing kills it.
+    `known` are the locks that are held, if the caller has looked for this one, too.
     """
     if found := _hung(layout, now):
         message = f"a tick (process {found[0].pid}) has held the lock for {found[1]}"
         return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
-    for path, holding in locks.held([layout.scheduler_lock]):
-        known, named = idle.mark(path), _named(layout)
-        is_old = known is not None and abs(now - known[1] / 1e9) > HUNG_AFTER
+    path = layout.scheduler_lock
+    if (holding := (dict(locks.held([path])) if known is None else known).get(path)) is not None:
+        found, named = idle.mark(path), _named(layout)
+        is_old = found is not None and abs(now - found[1] / 1e9) > HUNG_AFTER
         if holding.is_stopped or (is_old and not (named and named[0].is_alive())):
             message = f"no tick can run: {path} is held by {holding.named()}"
             return Problem("lock_held", message, holding.hint())

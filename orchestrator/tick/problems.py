@@ -58,12 +58,13 @@ def _found(
 ) -> Iterator[Problem]:
     hold = seen.snapshot.hold
     yield from _of_the_clone(layout)
-    if not in_tick and (blocked := lock.trouble(layout, now)):
+    locked = held.held_locks(layout)
+    if not in_tick and (blocked := lock.trouble(layout, now, locked)):
         yield blocked
     # Before the configuration, which another branch may not have.
     yield from _of_the_checkout(layout)
     yield from settings.problems
-    yield from held.problems(layout, seen)
+    yield from held.problems(layout, seen, locked)
     if hold is not None:
         yield faults.hold_problem(hold)
     if seen.snapshot.open_prs is None:
