@@ -62,8 +62,8 @@ def trouble(
         return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
     path = layout.scheduler_lock
     if (holding := (dict(locks.held([path])) if known is None else known).get(path)) is not None:
-        found, named = idle.mark(path), _named(layout)
-        is_old = found is not None and abs(now - found[1] / 1e9) > HUNG_AFTER
+        changed, named = idle.mark(path), _named(layout)
+        is_old = changed is not None and abs(now - changed[1] / 1e9) > HUNG_AFTER
         if holding.is_stopped or (is_old and not (named and named[0].is_alive())):
             message = f"no tick can run: {path} is held by {holding.named()}"
             return Problem("lock_held", message, holding.hint())
