@@ -108,11 +108,10 @@ class FileStore(Store):
         if state not in names.REMEMBERED:
             yield from super().browse(state, search, after)
             return
-        found = self._index.found(state, search)
-        if after is not None and after.state == state:
-            start = next((n for n, (_, name) in enumerate(found) if name == f"{after.id}.md"), -1)
-            found = found[start + 1 :]
-        for _, name in found:
+        found = self._index.found(state, search) if search else self._index.newest_first(state)
+        if after is not None and after.state == state and f"{after.id}.md" in found:
+            found = found[found.index(f"{after.id}.md") + 1 :]
+        for name in found:
             task = self._summary(state, name)
             if isinstance(task, Task) and task_file.fits(search, task.title, task.id):
                 yield task
@@ -250,6 +249,8 @@ class FileStore(Store):
         with self.change():
             target = self._path(state, task.id)
             file, mtime = stored_file.append_and_move(task.where, target, entry)
+            if state != task.state:
+                self._index.note_left(task.state, os.path.basename(task.where))
             return task_file.summarise(file, state, target, mtime)
 
     def rewrite(self, task: Task, text: str) -> Task:

@@ -20,7 +20,7 @@ from orchestrator import idle
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, names_cache, task_file
-from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, is_other
+from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, Sum, is_other
 
 #: Seconds for which one process believes its last look at a folder.
 BELIEVED = 1.0
@@ -37,16 +37,6 @@ CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
-
-
-class Sum(NamedTuple):
-    """What is remembered of a state with many files, so that nobody lists its folder."""
-
-    number: int
-    #: The files that changed last, the newest first, each after its time (ns since the epoch).
-    newest: list[tuple[int, str]]
-    #: The files that the cache lacked.
-    new: list[str]
 
 
 class Seen(NamedTuple):
@@ -227,11 +217,25 @@ class Index:
         _WHOLE[folder] = (believed, rows)
         return rows
 
-    def found(self, state: str, search: str) -> list[tuple[int, str]]:
-        """Return time and name of the files of a state that a search may find, newest first.
+    def newest_first(self, state: str) -> list[str]:
+        """Return the names of a state's files, the file that changed last first.
 
-        The time is that of the file's change, in nanoseconds since the epoch.
+        A change in place after the cache was written does not count: a page of a listing does not
+        look at the times of all files.
         """
+        folder, known = self._folders[state], names_cache.names(self._path(state))
+        there = set(listed(folder))
+        new = sorted((mtime(f"{folder}/{name}"), name) for name in there.difference(known))
+        if new and known and new[0][0] < mtime(f"{folder}/{known[-1]}"):
+            return self.found(state, "")  # an old file came back, or was copied
+        return [*(name for _, name in reversed(new)), *filter(there.__contains__, reversed(known))]
+
+    def note_left(self, state: str, name: str) -> None:
+        """Note that a file has left its state."""
+        names_cache.note_left(self._path(state), name)
+
+    def found(self, state: str, search: str) -> list[str]:
+        """Return the names of the files of a state that a search may find, newest first."""
         folder, found = self._folders[state], []
         wanted, part = task_file.title_key(search), search.strip().lower()
         # A process that asks again, the page's server, reads only the files that changed.
@@ -241,7 +245,7 @@ class Index:
             time_text, title, _ = row.split("\t")
             if wanted in title or part in name[:-3].lower() or is_other(row):
                 found.append((int(time_text), name))
-        return sorted(found, reverse=True)
+        return [name for _, name in sorted(found, reverse=True)]
 
     def keep(self) -> bool:
         """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
@@ -259,27 +263,24 @@ class Index:
             return False
         # File times advance only with the kernel's clock tick: a later change must show.
         time.sleep(min(max(before[1] / 1e9 + CLEAR - time.time(), 0.0), CLEAR))
+        gone = names_cache.left(path)
         names, known = listed(folder), names_cache.names(path)
         if len(names) - len(known) >= MANY or (known and not 0 <= age < DAY):
             rows = look(folder, self._cache(state), self._said_by, verify=True, most=MOST)
-            names_cache.write(path, rows)
+            names_cache.write(path, rows, gone)
             if len(rows) < len(names):
                 return True
         if len(names) >= MANY and idle.mark(folder) == before:
             newest = self._newest(state, names, NEWEST)
             new = sorted(set(names).difference(names_cache.names(path)))
-            value = {"mark": before, "count": len(names), "newest": newest, "new": new}
-            files.write_json(f"{path}-sum", value)
+            names_cache.write_sum(path, before, Sum(len(names), newest, new))
         return False
 
     def _sum(self, state: str) -> Sum | None:
         """Return what is remembered of a state; None if its folder has changed since then."""
-        if state in REMEMBERED:
-            match files.read_json(f"{self._path(state)}-sum"):
-                case {"mark": [*mark], "count": int() as number, "newest": [*rows], "new": [*new]}:
-                    if tuple(mark) == idle.mark(self._folders[state]):
-                        return Sum(number, [(at, name) for at, name in rows], new)
-        return None
+        if state not in REMEMBERED:
+            return None
+        return names_cache.read_sum(self._path(state), idle.mark(self._folders[state]))
 
     def _path(self, state: str) -> str:
         return f"{self._prefix}-{state}"
