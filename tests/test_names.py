@@ -251,9 +251,11 @@ def test_a_page_of_finished_tasks_looks_at_the_times_of_new_files_only(
     assert [t.id for t in store.browse("done")][:3] == ["NEW", "T7", "T6"]
     assert [t.id for t in store.browse("done", after=store.find("T7"))][:2] == ["T6", "T5"]
     assert {os.path.basename(path) for path in asked} == {"NEW.md", "T7.md"}
-    # A copy of an old file is not the newest.
+    # A copy of an old file is not the newest; a person gives files any names.
     os.utime(os.path.join(layout.state("done"), "NEW.md"), (1003.5, 1003.5))
-    assert [t.id for t in store.browse("done")][3:6] == ["T4", "NEW", "T3"]
+    os.utime(put(layout, "done", "my notes.md", b"# [MINE] Mine\nROLE: test\n"), (1002.5, 1002.5))
+    assert [t.id for t in store.browse("done")][3:7] == ["T4", "NEW", "T3", "MINE"]
+    assert [t.id for t in store.browse("done", after=store.find("MINE"))] == ["T2", "T1", "T0"]
 
 
 def test_finished_tasks_are_counted_and_the_newest_named_without_listing_their_folder(

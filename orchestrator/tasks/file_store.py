@@ -5,6 +5,7 @@ state, whichever process is killed. An event is appended to the file before the 
 line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,9 +109,12 @@ class FileStore(Store):
         if state not in names.REMEMBERED:
             yield from super().browse(state, search, after)
             return
-        found = self._index.found(state, search) if search else self._index.newest_first(state)
-        if after is not None and after.state == state and f"{after.id}.md" in found:
-            found = found[found.index(f"{after.id}.md") + 1 :]
+        found = iter(
+            self._index.found(state, search) if search else self._index.newest_first(state)
+        )
+        if after is not None and after.state == state:
+            last = os.path.basename(after.where)
+            found = itertools.islice(itertools.dropwhile(lambda name: name != last, found), 1, None)
         for name in found:
             task = self._summary(state, name)
             if isinstance(task, Task) and task_file.fits(search, task.title, task.id):

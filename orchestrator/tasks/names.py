@@ -14,11 +14,12 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from orchestrator import idle
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
+from orchestrator.system.remembered import CLEAR
 from orchestrator.tasks import header, names_cache, task_file
 from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, Sum, is_other
 
@@ -32,8 +33,6 @@ MANY = 200
 MOST = 2_000
 #: Files that a `Sum` names.
 NEWEST = 100
-#: Seconds after which a second change of a folder gives it another time.
-CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
@@ -130,8 +129,7 @@ class Index:
         `said_by` reads a whole file, and returns OTHER for a file that cannot be a task. `waiting`
         returns rows of waiting tasks, which the cache does not have.
         """
-        self._folders, self._prefix, self._said_by = folders, cache, said_by
-        self._waiting = waiting
+        self._folders, self._prefix, self._said_by, self._waiting = folders, cache, said_by, waiting
 
     def of(self, state: str, *, confirm: bool = False) -> Seen:
         """Return the files of a state, as this process saw them a moment ago.
@@ -217,18 +215,20 @@ class Index:
         _WHOLE[folder] = (believed, rows)
         return rows
 
-    def newest_first(self, state: str) -> list[str]:
-        """Return the names of a state's files, the file that changed last first.
+    def newest_first(self, state: str) -> Iterator[str]:
+        """Yield the names of a state's files, the file that changed last first.
 
-        A change in place after the cache was written does not count: a page of a listing does not
-        look at the times of all files.
+        A change in place after the cache was written does not count.
         """
         folder, known = self._folders[state], names_cache.names(self._path(state))
         there = set(listed(folder))
         new = sorted((mtime(f"{folder}/{name}"), name) for name in there.difference(known))
-        if new and known and new[0][0] < mtime(f"{folder}/{known[-1]}"):
-            return self.found(state, "")  # an old file came back, or was copied
-        return [*(name for _, name in reversed(new)), *filter(there.__contains__, reversed(known))]
+        for name in filter(there.__contains__, reversed(known)):
+            # The new files are the newest, unless an old one came back.
+            while new and new[-1][0] >= mtime(f"{folder}/{name}"):
+                yield new.pop()[1]
+            yield name
+        yield from (name for _, name in reversed(new))
 
     def note_left(self, state: str, name: str) -> None:
         """Note that a file has left its state."""
@@ -278,9 +278,8 @@ class Index:
 
     def _sum(self, state: str) -> Sum | None:
         """Return what is remembered of a state; None if its folder has changed since then."""
-        if state not in REMEMBERED:
-            return None
-        return names_cache.read_sum(self._path(state), idle.mark(self._folders[state]))
+        mark = idle.mark(self._folders[state]) if state in REMEMBERED else None
+        return names_cache.read_sum(self._path(state), mark)
 
     def _path(self, state: str) -> str:
         return f"{self._prefix}-{state}"

@@ -97,6 +97,8 @@ def write(path: str, rows: Mapping[str, Row], gone: frozenset[str]) -> None:
 
 def read_sum(path: str, mark: Mark | None) -> Sum | None:
     """Return what was remembered of a folder when it had this mark; None if it had another."""
+    if mark is None:
+        return None
     match files.read_json(f"{path}-sum"):
         case {"mark": [*was], "count": int() as number, "newest": [*rows], "new": [*new]}:
             if tuple(was) == mark:
