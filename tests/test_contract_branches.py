@@ -197,7 +197,7 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     world.tick_until_in("done", task)
     branch = world.task(task)["work_branch"]
     ours = world.sha(branch)
-    theirs = person(world, branch, ("rebase", "-q", "--force-rebase", "--root"))
+    theirs = person(world, branch, ("rebase", "-q", "--signoff", "origin/main"))
     assert not contains(world, ours, branch)
     again(world, task)
     assert world.task(task)["attempts"] == 0
