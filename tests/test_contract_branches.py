@@ -197,7 +197,9 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     world.tick_until_in("done", task)
     branch = world.task(task)["work_branch"]
     ours = world.sha(branch)
-    theirs = person(world, branch, ("rebase", "-q", "--force-rebase", "--root"))
+    # Another committer: within the second of the first commits, they would be the same commits.
+    rebase = ("-c", "user.name=Another", "rebase", "-q", "--force-rebase", "origin/main")
+    theirs = person(world, branch, rebase)
     assert not contains(world, ours, branch)
     again(world, task)
     assert world.task(task)["attempts"] == 0
@@ -555,13 +557,21 @@ def test_without_any_base_branch_the_setting_is_named(world: World) -> None:
     assert problem["hint"] == "set base_branch in .orchestrator/agents.yaml"
 
 
-def test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone(world: World) -> None:
-    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
-    lost = world.add("Nowhere", "implement", "--branch", "release/9")
+def test_a_base_branch_that_only_one_task_names_and_nobody_has_is_asked_about(
+    world: World,
+) -> None:
+    world.create()
+    lost = world.drop("T1.md", "# [T1] Nowhere\n\nROLE: implement\nBRANCH: origin/main\n").stem
     good = world.add("On main")
-    world.tick_until_in("failed", lost)
+    world.tick_until_in("blocked", lost)
     world.tick_until_in("done", good)
     assert world.status()["problems"] == []
+    assert world.task(lost)["attempts"] == 0
+    [item] = [item for item in world.json("inbox") if item["task"] == lost]
+    assert "orchestrator task set T1 branch=main" in item["text"]
+    world.ok("task", "set", lost, "branch=main")
+    world.ok("inbox", "answer", lost, "it is main")
+    world.tick_until_in("done", lost)
 
 
 # --- where branches are pushed --------------------------------------------------------------------

@@ -281,11 +281,21 @@ def test_no_run_works_on_a_base_branch(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone", "main:", "main:README.md", "main~0", "main@{0}", "ma*n"])
-def test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault(
+def test_a_base_that_a_task_names_and_nobody_has_is_a_question(world: World, name: str) -> None:
+    said = re.escape(f"The base branch {name!r} does not exist. Create it, or name another")
+    with pytest.raises(start_point.BadBase, match=said) as asked:
+        start_point.find(job_of(world, branch=name))
+    assert "branch=BRANCH. Then" in asked.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["origin/main", "heads/main", "refs/heads/main", "remotes/origin/main"],
+)
+def test_a_base_by_another_name_of_its_ref_is_a_question_that_names_the_branch(
     world: World, name: str
 ) -> None:
-    said = re.escape(f"its base branch {name!r} does not exist")
-    with pytest.raises(start_point.BadBase, match=said):
+    with pytest.raises(start_point.BadBase, match=r"orchestrator task set T1 branch=main\. Then"):
         start_point.find(job_of(world, branch=name))
 
 

@@ -23,7 +23,7 @@ from orchestrator.tasks import history, task_file
 
 
 class BadBase(OrchestratorError):
-    """The branch that a task starts from does not exist."""
+    """The branch that a task starts from does not exist. The message says what a person can do."""
 
     code = "no_base"
 
@@ -70,7 +70,7 @@ def find(job: Job) -> Start:
         _refuse_base(job, found.remotes.base, base)
     base_commit = found.there.get(base) or found.here.get(base)
     if base_commit is None:
-        raise BadBase(f"its base branch {base!r} does not exist")
+        raise _no_base(job, found.remotes.base, base, is_review=review is not None)
     here, there = found.here.get(work or ""), found.there.get(work or "")
     if branch is not None and (here or there):
         _require_own(job, branch, base)
@@ -220,6 +220,18 @@ def _refuse_base(job: Job, remote: str | None, base: str) -> NoReturn:
     if remote is None:
         raise base_branch.gone_here(job.layout.root, base)
     raise base_branch.gone(job.layout.root, remote, base)
+
+
+def _no_base(job: Job, remote: str | None, base: str, *, is_review: bool) -> BadBase:
+    import shlex
+
+    step, task = "Create it", job.task
+    if task is not None and not is_review:
+        other = base_branch.meant(job.layout.root, remote, base)
+        name = shlex.quote(other) if other else "BRANCH"
+        step += f", or name another one: orchestrator task set {task.id} branch={name}"
+    said = f"The base branch {base!r} does not exist. {step}. Then answer this question"
+    return BadBase(f"{said}, and the work continues.")
 
 
 def _require_own(job: Job, branch: str, base: str) -> None:
