@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -617,6 +618,33 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     assert world.starts() == []
     world.git("remote", "add", "mine", str(world.remote))
     world.tick_until_in("done", task)
+
+
+@pytest.mark.parametrize("how", [("remove", "origin"), ("rename", "origin", "mine")])
+def test_a_remote_that_an_agent_took_away_gets_the_work_once_it_is_back(
+    world: World, how: tuple[str, ...]
+) -> None:
+    """Without a remote, work is delivered here: that is not for an agent to decide."""
+    world.create()
+    first, second = world.add("First"), world.add("Second")
+    world.script(first, WORK)
+    world.script(second, {"steps": [["work"], ["git", "remote", *how]]})
+    world.tick_until_in("done", first)
+    gone = "remote_gone: run "
+    world.tick_until(
+        lambda: gone in (problem(world, "system_fault") or {"message": ""})["message"], "the fault"
+    )
+    assert world.where(second) == ["incoming"]
+    [pr] = world.prs()
+    assert "took away the remote 'origin'" in world.refused("pr", "merge", pr["id"]).err
+    assert world.git("log", "--format=%s", "main") == "first"
+    undo = problem(world, "checkout_changed")["hint"].partition("  #")[0]
+    subprocess.run(undo, shell=True, check=True, env=world.environment)
+    world.tick_until_in("done", second)
+    assert len(world.starts(second)) == 1
+    for task in (first, second):
+        branch = world.task(task)["work_branch"]
+        assert world.remote_sha(branch) == world.sha(branch)
 
 
 @pytest.mark.parametrize("named", [{}, {"push_remote": "mine"}])

@@ -15,7 +15,7 @@ from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory, checkout_changed, run_record
 from orchestrator.pulls import forges, look
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
@@ -157,6 +157,8 @@ class _Found(NamedTuple):
 def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     """Look at the base branch, and at the branch of the work, here and at the remotes."""
     pair = remote_pair.find(job.layout.root, job.config)
+    if pair.base is None:
+        checkout_changed.require_remote(job.layout, job.config.remote)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
     works = [work] if work else []
