@@ -209,6 +209,22 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     assert "that are not among them are kept" in world.seen(task)["instructions"]
 
 
+def test_more_work_after_a_squash_merge_starts_from_the_base(world: World, forge: str) -> None:
+    world.configure(forge=forge, review={"merge_method": "squash"})
+    changes = [[["write", "app.py", text], ["commit", "change"]] for text in ("1\n", "2\n")]
+    world.script("default", *({"steps": steps} for steps in changes))
+    task = world.add("Twice")
+    world.tick_until_in("done", task)
+    world.ok("pr", "merge", world.prs()[0]["id"])
+    person(world, "main", ("rm", "-q", "app.py"), ("commit", "-q", "-m", "goes on"))
+    again(world, task)
+    assert world.starts(task)[-1]["head"] == world.remote_sha("main")
+    assert world.task(task)["attempts"] == 0
+    [pr] = [each for each in world.prs() if each["state"] == "open"]
+    world.ok("pr", "merge", pr["id"])
+    assert world.git("show", "main:app.py", cwd=world.remote) == "2"
+
+
 def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:
     world.create()
     drop = {"steps": [["git", "reset", "-q", "--hard", "origin/main"], ["work"]]}

@@ -22,19 +22,11 @@ from orchestrator.run.job import Job
 from orchestrator.tasks import history, task_file
 
 
-class BadBase(OrchestratorError):
-    """The branch that a task starts from does not exist. The message says what a person can do."""
-
-    code = "no_base"
-
-
-class NotOwn(OrchestratorError):
-    """The task's branch has the name of a branch that exists, and that no run of the task made.
+class Question(OrchestratorError):
+    """A base branch does not exist, or a branch with the name of the task's is not the task's own.
 
     The message says what a person can do.
     """
-
-    code = "branch_in_the_way"
 
 
 class Start(NamedTuple):
@@ -57,7 +49,7 @@ class Start(NamedTuple):
 def find(job: Job) -> Start:
     """Ask git and the remotes where the run starts, and write that into the record.
 
-    Raises BadBase, NotOwn, and SystemFault for what would be the same for every task.
+    Raises Question, and SystemFault for what would be the same for every task.
     """
     review = _pull_request_under_review(job)
     base = review.base if review else base_branch.base_branch(job.config, job.task)
@@ -95,6 +87,8 @@ def find(job: Job) -> Start:
     _require_room(job, branch, found)
     tip = found.here.get(former or "") if here is None and there is None else None
     rescue = _must_give_way(job, branch, here, there)
+    if pushing.is_over(job, branch, here, there, base_commit):
+        there, rescue = base_commit, f"{repository.RESCUE}{job.record.id}-merged"
     return Start(
         start,
         here,
@@ -224,7 +218,7 @@ def _refuse_base(job: Job, remote: str | None, base: str) -> NoReturn:
     raise base_branch.gone(job.layout.root, remote, base)
 
 
-def _no_base(job: Job, remote: str | None, base: str, *, is_review: bool) -> BadBase:
+def _no_base(job: Job, remote: str | None, base: str, *, is_review: bool) -> Question:
     import shlex
 
     step, task = "Create it", job.task
@@ -233,13 +227,13 @@ def _no_base(job: Job, remote: str | None, base: str, *, is_review: bool) -> Bad
         name = shlex.quote(other) if other else "BRANCH"
         step += f", or name another one: orchestrator task set {task.id} branch={name}"
     said = f"The base branch {base!r} does not exist. {step}. Then answer this question"
-    return BadBase(f"{said}, and the work continues.")
+    return Question(f"{said}, and the work continues.")
 
 
 def _require_own(job: Job, branch: str, base: str) -> None:
-    """Raise NotOwn if a branch that exists is not the task's: a commit there is no proposal."""
+    """Raise Question if a branch that exists is not the task's: a commit there is no proposal."""
     if branch in (base, job.config.base_branch):
-        raise NotOwn(
+        raise Question(
             f"The task's branch {branch} is a base branch, so no agent works on it. Give the task "
             "another base branch, or cancel it and add it again."
         )
@@ -248,7 +242,7 @@ def _require_own(job: Job, branch: str, base: str) -> None:
         return
     if job.record.branch == branch or (job.task and job.task.pr) or _was_begun(job, branch):
         return
-    raise NotOwn(
+    raise Question(
         f"The branch {branch} exists, and no run of this task made it. Rename it if it is not for "
         "this task (git branch -m, and at the remote). Then answer this question: the task gets a "
         "new branch of that name, or its agent continues on the branch that still exists."
