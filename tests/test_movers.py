@@ -350,7 +350,8 @@ def test_a_delivered_task_whose_record_was_deleted_is_found_by_doctor(
     project: Layout, cli: Cli
 ) -> None:
     def missing() -> list[Any]:
-        return [x for x in cli("doctor", "--json").json["findings"] if x["code"] == "record_missing"]
+        found = cli("doctor", "--json").json["findings"]
+        return [each for each in found if each["code"] == "record_missing"]
 
     pr, task = deliver(project, cli)
     assert missing() == []
