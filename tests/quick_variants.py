@@ -472,8 +472,8 @@ HELD_BY: dict[str, str] = {
     "test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task": (
         "test_the_projects_base_must_be_where_work_is_delivered"
     ),
-    "test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone": (
-        "test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault"
+    "test_a_base_branch_that_only_one_task_names_and_nobody_has_is_asked_about": (
+        "test_a_base_that_a_task_names_and_nobody_has_is_a_question"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
         "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"

@@ -367,6 +367,8 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("task", "add", "--title", "T", "--role", "product_manager"), 1, "take no tasks"),
         ((*ADD, "--priority", "P9"), 2, "P0"),
         ((*ADD, "--branch", "a..b"), 1, "cannot be the name of a branch"),
+        ((*ADD, "--branch", "HEAD"), 1, "cannot be the name of a branch"),
+        ((*ADD, "--branch", "refs/heads/main"), 1, "did you mean 'main'?"),
         ((*ADD, "--branch", "-x~1"), 2, "--branch"),
         ((*ADD, "--depends-on", "TASK-0badf00d"), 1, "no task named 'TASK-0badf00d'"),
         ((*ADD, "--force", "--depends-on", "a/b"), 1, "'a/b' cannot be a task id"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,22 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     assert contains(world, theirs, branch)
     assert ours in rescued(world).values()
     assert "that are not among them are kept" in world.seen(task)["instructions"]
+
+
+def test_more_work_after_a_squash_merge_starts_from_the_base(world: World, forge: str) -> None:
+    world.configure(forge=forge, review={"merge_method": "squash"})
+    changes = [[["write", "app.py", text], ["commit", "change"]] for text in ("1\n", "2\n")]
+    world.script("default", *({"steps": steps} for steps in changes))
+    task = world.add("Twice")
+    world.tick_until_in("done", task)
+    world.ok("pr", "merge", world.prs()[0]["id"])
+    person(world, "main", ("rm", "-q", "app.py"), ("commit", "-q", "-m", "goes on"))
+    again(world, task)
+    assert world.starts(task)[-1]["head"] == world.remote_sha("main")
+    assert world.task(task)["attempts"] == 0
+    [pr] = [each for each in world.prs() if each["state"] == "open"]
+    world.ok("pr", "merge", pr["id"])
+    assert world.git("show", "main:app.py", cwd=world.remote) == "2"
 
 
 def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:
@@ -555,13 +572,21 @@ def test_without_any_base_branch_the_setting_is_named(world: World) -> None:
     assert problem["hint"] == "set base_branch in .orchestrator/agents.yaml"
 
 
-def test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone(world: World) -> None:
-    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
-    lost = world.add("Nowhere", "implement", "--branch", "release/9")
+def test_a_base_branch_that_only_one_task_names_and_nobody_has_is_asked_about(
+    world: World,
+) -> None:
+    world.create()
+    lost = world.drop("T1.md", "# [T1] Nowhere\n\nROLE: implement\nBRANCH: origin/main\n").stem
     good = world.add("On main")
-    world.tick_until_in("failed", lost)
+    world.tick_until_in("blocked", lost)
     world.tick_until_in("done", good)
     assert world.status()["problems"] == []
+    assert world.task(lost)["attempts"] == 0
+    [item] = [item for item in world.json("inbox") if item["task"] == lost]
+    assert "orchestrator task set T1 branch=main" in item["text"]
+    world.ok("task", "set", lost, "branch=main")
+    world.ok("inbox", "answer", lost, "it is main")
+    world.tick_until_in("done", lost)
 
 
 # --- where branches are pushed --------------------------------------------------------------------
@@ -607,6 +632,33 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     assert world.starts() == []
     world.git("remote", "add", "mine", str(world.remote))
     world.tick_until_in("done", task)
+
+
+@pytest.mark.parametrize("how", [("remove", "origin"), ("rename", "origin", "mine")])
+def test_a_remote_that_an_agent_took_away_gets_the_work_once_it_is_back(
+    world: World, how: tuple[str, ...]
+) -> None:
+    """Without a remote, work is delivered here: that is not for an agent to decide."""
+    world.create()
+    first, second = world.add("First"), world.add("Second")
+    world.script(first, WORK)
+    world.script(second, {"steps": [["work"], ["git", "remote", *how]]})
+    world.tick_until_in("done", first)
+    gone = "remote_gone: run "
+    world.tick_until(
+        lambda: gone in (problem(world, "system_fault") or {"message": ""})["message"], "the fault"
+    )
+    assert world.where(second) == ["incoming"]
+    [pr] = world.prs()
+    assert "took away the remote 'origin'" in world.refused("pr", "merge", pr["id"]).err
+    assert world.git("log", "--format=%s", "main") == "first"
+    undo = problem(world, "checkout_changed")["hint"].partition("  #")[0]
+    subprocess.run(undo, shell=True, check=True, env=world.environment)
+    world.tick_until_in("done", second)
+    assert len(world.starts(second)) == 1
+    for task in (first, second):
+        branch = world.task(task)["work_branch"]
+        assert world.remote_sha(branch) == world.sha(branch)
 
 
 @pytest.mark.parametrize("named", [{}, {"push_remote": "mine"}])

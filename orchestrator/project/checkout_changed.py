@@ -23,6 +23,7 @@ from orchestrator.git import (
 )
 from orchestrator.git.worktree_commands import git_folder
 from orchestrator.layout import Layout
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_undo
 from orchestrator.project.checkout_undo import Change, Seen
@@ -232,3 +233,15 @@ def problem(layout: Layout) -> Problem | None:
     """Return the problem that a run changed the checkout, while the change is still there."""
     change = _read(layout)
     return None if change is None else checkout_undo.problem(layout, change)
+
+
+def require_remote(layout: Layout, remote: str) -> None:
+    """Raise SystemFault if a run took away a remote that is missing: work would stay here.
+
+    Without a remote, work is delivered in this repository. Only a person decides that.
+    """
+    change, name = _read(layout), f"remote.{remote}.url"
+    found = change and change.after.settings.get(name) == () and problem(layout)
+    if change and found:
+        message = f"run {change.run} of {change.agent} took away the remote {remote!r}"
+        raise SystemFault(message, found.hint, code="remote_gone")

@@ -16,6 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import PullRequest
+from orchestrator.project import checkout_changed
 from orchestrator.pulls import (
     forges,
     landing_queue,
@@ -101,6 +102,8 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     """
     if (refused := landing_queue.refusal(layout, config, pr)) is not None:
         raise refused
+    if base_branch.remote_of(layout, config) is None:
+        checkout_changed.require_remote(layout, config.remote)
     lander = Lander(layout, config, now)
     try:
         return lander.land(pr)

@@ -55,6 +55,7 @@ def examine(
         state_probe.locks_held,
         state_probe.lost_runs,
         state_probe.tasks,
+        state_probe.pull_requests,
         _hold,
         _notify,
         state_probe.clock,
