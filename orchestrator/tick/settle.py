@@ -85,7 +85,7 @@ class Settler:
                 )
                 if (outcome.reason or "").startswith(alike.WORD):
                     self._give_back(outcome, record)
-                usage.keep(self.layout, outcome.usage)
+                usage.keep(self.layout, outcome.usage, self.now)
                 self._event(
                     action.action,
                     agent=action.agent,
