@@ -44,6 +44,13 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
          "claude_code_version": "2.1.328"},
         [("start", "opus, 2 tools, client 2.1.328")],
     ),
+    (
+        {"type": "system", "subtype": "init", "mcp_servers": [
+            {"name": "a", "status": "connected"}, {"name": "b", "status": "failed"},
+            {"name": "c"}]},
+        [("start", "a model"), ("error", "MCP server b: failed"),
+         ("error", "MCP server c: not connected")],
+    ),
     ({"type": "system", "subtype": "something_new"}, []),
     (
         {"type": "system", "subtype": "permission_denied", "tool_name": "Bash",
@@ -188,7 +195,7 @@ def test_no_shape_of_a_line_raises(kind: str, value: object) -> None:
     keys = [
         *("subtype", "message", "error", "tools", "attempt", "retry_delay_ms", "rate_limit_info"),
         *("structured_output", "total_cost_usd", "duration_ms", "permission_denials"),
-        *("original_model", "fallback_model", "trigger"),
+        *("original_model", "fallback_model", "trigger", "mcp_servers"),
         *("errors", "result", "timestamp", "is_error"),
     ]
     subtypes = ("init", "permission_denied", "api_retry", "model_fallback", value)

@@ -56,6 +56,12 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             version = _text(event.get("claude_code_version"))
             client = f", client {version}" if version else ""
             yield "start", f"{_text(event.get('model')) or 'a model'}{offer}{client}"
+            servers = event.get("mcp_servers")
+            for server in servers if isinstance(servers, list) else ():
+                # Without a server, 2.1.332 works without its tools, and ends in a success.
+                if isinstance(server, dict) and server.get("status") != "connected":
+                    name, status = (_text(server.get(key)) for key in ("name", "status"))
+                    yield "error", one_line(f"MCP server {name}: {status or 'not connected'}")
         case "permission_denied":
             said = one_line(_text(event.get("message")))
             yield "denied", f"{_text(event.get('tool_name')) or 'a tool'}: {said}"
