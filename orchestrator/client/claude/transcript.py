@@ -60,8 +60,8 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             for server in servers if isinstance(servers, list) else ():
                 # Without a server, 2.1.332 works without its tools, and ends in a success.
                 if isinstance(server, dict) and server.get("status") != "connected":
-                    name, status = (_text(server.get(key)) for key in ("name", "status"))
-                    yield "error", one_line(f"MCP server {name}: {status or 'not connected'}")
+                    name, state = _text(server.get("name")), _text(server.get("status"))
+                    yield "error", one_line(f"MCP server {name}: {state or 'not connected'}")
         case "permission_denied":
             said = one_line(_text(event.get("message")))
             yield "denied", f"{_text(event.get('tool_name')) or 'a tool'}: {said}"
