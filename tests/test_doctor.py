@@ -509,6 +509,7 @@ def test_a_folder_that_cannot_be_written_is_a_fault(
     healthy: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda path, _: path != healthy.agents)
+    os.chmod(healthy.agents, 0o500)
     finding = one(healthy, "permissions")
     assert finding.message == f"{healthy.agents} cannot be written"
     assert "chmod u+rwx" in (finding.hint or "")

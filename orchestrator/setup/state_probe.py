@@ -40,10 +40,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
         yield fail("permissions", f"{layout.home} is missing", mark.way_in(layout))
         return
-    wrong = [found for path in (layout.home, layout.agents) if (found := disk.unwritable(path))]
-    wrong += _of_queue(subject, "permissions")
-    odd = agent_memory.unusable(layout)
-    wrong += [(f"{path} is not a regular file", "move it aside") for path in odd]
+    wrong = list(_closed(subject))
     for message, hint in wrong:
         yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):
@@ -56,6 +53,21 @@ def permissions(subject: Subject) -> Iterator[Finding]:
             yield warn("permissions", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
         yield ok("permissions", f"{layout.home} can be written")
+
+
+def _closed(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Yield what cannot be written, and what to do about each."""
+    layout = subject.layout
+    if found := disk.unwritable(layout.home):  # the disk, for example: then all below it
+        yield found
+        return
+    kept = (layout.shared, layout.prs, layout.cache, layout.ticks)
+    places = [layout.agents, *filter(os.path.lexists, kept)]
+    yield from filter(None, map(disk.unwritable, places))
+    yield from _of_queue(subject, "permissions")
+    agents = {agent.name for agent in subject.loaded.config.agents}
+    for name in sorted(agents.union(agent_memory.names(layout))):
+        yield from filter(None, [agent_memory.closed(layout, name)])
 
 
 def shared_queue(subject: Subject) -> Iterator[Finding]:

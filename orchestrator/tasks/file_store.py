@@ -295,6 +295,8 @@ class FileStore(Store):
         return Watched((*paths, *(f"{self._folders['incoming']}/{name}" for name in waiting)))
 
     def findings(self, now: float) -> Iterator[Problem]:
+        if problem := disk.unwritable(self._layout.queue):
+            yield Problem("permissions", *problem)
         for state, folder in self._folders.items():
             if problem := disk.unwritable(folder):
                 yield Problem("permissions", *problem)
