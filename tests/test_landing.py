@@ -840,10 +840,15 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
 
 def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    said = world.land(checks=("no-such-program-anywhere",))
+    missing = ("no-such-program-anywhere",)
+    said = world.land(checks=missing)
     assert said[0].startswith("could not merge")
     assert world.state(pr) == ("open", "approved")
     assert world.store.find("T1").state == "done"
+    with pytest.raises(SystemFault, match="a check's program is missing") as refused:
+        merge(world, pr, checks=missing)
+    assert refused.value.code == "check_program_missing"  # as before a delivery
+    assert refused.value.hint
 
 
 def test_a_remote_that_is_gone_or_refuses_sends_nobody_back(world: World) -> None:

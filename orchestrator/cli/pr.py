@@ -69,7 +69,7 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
-    """Show one pull request with its text, its reviews and its checks."""
+    """Show one pull request with its text, its reviews, its checks, and who moves it next."""
     from orchestrator.cli import json_rows
     from orchestrator.tick import inbox
 

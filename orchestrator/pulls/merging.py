@@ -130,7 +130,9 @@ class Workshop:
         self.set_up(commit, fresh=fresh)
         failure = self._checker(mark).first_failure(self._config.checks, self.path)
         if failure is not None and failure.program_is_missing:
-            raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+            message = f"a check's program is missing: {failure}"
+            hint = "install it, or correct `checks` or `setup` in agents.yaml"
+            raise SystemFault(message, hint, code="check_program_missing")
         if failure is not None and failure.was_killed:
             raise SystemFault(f"a check was killed: {failure}", code="check_killed")
         return failure
