@@ -30,7 +30,7 @@ AHEAD = 60.0
 #: Maximum findings of one kind that are listed.
 MOST_LISTED = 20
 #: Finished tasks, the newest, whose pull requests are looked for.
-MOST_FINISHED = 1_000
+MOST_FINISHED = 100
 #: The files of `.orchestrator/` that belong in commits; all others belong to this machine.
 _COMMITTED = ("agents.yaml", "global-instructions.md", "commands/", "roles/")
 
