@@ -68,7 +68,11 @@ def main() -> int:
         "--smoke", action="store_true", help="one round of a little: do the measures still work?"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--seconds", type=int, help=f"give up after this time (default: {WHOLE[0]:,}; less with --quick and --smoke)")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        help=f"give up after this time (default: {WHOLE[0]:,}; less with --quick and --smoke)",
+    )
     parser.add_argument("--folder", help="where to make the scratch folder (default: temporary)")
     arguments = parser.parse_args()
     unknown = set(arguments.measure) - MEASURES.keys()
