@@ -25,16 +25,12 @@ from orchestrator.tasks import history, task_file
 class BadBase(OrchestratorError):
     """The branch that a task starts from does not exist."""
 
-    code = "no_base"
-
 
 class NotOwn(OrchestratorError):
     """The task's branch has the name of a branch that exists, and that no run of the task made.
 
     The message says what a person can do.
     """
-
-    code = "branch_in_the_way"
 
 
 class Start(NamedTuple):
