@@ -12,6 +12,7 @@ from collections.abc import Iterable
 #: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id, with
 #: its brackets, contains one of these parts.
 QUICK: dict[str, tuple[str, ...]] = {
+    "test_an_agent_does_not_decide_where_work_is_sent": ("remote remove", "set-url", "insteadOf"),
     "test_a_damaged_record_is_one_problem_and_is_never_overwritten": ("[{-", '"task": 5}-github'),
     "test_a_link_in_the_place_of_our_state_is_refused_and_not_written_through": (
         "[.orchestrator]",

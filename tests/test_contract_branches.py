@@ -634,28 +634,43 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     world.tick_until_in("done", task)
 
 
-@pytest.mark.parametrize("how", [("remove", "origin"), ("rename", "origin", "mine")])
-def test_a_remote_that_an_agent_took_away_gets_the_work_once_it_is_back(
-    world: World, how: tuple[str, ...]
-) -> None:
-    """Without a remote, work is delivered here: that is not for an agent to decide."""
+@pytest.mark.parametrize(
+    "how",
+    [
+        "remote remove origin",
+        "remote rename origin mine",
+        "remote set-url origin ELSEWHERE",
+        "config remote.origin.pushurl ELSEWHERE",
+        "config url.ELSEWHERE.insteadOf REMOTE",
+    ],
+)
+def test_an_agent_does_not_decide_where_work_is_sent(world: World, how: str) -> None:
+    """Without a remote, work would be delivered in this repository."""
     world.create()
+    other = fork(world)
+    world.git("push", "-q", str(other), "main")
     first, second = world.add("First"), world.add("Second")
     world.script(first, WORK)
-    world.script(second, {"steps": [["work"], ["git", "remote", *how]]})
+    words = how.replace("ELSEWHERE", str(other)).replace("REMOTE", str(world.remote)).split()
+    world.script(second, {"steps": [["work"], ["git", *words]]})
     world.tick_until_in("done", first)
-    gone = "remote_gone: run "
-    world.tick_until(
-        lambda: gone in (problem(world, "system_fault") or {"message": ""})["message"], "the fault"
-    )
+
+    def fault() -> str:
+        return str((problem(world, "system_fault") or {"message": ""})["message"])
+
+    world.tick_until(lambda: fault().startswith("remote_changed: "), "the fault")
     assert world.where(second) == ["incoming"]
     [pr] = world.prs()
-    assert "took away the remote 'origin'" in world.refused("pr", "merge", pr["id"]).err
-    assert world.git("log", "--format=%s", "main") == "first"
-    undo = problem(world, "checkout_changed")["hint"].partition("  #")[0]
-    subprocess.run(undo, shell=True, check=True, env=world.environment)
+    assert "your checkout changed: " in world.refused("pr", "merge", pr["id"]).err
+    assert {world.git("log", "--format=%s", "main", cwd=at) for at in (world.root, other)} == {
+        "first"
+    }
+    undo = problem(world, "checkout_changed")
+    assert undo is not None
+    subprocess.run(undo["hint"].partition("  #")[0], shell=True, check=True, env=world.environment)
     world.tick_until_in("done", second)
     assert len(world.starts(second)) == 1
+    assert remote_branches(world, other) == ["main"]
     for task in (first, second):
         branch = world.task(task)["work_branch"]
         assert world.remote_sha(branch) == world.sha(branch)

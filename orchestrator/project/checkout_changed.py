@@ -11,6 +11,7 @@ and they rarely are a person's.
 
 import json
 import os
+import re
 
 from orchestrator.git import (
     call,
@@ -235,13 +236,21 @@ def problem(layout: Layout) -> Problem | None:
     return None if change is None else checkout_undo.problem(layout, change)
 
 
-def require_remote(layout: Layout, remote: str) -> None:
-    """Raise SystemFault if a run took away a remote that is missing: work would stay here.
+def require_remotes(layout: Layout, *remotes: str | None) -> None:
+    """Raise SystemFault while a run's change of the address of one of these remotes stands.
 
-    Without a remote, work is delivered in this repository. Only a person decides that.
+    An agent does not decide where work is sent, nor that it stays here for want of a remote.
     """
-    change, name = _read(layout), f"remote.{remote}.url"
-    found = change and change.after.settings.get(name) == () and problem(layout)
-    if change and found:
-        message = f"run {change.run} of {change.agent} took away the remote {remote!r}"
-        raise SystemFault(message, found.hint, code="remote_gone")
+    change = _read(layout)
+    if change is None:
+        return
+    named = re.compile(
+        rf"remote\.({'|'.join(re.escape(x) for x in remotes if x)})\.(url|pushurl)"
+        r"|url\..*\.(insteadof|pushinsteadof)"
+    )
+    was, after = (
+        Seen(settings={name: v for name, v in seen.settings.items() if named.fullmatch(name)})
+        for seen in (change.before, change.after)
+    )
+    if found := checkout_undo.problem(layout, Change(change.run, change.agent, was, after)):
+        raise SystemFault(found.message, found.hint, code="remote_changed")

@@ -102,8 +102,6 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     """
     if (refused := landing_queue.refusal(layout, config, pr)) is not None:
         raise refused
-    if base_branch.remote_of(layout, config) is None:
-        checkout_changed.require_remote(layout, config.remote)
     lander = Lander(layout, config, now)
     try:
         return lander.land(pr)
@@ -149,6 +147,8 @@ class Lander:
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
         self._has_dropped = False
+        config = self._config
+        checkout_changed.require_remotes(self._layout, config.remote, config.push_remote)
         for number in range(TRIES):
             pr = self._as_it_is_now(pr)
             is_guess = number == 0 and only is not None and self._may_guess(pr)

@@ -150,9 +150,8 @@ class _Found(NamedTuple):
 
 def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     """Look at the base branch, and at the branch of the work, here and at the remotes."""
+    checkout_changed.require_remotes(job.layout, job.config.remote, job.config.push_remote)
     pair = remote_pair.find(job.layout.root, job.config)
-    if pair.base is None:
-        checkout_changed.require_remote(job.layout, job.config.remote)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
     works = [work] if work else []
