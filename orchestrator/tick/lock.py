@@ -39,8 +39,8 @@ def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
     if found is None or not found[0].is_alive():
         return None
     named, since = found
-    # The machine's uptime: a clock that is set changes nothing. Version 0.1.0 wrote the epoch time.
-    seconds = now - since - (0.0 if since > 1e9 else process.booted())
+    # The machine's uptime: a clock that is set changes nothing.
+    seconds = now - since - process.booted()
     if seconds <= HUNG_AFTER:
         return None
     holding = locks.holder(layout.scheduler_lock)
