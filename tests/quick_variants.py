@@ -590,9 +590,6 @@ HELD_BY: dict[str, str] = {
     "test_the_real_environment_is_made_whatever_the_users_python_settings": (
         "test_only_the_settings_that_a_mirror_needs_reach_pip"
     ),
-    "test_what_the_released_version_left_is_read_by_this_one": (
-        "test_runs_of_the_released_version_are_finished_by_this_one"
-    ),
     "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
         "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
     ),

@@ -216,8 +216,6 @@ def read(folder: str) -> RunRecord | None:
         return None
     if record.client is not None and record.client.pid <= 0:
         record = record._replace(client=None)
-    if "push_remote" not in found:  # version 0.1.0 had one remote for all
-        record = record._replace(push_remote=record.remote)
     return record._replace(unknown={k: v for k, v in found.items() if k not in record._fields})
 
 
