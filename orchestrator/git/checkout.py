@@ -1,7 +1,8 @@
 """A person's checkout: HEAD, index and configuration, as files of git say (no git process).
 
-An agent works beside that checkout and shares its repository. `looked` keeps what the checkout was
-like before a run; `commands_in` reads from git's own trace which commands of an agent worked there.
+An agent works beside that checkout and shares its repository. `head`, `settings` and `keep_files`
+record what the checkout is like before a run; `traced` and `in_checkout` read from git's own trace
+which commands of an agent worked there.
 """
 
 import os

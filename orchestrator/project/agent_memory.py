@@ -121,6 +121,7 @@ def values(state: AgentState) -> dict[str, object]:
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:
+    """Replace an agent's memory, under the scheduler's lock. Raises OSError."""
     files.make_folder(layout.agent(agent))
     files.write_json(layout.agent_state(agent), records.plain(state))
 

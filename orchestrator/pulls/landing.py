@@ -1,8 +1,8 @@
 """Landing: approved pull requests are merged into their base, one at a time, each merge checked.
 
-Two branches that pass alone may fail together (failures 11). So the merge itself is made in a
-worktree, checked, and only then lands, on every forge. A conflict, or a merge that fails its checks
-on a base that passes them, goes back to its author with the branch intact.
+Two branches that pass alone may fail together (failures 11). So the merge itself is checked, in a
+worktree, and only then lands, on every forge. A conflict, or a merge that fails its checks on a
+base that passes them, goes back to its author with the branch intact.
 """
 
 import contextlib

@@ -36,7 +36,7 @@ class Secured(NamedTuple):
     #: The branch's commits since the base, each with its subject, the newest first; None if they
     #: are not known.
     commits: Sequence[tuple[str, str]] | None = None
-    #: Whether one of them has no parent: the branch was deleted, or begun anew, during the run.
+    #: Whether one of them has no parent: the branch was deleted, or created again, during the run.
     has_root: bool = False
 
 
@@ -132,7 +132,7 @@ def _unrelated(job: Job, branch: str, head: str, secured: Secured) -> str | None
         return None
     kept = f"; what it had before is kept under {secured.rescued}" if secured.rescued else ""
     return (
-        f"{branch} has no commit in common with {job.record.base}: it was deleted, or begun anew, "
+        f"{branch} has no commit in common with {job.record.base}: it was deleted or created again "
         f"during the run{kept}. Put the work on top of {base}"
     )
 

@@ -3,8 +3,8 @@
 Python looks for each module in folders, and opens a file for it: a sixth of the time of a command
 that loads a hundred modules. An image lies where Python keeps bytecode, and is believed under the
 same condition: each source still has the size and the time of change that it was compiled with. If
-one source has not, all modules are imported as usual, and the image is made anew. With `-B`, Python
-imports them as usual, so that `-X importtime` lists each of them.
+one source has not, all modules are imported as usual, and the image is made again. With `-B`,
+Python imports them as usual, so that `-X importtime` lists each of them.
 """
 
 import _imp

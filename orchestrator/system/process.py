@@ -174,6 +174,7 @@ def continue_stopped(pid: int) -> None:
 
 
 def signal_process(pid: int, number: int) -> None:
+    """Send a signal to a process, unless it is gone or belongs to another user."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
