@@ -135,6 +135,7 @@ def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartil
     [
         {"cost_usd": 1.0, "event": "requeue"},  # it is tried again
         {"cost_usd": 1.0, "event": "block"},  # a person answers, and it goes on
+        {"cost_usd": 1.0, "verdict": "stopped"},  # a person cancelled it meanwhile
         {"cost_usd": None},  # killed: the cost is not known
         {"cost_usd": 1.0, "role": None},
         {"cost_usd": 1.0, "role": "tester"},

@@ -44,6 +44,13 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
          "claude_code_version": "2.1.328"},
         [("start", "opus, 2 tools, client 2.1.328")],
     ),
+    (
+        {"type": "system", "subtype": "init", "mcp_servers": [
+            {"name": "a", "status": "connected"}, {"name": "b", "status": "failed"},
+            {"name": "c"}, {"name": "d", "status": "pending"}, "e"]},
+        [("start", "a model"), ("error", "MCP server b: failed"),
+         ("error", "MCP server c: not connected")],
+    ),
     ({"type": "system", "subtype": "something_new"}, []),
     (
         {"type": "system", "subtype": "permission_denied", "tool_name": "Bash",
@@ -59,6 +66,15 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         {"type": "system", "subtype": "api_retry", "attempt": 2, "max_retries": 10,
          "retry_delay_ms": None, "error_status": None, "error": "unknown"},
         [("retry", "2 of 10: unknown")],
+    ),
+    (
+        {"type": "system", "subtype": "model_fallback", "trigger": "server_error",
+         "original_model": "claude-sonnet-4-5", "fallback_model": "claude-haiku-4-5"},
+        [("retry", "claude-haiku-4-5 takes over from claude-sonnet-4-5: server_error")],
+    ),
+    (
+        {"type": "system", "subtype": "model_fallback"},
+        [("retry", "another model takes over from the model: an error of the service")],
     ),
     (
         {"type": "assistant", **block(type="text", text="I look.\nThen I leap.\n")},
@@ -130,7 +146,7 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
          "structured_output": {"outcome": "done", "summary": "Fixed.", "feedback": "None."},
          "num_turns": 2, "total_cost_usd": 0.102576, "duration_ms": 4250,
          "permission_denials": [{"tool_name": "Bash"}]},
-        [("end", "2 turns, 0.1026 USD, 4 s, 1 denied"), ("end", "done: Fixed."),
+        [("end", "0.1026 USD, 4 s, 1 denied"), ("end", "done: Fixed."),
          ("end", "feedback: None.")],
     ),
     (
@@ -141,8 +157,8 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ),
     (
         {"type": "result", "subtype": "success", "is_error": True, "result": "Limit reached",
-         "num_turns": 1},
-        [("end", "ended with an error, 1 turn"), ("error", "Limit reached")],
+         "num_turns": 16},
+        [("end", "ended with an error"), ("error", "Limit reached")],
     ),
 ]  # fmt: skip
 
@@ -178,10 +194,11 @@ HOSTILE = [None, 0, True, "x", [], {}, [None], [{}], [{"type": 1}], {"content": 
 def test_no_shape_of_a_line_raises(kind: str, value: object) -> None:
     keys = [
         *("subtype", "message", "error", "tools", "attempt", "retry_delay_ms", "rate_limit_info"),
-        *("structured_output", "total_cost_usd", "num_turns", "duration_ms", "permission_denials"),
+        *("structured_output", "total_cost_usd", "duration_ms", "permission_denials"),
+        *("original_model", "fallback_model", "trigger", "mcp_servers"),
         *("errors", "result", "timestamp", "is_error"),
     ]
-    subtypes = ("init", "permission_denied", "api_retry", value)
+    subtypes = ("init", "permission_denied", "api_retry", "model_fallback", value)
     for subtype in subtypes:
         event = {**dict.fromkeys(keys, value), "type": kind, "subtype": subtype}
         translate(json.dumps(event))

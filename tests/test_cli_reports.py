@@ -719,7 +719,7 @@ def test_a_pace_that_holds_runs_is_in_the_headline_and_explained_with_its_end(
     ticked(project)
     text = Path(project.config).read_text()
     Path(project.config).write_text(f"pace: {{five_hour: 0.5}}\n{text}")
-    usage.keep(project, {"five_hour": UsageWindow(0.9, time.time() + 3600)})
+    usage.keep(project, {"five_hour": UsageWindow(0.9, time.time() + 3600)}, time.time())
     assert cli("status").out.startswith("`pace` in agents.yaml holds new runs; until when: ")
     verdict = cli("explain", "impl-agent-1").out.splitlines()[0]
     assert re.search(r"pace \(five_hour: 90%.*; until 20\d\d-\d\d-\d\dT\d\d:\d\d[+-]", verdict)

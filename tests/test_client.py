@@ -957,6 +957,7 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
 #: These outrank the person's settings.
 SETTINGS = {
     "crossSessionInbound": "refuse",
+    "worktree": {"baseRef": "head"},
     "env": {
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",

@@ -115,7 +115,8 @@ def test_settings_of_a_person_add_to_those_of_the_run_and_never_replace_them() -
 def test_agents_use_the_servers_and_settings_that_they_name(project: Project) -> None:
     (project.folder / "server.py").write_text(SERVER)
     command = {"command": sys.executable, "args": [str(project.folder / "server.py")]}
-    (project.root / ".mcp.json").write_text(json.dumps({"mcpServers": {"my.greeter": command}}))
+    servers = {"my.greeter": command, "broken": {"command": "/bin/false"}}
+    (project.root / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
     (project.root / "more.json").write_text(json.dumps({"env": {"FROM_SETTINGS": "yes"}}))
     named = {"mcp_config": ".mcp.json", "settings": ["more.json"]}
     project.configure({**MANAGER, **named}, {**IMPLEMENTER, **named})
@@ -130,6 +131,9 @@ def test_agents_use_the_servers_and_settings_that_they_name(project: Project) ->
         "yes",
     ]
     assert results(project.api.conversations("You are pam,")[-1]) == ["hello from the server"]
+    said = project.orchestrator("logs", "TASK-1").stdout
+    assert "MCP server broken: failed" in said
+    assert "my.greeter" not in said
 
 
 def test_a_file_that_is_gone_is_one_problem_that_names_it(project: Project) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -509,14 +508,12 @@ def test_the_address_for_pushes_of_one_remote_may_be_a_fork(hub: Hub, layout: La
     assert create[create.index("--head") + 1] == "me:agent/T1"
 
 
-def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: Layout) -> None:
+def test_records_that_are_gone_are_made_again_from_the_tasks_once(hub: Hub, layout: Layout) -> None:
     store = stores.of_project(layout)
     store.prepare()
-    heads = {}
     for number, name in enumerate(("A", "B", "C", "D"), 1):
-        pr = opened(hub, f"agent/{name}")
+        opened(hub, f"agent/{name}")
         change(hub, number, body=f"x\n\nOrchestrator-Task: {name}\n")
-        heads[name] = pr.head
         at = "2026-01-01T00:00:00Z"
         store.add(task_file.new(name, name, "implement", None, None, at, "human", (), "", []))
         fields = {"agent": "ann", "run": name, "branch": f"agent/{name}"}
@@ -526,14 +523,10 @@ def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: 
     files.remove_tree(hub.forge.book.folder)
     change(hub, 1, state="MERGED")
     change(hub, 3, isCrossRepository=True, headRepositoryOwner={"login": "stranger"})
-    known = {"id": "1", "task": "A", "branch": "agent/A", "base": "main", "head": heads["A"]}
-    rows = [{**known, "title": "A", "state": "merged", "url": "u"}]
-    Path(layout.cache).mkdir(exist_ok=True)
-    Path(layout.cache, "prs.json").write_text(json.dumps({"prs": rows}))
     before = len(hub.calls())
     found = [(pr.id, pr.task, pr.state) for pr in hub.forge.refresh()]
     assert found == [("1", "A", "merged"), ("2", "B", "open"), ("4", "D", "open")]
-    assert hub.calls()[before:].count("pr view") == 3
+    assert hub.calls()[before:].count("pr view") == 4
     before = len(hub.calls())
     hub.forge.refresh()
     assert hub.calls()[before:] == ["pr list"]

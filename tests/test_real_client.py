@@ -422,6 +422,25 @@ def test_a_run_has_its_names_and_ports_in_its_environment(project: Project) -> N
     }
 
 
+def test_an_isolated_sub_agent_has_the_commits_of_its_run(project: Project) -> None:
+    brief = "---\ntakes: implement\ntools: [Agent, Bash]\nallow: [Agent, Bash]\n---\nYou lead.\n"
+    (project.hidden / "roles").mkdir()
+    (project.hidden / "roles" / "lead.md").write_text(brief)
+    project.configure({"name": "ann", "role": "lead"})
+    project.add("TASK-1", "Add a file")
+    ask = {"description": "look", "prompt": "You are the helper.", "isolation": "worktree"}
+    delegate = {"name": "Agent", "input": {**ask, "subagent_type": "general-purpose"}}
+    steps = [bash("echo new > new.txt"), commit("Add it"), delegate, report("done")]
+    project.api.script("You are ann,", steps)
+    project.api.script("You are the helper.", [bash("git log --format=%s; pwd"), "I have looked."])
+    project.run_once()
+    [looked] = results(project.api.conversations("You are the helper.")[-1])
+    subjects, place = looked.split("\n")[:-1], looked.split("\n")[-1]
+    assert subjects[0] == "Add it"
+    assert place != str(project.worktree("ann"))
+    assert project.tasks("done") == ["TASK-1"]
+
+
 def test_a_testers_tests_are_checked_and_become_a_pull_request(project: Project) -> None:
     project.configure(TESTER, checks=["sh test.sh"])
     project.add("TASK-1", "Hold that one comes first", role="test")

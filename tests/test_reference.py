@@ -207,7 +207,7 @@ def test_every_code_of_an_error_and_of_a_finding_is_in_the_reference() -> None:
     )
     modules = [path.read_text() for path in (CHECKOUT / "orchestrator").rglob("*.py")]
     used = {code for source in modules for code in pattern.findall(source)}
-    assert {"check_killed", "branch_held", "python_missing", "git_identity"} <= used
+    assert {"check_killed", "ref_broken", "python_missing", "git_identity"} <= used
     after_json = section("## 6. JSON").partition("\n### ")[2]
     names = (row[0] for row in rows(after_json))
     written = {word for name in names for word in re.findall(r"`(\w+)`", name)}

@@ -186,8 +186,10 @@ def checkout(arguments: Namespace) -> None:
 
 def _not_switched(root: str, pr: PullRequest, said: str) -> OrchestratorError:
     """Return why git did not check out a pull request, with the files that are in the way."""
+    from orchestrator.git import abandoned_locks
+
     names = [line.strip() for line in call.lines(said) if line.startswith("\t")]
-    why, first = call.reason(said), "finish or abort that first"
+    why, first = call.reason(said), abandoned_locks.step(said) or "finish or abort that first"
     if names:
         why = f"your own contents of these files would be lost: {some(names, MOST_NAMED)}"
         first = "commit, stash or move these files"

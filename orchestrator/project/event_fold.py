@@ -27,7 +27,7 @@ MANY = 128 << 10
 #: Bytes before the place that are compared.
 _COMPARED = 256
 #: What wrote the file: the program's version, and the form of what is kept.
-_WRITER = f"{__version__}, form 4"
+_WRITER = f"{__version__}, form 5"
 
 
 class Place(NamedTuple):

@@ -14,7 +14,7 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
-from orchestrator.system import files
+from orchestrator.system import disk, files
 from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
@@ -207,12 +207,11 @@ def require_no_links(layout: Layout) -> None:
     """
     found = links(layout)
     if found:
+        if not os.path.islink(found[0]):
+            message, hint = f"{found[0]} is not a regular file", disk.move_aside(found[0])
+            raise OrchestratorError(message, hint, code="permissions")
         import shlex
 
-        if not os.path.islink(found[0]):
-            aside = shlex.quote(files.free_name(found[0]))
-            hint = f"move it aside: mv {shlex.quote(found[0])} {aside}"
-            raise OrchestratorError(f"{found[0]} is not a regular file", hint, code="permissions")
         message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
         hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"
         raise OrchestratorError(message, hint, code="permissions")

@@ -16,6 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import PullRequest
+from orchestrator.project import checkout_changed
 from orchestrator.pulls import (
     forges,
     landing_queue,
@@ -146,6 +147,8 @@ class Lander:
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
         self._has_dropped = False
+        config = self._config
+        checkout_changed.require_remotes(self._layout, config.remote, config.push_remote)
         for number in range(TRIES):
             pr = self._as_it_is_now(pr)
             is_guess = number == 0 and only is not None and self._may_guess(pr)

@@ -43,8 +43,10 @@ class Look(NamedTuple):
 
     #: Why the forge did not answer.
     fault: OrchestratorError | None = None
-    #: The pull requests of which git is asked what became of them; empty if no look was due.
-    unsure: frozenset[str] = frozenset()
+    #: The pull requests of which git is asked what became of them, each with its head at the look;
+    #: empty if no look was due. A head that was delivered since, from another host, is newer than
+    #: what this host fetched.
+    unsure: frozenset[tuple[str, str]] = frozenset()
     #: Whether the branches of all of them, and the bases, are here as the remotes had them.
     is_fetched: bool = False
     #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
@@ -109,13 +111,13 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
         return Look()
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
     there = _fetch(layout, pair, looked_at) if looked_at else set()
-    ids = frozenset(pr.id for pr in unsure)
+    heads = frozenset((pr.id, pr.head) for pr in unsure)
     missing = [pr for pr in unsure if there is not None and pr.branch not in there]
     if there is not None and not where.is_elsewhere and _is_moved(layout, pair, missing):
         missing = []
     gone = frozenset(pr.id for pr in missing)
     seen = frozenset(pr.id for pr in looked_at)
-    return Look(None, ids, there is not None, gone, seen)
+    return Look(None, heads, there is not None, gone, seen)
 
 
 def is_doubtful(layout: Layout, config: Config) -> bool:

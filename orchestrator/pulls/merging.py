@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 
 from orchestrator.git import (
+    abandoned_locks,
     call,
+    checkout,
     merges,
     repository,
     submodules,
@@ -175,10 +177,10 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
             "mount its disk; or, if it was deleted: git worktree prune",
             code="checkout_not_clean",
         )
-    if repository.current_branch(holder) != branch:
-        # At its end, the operation would find that its branch has moved, and could not finish.
+    if repository.current_branch(holder) != branch or checkout.is_amid(holder):
+        # It would find that its branch has moved, and could not be finished, or not be aborted.
         raise OrchestratorError(
-            f"{branch} is being rebased or bisected in {holder}",
+            f"{branch} is in the middle of an operation of git in {holder}",
             "end that first (git status says how), then merge again",
             code="checkout_not_clean",
         )
@@ -192,8 +194,10 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
         )
     done = call.run(holder, "merge", "--quiet", "--ff-only", new)
     if done.code != 0:
+        step = abandoned_locks.step(done.err)
+        said = call.reason(done.err) if step else done.err.strip()[:300]
         raise OrchestratorError(
-            f"git cannot move {branch}, checked out in {holder}: {done.err.strip()[:300]}",
-            "commit, stash or move those files away, then merge again",
+            f"git cannot move {branch}, checked out in {holder}: {said}",
+            f"{step or 'commit, stash or move those files away'}, then merge again",
             code="checkout_not_clean",
         )

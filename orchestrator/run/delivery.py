@@ -18,6 +18,7 @@ from orchestrator.model.errors import NotFound, Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Commit, Outcome
 from orchestrator.model.work import PullRequest
+from orchestrator.project import checkout_changed
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges, states
 from orchestrator.run import instructions, nested, pushing, readiness
@@ -69,6 +70,7 @@ def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
         return _stopped(outcome, ended)
     if not job.is_ours:
         return given_away(outcome)
+    checkout_changed.require_remotes(job.layout, job.config.remote, job.config.push_remote)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)

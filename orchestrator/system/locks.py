@@ -182,8 +182,8 @@ Kernels = dict[int, int | None]
 def _kernels() -> Kernels | None:
     """Return the locks that the kernel knows (Linux; see proc_locks(5)); None on other systems.
 
-    Each look takes 5 to 20 ms in which no process can lock anything: the kernel waits until every
-    processor has let go of its own list (`locks_start` in fs/locks.c).
+    Each look waits 5 to 20 ms: the kernel takes a lock that all processors share (`locks_start` in
+    fs/locks.c; Linux 6.18).
     """
     known: Kernels = {}
     try:

@@ -57,7 +57,7 @@ def run_tick(
     around the current folder holds, this tick ends as an idle one. `begun` is called when the tick
     has its lock, before it looks at the project.
     """
-    take = partial(lock.taken, layout, now, wait_for_lock, begun)
+    take = partial(lock.taken, layout, wait_for_lock, begun)
     try:
         if dry_run:
             return _dry_run(layout, now)

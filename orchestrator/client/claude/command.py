@@ -37,6 +37,16 @@ _ALWAYS = {
 }
 
 
+#: The settings of each run.
+_OURS: dict[str, Any] = {
+    "crossSessionInbound": "refuse",
+    # Otherwise 2.1.332 cuts a sub-agent's own worktree from the remote's default branch, without
+    # the commits of the run (findings/isolated-sub-agent-lacks-the-work.sh).
+    "worktree": {"baseRef": "head"},
+    "env": _ALWAYS,
+}
+
+
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that each run adds to its environment."""
     return {
@@ -111,9 +121,8 @@ def _settings(assignment: Assignment) -> str:
     """Return the client's settings of the run; they outrank the person's and the project's."""
     own = sign_in.helpers(assignment.variables) if assignment.role.restricted else {}
     settings: dict[str, Any] = {**own}
-    ours: dict[str, Any] = {"crossSessionInbound": "refuse", "env": _ALWAYS}
     # The client reads one file only: of two, the last.
-    for given in (*(values for _, values in assignment.settings), ours):
+    for given in (*(values for _, values in assignment.settings), _OURS):
         for key, value in given.items():
             known = settings.get(key)
             if isinstance(known, dict) and isinstance(value, dict):

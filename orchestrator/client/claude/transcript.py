@@ -56,6 +56,14 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             version = _text(event.get("claude_code_version"))
             client = f", client {version}" if version else ""
             yield "start", f"{_text(event.get('model')) or 'a model'}{offer}{client}"
+            servers = event.get("mcp_servers")
+            for server in servers if isinstance(servers, list) else ():
+                if not isinstance(server, dict):
+                    continue
+                name, state = _text(server.get("name")), _text(server.get("status"))
+                # Without a server, 2.1.332 works without its tools, and ends in a success.
+                if state not in ("connected", "pending"):  # a pending server may still come
+                    yield "error", one_line(f"MCP server {name}: {state or 'not connected'}")
         case "permission_denied":
             said = one_line(_text(event.get("message")))
             yield "denied", f"{_text(event.get('tool_name')) or 'a tool'}: {said}"
@@ -65,6 +73,11 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             number = f" {status}" if isinstance(status, int) else ""
             said = f"{_text(event.get('error')) or 'error'}{number}{wait}"
             yield "retry", f"{event.get('attempt')} of {event.get('max_retries')}: {said}"
+        case "model_fallback":
+            model = _text(event.get("original_model")) or "the model"
+            other = _text(event.get("fallback_model")) or "another model"
+            why = _text(event.get("trigger")) or "an error of the service"
+            yield "retry", f"{other} takes over from {model}: {why}"
         case "compact_boundary":
             yield "start", "the conversation was made shorter (compacted)"
 
@@ -133,9 +146,9 @@ def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     facts = [] if word in ("", "success") else [word]
     if is_error:
         facts = ["ended with an error" + "".join(f" ({word})" for word in facts)]
-    turns, cost = amount(event.get("num_turns")), amount(event.get("total_cost_usd"))
-    took = amount(event.get("duration_ms"))
-    facts += [count(int(turns), "turn")] if turns is not None else []
+    # Not `num_turns`: it counts tool results, while `--max-turns` counts answers (2.1.332,
+    # findings/turns-are-counted-in-two-ways.sh).
+    cost, took = amount(event.get("total_cost_usd")), amount(event.get("duration_ms"))
     facts += [f"{cost:.4f} USD"] if cost is not None else []
     facts += [f"{took / 1000:.0f} s"] if took is not None else []
     denials = event.get("permission_denials")
