@@ -506,10 +506,11 @@ def test_a_task_of_another_user_is_said_to_be_one(
         return opened(name, *more, **named)
 
     monkeypatch.setattr(os, "open", refused)  # root may read anywhere
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     os.utime(path)
     [problem] = [p for p in cli("status", "--json").json["problems"] if task_id in p["message"]]
     assert problem["code"] == "task_malformed"
-    assert f"sudo chown $(id -un) {path}" in problem["hint"]
+    assert f"sudo chown -R $(id -un) {path}" in problem["hint"]
 
 
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:

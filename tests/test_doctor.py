@@ -614,7 +614,7 @@ def test_looking_at_a_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) -> None:
-    me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 3630:.3f}\n"
+    me = f"{os.getpid()} {process.identity(os.getpid())} {process.uptime() - 3630:.3f}\n"
     Path(healthy.scheduler_lock).write_text(me)
     assert lock.trouble(healthy, time.time()) is None
     with locks.Lock(healthy.scheduler_lock) as held:
