@@ -218,6 +218,8 @@ def test_runs_and_costs_show_what_a_run_cost(world: World) -> None:
     assert rows[0][0] == "task"
     assert rows[1][:2] == [task, "1"]
     assert "impl-1" in world.refused("runs", "--agent", "impl-2").err
+    assert "did you mean 'TASK-" in world.refused("runs", "--task", task[:-1]).err
+    assert world.json("runs", "--task", task, "--since", "2099-01-01") == []
     assert "no run has ended" in world.ok("runs", "--since", "2099-01-01").out
     assert world.refused("runs", "--outcome", "dne", code=2).err.count("did you mean 'done'")
 

@@ -237,6 +237,9 @@ def test_a_clone_that_nobody_set_up_says_so(repo: Path, cli: Cli) -> None:
     assert [problem["code"] for problem in problems] == ["not_initialised", "config_error"]
     assert {problem["hint"] for problem in problems} == {"run: orchestrator init"}
     assert done.json["agents"] == []
+    for words in (("pr", "list"), ("pr", "show", "1"), ("logs", "x"), ("explain", "x")):
+        refused = cli(*words)
+        assert (refused.code, "is not set up" in refused.err) == (1, True), words
 
 
 def test_a_repository_without_a_commit_is_told_to_make_one_first(
