@@ -292,7 +292,7 @@ def test_a_project_that_was_just_set_up_is_well_before_its_first_tick(
 def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cli) -> None:
     lock = locks.Lock(project.scheduler_lock)
     with lock:
-        me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 600:.3f}\n"
+        me = f"{os.getpid()} {process.identity(os.getpid())} {time.monotonic() - 600:.3f}\n"
         Path(project.scheduler_lock).write_text(me)
         problems = {p["code"]: p["message"] for p in cli("status", "--json").json["problems"]}
     lock.close()
