@@ -56,7 +56,7 @@ def measure(scratch: Scratch) -> list[Row]:
             with counted() as seconds:
                 scratch.timed([scratch.plain, "-c", "pass"])
             bare += seconds
-            samples[name].append(_tick(scratch, project))
+            samples[name].append(_tick(scratch, project, is_idle=True))
         for name, figure in zip(_GITHUB, _scheduled_tick(scratch, on_github), strict=True):
             samples[name].append(figure)
     middle = statistics.median(bare) * 1e3
@@ -136,9 +136,14 @@ def _on_github(scratch: Scratch) -> Project:
     return project
 
 
-def _tick(scratch: Scratch, project: Project) -> float:
-    """Return the seconds of CPU time of a tick, a minute after the one before."""
+def _tick(scratch: Scratch, project: Project, *, is_idle: bool = False) -> float:
+    """Return the seconds of CPU time of a tick, a minute after the one before.
+
+    Raises Broken if it starts a run, or if it is to be an idle one and the stamp does not hold.
+    """
     _a_minute_later(project)
+    if is_idle and not idle.is_unchanged(project.layout.idle_stamp):
+        raise Broken("the stamp of the tick before does not hold after a minute")
     before = len(os.listdir(project.layout.state("incoming")))
     os.chdir(project.root)
     with counted() as seconds:
@@ -150,8 +155,15 @@ def _tick(scratch: Scratch, project: Project) -> float:
 
 
 def _a_minute_later(project: Project) -> None:
-    """Make everything below `.orchestrator/cache` a minute older, except the stamp's own text."""
+    """Make all in `.orchestrator/cache` a minute older, except what the stamp says and names.
+
+    A file that the stamp names does not change its time in a minute, either.
+    """
+    stamp = Path(project.layout.idle_stamp)
+    named = stamp.read_text().split("\0") if stamp.exists() else []
     for entry in os.scandir(project.layout.cache):
+        if f"cache/{entry.name}" in named:
+            continue
         found = entry.stat(follow_symlinks=False)
         os.utime(entry.path, (found.st_atime, found.st_mtime - MINUTE), follow_symlinks=False)
 

@@ -61,6 +61,7 @@ class _Side:
     """A project with an open pull request, and a remote behind the stand-in for ssh."""
 
     def __init__(self, scratch: Scratch, delay: float) -> None:
+        self._delay = delay
         config = "agents:\n  - {name: impl-1, role: implementer}\n"
         self._project: Project = scratch.new_project(10, remote=True, config=config)
         self._ssh, self._log = self._project.folder / "ssh", self._project.folder / "connections"
@@ -74,10 +75,11 @@ class _Side:
         """Run a tick; return the seconds with its lock held, and those of the whole tick."""
         os.environ["GIT_SSH_COMMAND"] = str(self._ssh)
         self._log.write_text("")
+        rest = DELAY - self._delay
         began = time.perf_counter()
-        with _timed() as held:
+        with _timed(rest) as held:
             report = run_tick(Layout(str(self._project.root)), time.time())
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began - rest
         connections = len(Path(self._log).read_text().split())
         if report.problems or len(held) != 1 or connections != 1:
             said = f"{connections} connections, the lock taken {len(held)} times"
@@ -86,13 +88,18 @@ class _Side:
 
 
 @contextlib.contextmanager
-def _timed() -> Iterator[list[float]]:
-    """Measure for how many seconds this process holds the lock of the tick, each time."""
+def _timed(rest: float) -> Iterator[list[float]]:
+    """Measure for how many seconds this process holds the lock of the tick, each time.
+
+    It sleeps for `rest` seconds before it takes the lock: after half a second without work, the
+    processor does the same more slowly, whatever the process waited for.
+    """
     held: list[float] = []
     real = lock.taken
 
     @contextlib.contextmanager
     def taken(*given: Any) -> Iterator[list[Problem] | None]:
+        time.sleep(rest)
         with real(*given) as problems:
             began = time.perf_counter()
             yield problems

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 #: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id, with
 #: its brackets, contains one of these parts.
 QUICK: dict[str, tuple[str, ...]] = {
+    "test_an_agent_does_not_decide_where_work_is_sent": ("remote remove", "set-url", "insteadOf"),
     "test_a_damaged_record_is_one_problem_and_is_never_overwritten": ("[{-", '"task": 5}-github'),
     "test_a_link_in_the_place_of_our_state_is_refused_and_not_written_through": (
         "[.orchestrator]",
@@ -249,7 +250,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "rebase-2.83.0",
     ),
     "test_a_refusal_of_the_account_or_the_repository_is_a_fault_of_the_system": (
-        "too quickly",
+        "personal access token",
         "archived",
     ),
     "test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words": (
@@ -472,8 +473,8 @@ HELD_BY: dict[str, str] = {
     "test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task": (
         "test_the_projects_base_must_be_where_work_is_delivered"
     ),
-    "test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone": (
-        "test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault"
+    "test_a_base_branch_that_only_one_task_names_and_nobody_has_is_asked_about": (
+        "test_a_base_that_a_task_names_and_nobody_has_is_a_question"
     ),
     "test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end": (
         "test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end"
@@ -588,9 +589,6 @@ HELD_BY: dict[str, str] = {
     ),
     "test_the_real_environment_is_made_whatever_the_users_python_settings": (
         "test_only_the_settings_that_a_mirror_needs_reach_pip"
-    ),
-    "test_what_the_released_version_left_is_read_by_this_one": (
-        "test_runs_of_the_released_version_are_finished_by_this_one"
     ),
     "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
         "test_stopping_ends_everything_that_a_run_started_within_five_seconds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -51,6 +52,30 @@ def test_the_second_host_begins_a_tick_only_if_the_first_did_not_take_the_task(
     assert waited == []
     assert attendant._is_for_this_host(hosts[second], 2) is not first_claims
     assert waited == [turn.STEP]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_a_host_whose_disk_takes_nothing_keeps_its_heartbeat(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    store = a_host(tmp_path, server, "one")
+    beats: list[float] = []
+
+    def pulse(age: float) -> object:
+        beats.append(age)
+        return PostgresqlStore.pulse(store, age)
+
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(attendant, "BEAT", 0.0)
+    monkeypatch.setattr(store, "pulse", pulse)
+    monkeypatch.setattr(attendant.stores, "of_project", lambda _: store)
+    monkeypatch.setattr(attendant.files, "write_atomic", refuse)
+    monkeypatch.setattr(attendant.files, "remove", refuse)
+    layout = Layout(str(tmp_path / "one"))
+    assert all(attendant._beat(layout, lambda: lambda: None) for _ in range(2))
+    assert len(beats) == 2
 
 
 def test_a_host_without_an_agent_for_the_task_begins_no_tick(

@@ -47,7 +47,7 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (
         {"type": "system", "subtype": "init", "mcp_servers": [
             {"name": "a", "status": "connected"}, {"name": "b", "status": "failed"},
-            {"name": "c"}]},
+            {"name": "c"}, {"name": "d", "status": "pending"}, "e"]},
         [("start", "a model"), ("error", "MCP server b: failed"),
          ("error", "MCP server c: not connected")],
     ),

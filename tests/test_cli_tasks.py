@@ -367,6 +367,8 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("task", "add", "--title", "T", "--role", "product_manager"), 1, "take no tasks"),
         ((*ADD, "--priority", "P9"), 2, "P0"),
         ((*ADD, "--branch", "a..b"), 1, "cannot be the name of a branch"),
+        ((*ADD, "--branch", "HEAD"), 1, "cannot be the name of a branch"),
+        ((*ADD, "--branch", "refs/heads/main"), 1, "did you mean 'main'?"),
         ((*ADD, "--branch", "-x~1"), 2, "--branch"),
         ((*ADD, "--depends-on", "TASK-0badf00d"), 1, "no task named 'TASK-0badf00d'"),
         ((*ADD, "--force", "--depends-on", "a/b"), 1, "'a/b' cannot be a task id"),
@@ -506,10 +508,12 @@ def test_a_task_of_another_user_is_said_to_be_one(
         return opened(name, *more, **named)
 
     monkeypatch.setattr(os, "open", refused)  # root may read anywhere
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     os.utime(path)
     [problem] = [p for p in cli("status", "--json").json["problems"] if task_id in p["message"]]
     assert problem["code"] == "task_malformed"
-    assert f"sudo chown $(id -un) {path}" in problem["hint"]
+    assert f"sudo chown -R $(id -un) {path}" in problem["hint"]
 
 
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:

@@ -9,11 +9,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import commits
 import pytest
 from conftest import CHECKOUT, Done
 from test_cli_tasks import add
 
+from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.model.work import STATES, PullRequest
+from orchestrator.pulls import forges
+from orchestrator.tasks import stores, task_file
 
 Cli = Callable[..., Done]
 ASK = """
@@ -65,6 +70,40 @@ def test_bash_completes_commands_options_and_names(
     assert ask("orchestrator", "task", "show", "TA") == [task_id]
     assert ask("orchestrator", "agent", "pause", "test") == ["test-agent"]
     assert set(ask("orchestrator", "explain", "")) >= {task_id, "pm-agent"}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_proposes_only_what_the_command_accepts(
+    ask: Callable[..., list[str]], cli: Cli, project: Layout
+) -> None:
+    tasks = {state: add(cli, f"Is {state}") for state in STATES}
+    for state, task_id in tasks.items():
+        if state not in ("incoming", "claimed"):
+            cli("task", "move", task_id, state)
+    store = stores.of_project(project)
+    store.claim(store.find(tasks["claimed"]), task_file.entry(0.0, "claimed", run="R1"), 1)
+    book = forges.of_project(project, load.settings(project, write_cache=False).config).book
+    root, ref = Path(project.root), "refs/heads/agent/a"
+    head = commits.commit(root, ref, {"a": "work"}, base="main", message="Work")
+    for number, branch in (("4", "agent/a"), ("6", "agent/gone")):
+        book.write(PullRequest(number, tasks["done"], branch, "main", head, "One", "open"))
+
+    def offered(*words: str) -> set[str]:
+        return set(ask("orchestrator", *words, ""))
+
+    assert offered("task", "retry") == {tasks["blocked"], tasks["failed"]}
+    assert offered("task", "cancel") == {*tasks.values()} - {tasks["done"]}
+    assert offered("task", "show") == {*tasks.values()}
+    assert offered("runs", "--task") == {*tasks.values()}
+    assert offered("run", "test-agent", "--task") == {tasks["incoming"]}
+    assert offered("inbox", "answer") == {tasks["blocked"]}
+    assert offered("task", "move", tasks["done"]) == {*STATES} - {"claimed"}
+    assert (offered("pr", "merge"), offered("pr", "show")) == ({"4"}, {"4", "6"})
+    assert offered("inbox", "reject") <= {"pr:4"}
+    for words in (("hosts", "remove"), ("init", "--host"), ("agent", "add")):
+        assert offered(*words) == set(), words
+    (root / "page.html").touch()
+    assert "page.html" in offered("dashboard", "--export")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

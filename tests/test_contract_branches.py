@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +198,29 @@ def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) ->
     world.tick_until_in("done", task)
     branch = world.task(task)["work_branch"]
     ours = world.sha(branch)
-    theirs = person(world, branch, ("rebase", "-q", "--force-rebase", "--root"))
+    theirs = person(world, branch, ("rebase", "-q", "--signoff", "origin/main"))
     assert not contains(world, ours, branch)
     again(world, task)
     assert world.task(task)["attempts"] == 0
     assert contains(world, theirs, branch)
     assert ours in rescued(world).values()
     assert "that are not among them are kept" in world.seen(task)["instructions"]
+
+
+def test_more_work_after_a_squash_merge_starts_from_the_base(world: World, forge: str) -> None:
+    world.configure(forge=forge, review={"merge_method": "squash"})
+    changes = [[["write", "app.py", text], ["commit", "change"]] for text in ("1\n", "2\n")]
+    world.script("default", *({"steps": steps} for steps in changes))
+    task = world.add("Twice")
+    world.tick_until_in("done", task)
+    world.ok("pr", "merge", world.prs()[0]["id"])
+    person(world, "main", ("rm", "-q", "app.py"), ("commit", "-q", "-m", "goes on"))
+    again(world, task)
+    assert world.starts(task)[-1]["head"] == world.remote_sha("main")
+    assert world.task(task)["attempts"] == 0
+    [pr] = [each for each in world.prs() if each["state"] == "open"]
+    world.ok("pr", "merge", pr["id"])
+    assert world.git("show", "main:app.py", cwd=world.remote) == "2"
 
 
 def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:
@@ -258,8 +275,11 @@ def test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix(world: World, 
     assert problem(world, "remote_refuses") is None
 
 
+@pytest.mark.parametrize("how", ["another remote", "insteadOf"])
 @pytest.mark.parametrize("way_out", ["push", "close"])
-def test_a_changed_address_of_the_remote_closes_no_pull_request(world: World, way_out: str) -> None:
+def test_a_changed_address_of_the_remote_closes_no_pull_request(
+    world: World, how: str, way_out: str
+) -> None:
     """The new place has the base only: nobody closed what was never there."""
     world.create()
     task = world.add("Open during the move")
@@ -269,8 +289,11 @@ def test_a_changed_address_of_the_remote_closes_no_pull_request(world: World, wa
     moved = world.folder / "moved.git"
     world.git("init", "-q", "--bare", "-b", "main", str(moved))
     world.git("push", "-q", str(moved), "main")
-    world.git("remote", "remove", "origin")
-    world.git("remote", "add", "origin", str(moved))
+    if how == "insteadOf":
+        world.git("config", f"url.{moved}.insteadOf", str(world.remote))
+    else:
+        world.git("remote", "remove", "origin")
+        world.git("remote", "add", "origin", str(moved))
     shown = world.tick_until(lambda: problem(world, "remote_moved"), "the problem")
     [pr] = world.prs()
     assert pr["state"] == "open"
@@ -555,13 +578,21 @@ def test_without_any_base_branch_the_setting_is_named(world: World) -> None:
     assert problem["hint"] == "set base_branch in .orchestrator/agents.yaml"
 
 
-def test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone(world: World) -> None:
-    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
-    lost = world.add("Nowhere", "implement", "--branch", "release/9")
+def test_a_base_branch_that_only_one_task_names_and_nobody_has_is_asked_about(
+    world: World,
+) -> None:
+    world.create()
+    lost = world.drop("T1.md", "# [T1] Nowhere\n\nROLE: implement\nBRANCH: origin/main\n").stem
     good = world.add("On main")
-    world.tick_until_in("failed", lost)
+    world.tick_until_in("blocked", lost)
     world.tick_until_in("done", good)
     assert world.status()["problems"] == []
+    assert world.task(lost)["attempts"] == 0
+    [item] = [item for item in world.json("inbox") if item["task"] == lost]
+    assert "orchestrator task set T1 branch=main" in item["text"]
+    world.ok("task", "set", lost, "branch=main")
+    world.ok("inbox", "answer", lost, "it is main")
+    world.tick_until_in("done", lost)
 
 
 # --- where branches are pushed --------------------------------------------------------------------
@@ -607,6 +638,48 @@ def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world:
     assert world.starts() == []
     world.git("remote", "add", "mine", str(world.remote))
     world.tick_until_in("done", task)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "remote remove origin",
+        "remote rename origin mine",
+        "remote set-url origin ELSEWHERE",
+        "config remote.origin.pushurl ELSEWHERE",
+        "config url.ELSEWHERE.insteadOf REMOTE",
+    ],
+)
+def test_an_agent_does_not_decide_where_work_is_sent(world: World, how: str) -> None:
+    """Without a remote, work would be delivered in this repository."""
+    world.create()
+    other = fork(world)
+    world.git("push", "-q", str(other), "main")
+    first, second = world.add("First"), world.add("Second")
+    world.script(first, WORK)
+    words = how.replace("ELSEWHERE", str(other)).replace("REMOTE", str(world.remote)).split()
+    world.script(second, {"steps": [["work"], ["git", *words]]})
+    world.tick_until_in("done", first)
+
+    def fault() -> str:
+        return str((problem(world, "system_fault") or {"message": ""})["message"])
+
+    world.tick_until(lambda: fault().startswith("remote_changed: "), "the fault")
+    assert world.where(second) == ["incoming"]
+    [pr] = world.prs()
+    assert "your checkout changed: " in world.refused("pr", "merge", pr["id"]).err
+    assert {world.git("log", "--format=%s", "main", cwd=at) for at in (world.root, other)} == {
+        "first"
+    }
+    undo = problem(world, "checkout_changed")
+    assert undo is not None
+    subprocess.run(undo["hint"].partition("  #")[0], shell=True, check=True, env=world.environment)
+    world.tick_until_in("done", second)
+    assert len(world.starts(second)) == 1
+    assert remote_branches(world, other) == ["main"]
+    for task in (first, second):
+        branch = world.task(task)["work_branch"]
+        assert world.remote_sha(branch) == world.sha(branch)
 
 
 @pytest.mark.parametrize("named", [{}, {"push_remote": "mine"}])

@@ -305,6 +305,7 @@ def test_a_skip_gives_the_first_reason_in_the_contracts_order(world: World) -> N
         (["tick", "--wait", "soon"], 2),
         (["tick", "--wait", "nan"], 2),
         (["tick", "--wait", "-5"], 2),
+        (["init", "--host", "No Name"], 2),
         (["run"], 2),
         (["stop"], 2),
         (["run", "nobody"], 1),

@@ -92,6 +92,7 @@ def test_cancelling_a_running_task_ends_its_run(world: World) -> None:
     world.quiet()
     assert world.task(task)["reason"].startswith("cancelled")
     assert world.where(task) == ["failed"]
+    assert sum(day["done"] for day in world.json("history")["days"]) == 0
 
 
 def test_the_brake_lets_running_agents_finish(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import both_stores
 import harness
+import psutil
 import pytest
 from harness import ONCE, Sampler, World, wait_until
 
@@ -100,6 +101,25 @@ def test_tick_wait_waits_for_the_runs_it_started_and_shows_progress(world: World
     world.tick_until(lambda: world.running(other))
     assert "still running" not in world.ok("tick", "--wait", "1").out
     assert world.where(other) == ["claimed"]
+
+
+def test_tick_wait_waits_for_an_active_tick_and_then_does_its_own_work(world: World) -> None:
+    world.create()
+    task = world.add("Waited for")
+    lock = world.home_folder / "scheduler.lock"
+
+    def waits(process: subprocess.Popen[str]) -> bool:
+        opened = [file.path for file in psutil.Process(process.pid).open_files()]
+        return process.poll() is not None or str(lock) in opened
+
+    with locks.Lock(str(lock)):
+        for words in (["tick"], ["tick", "--wait", "0"]):
+            assert world.ok(*words).out == "another tick is active\n"
+        waiting = world.start("tick", "--wait", "60")
+        wait_until(lambda: waits(waiting), "the tick waits for the lock")
+    said, _ = waiting.communicate(timeout=60)
+    assert (waiting.returncode, "another tick" in said) == (0, False)
+    assert world.where(task) == ["done"]
 
 
 def test_a_tick_whose_reader_went_away_has_done_its_work(world: World) -> None:

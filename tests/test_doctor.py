@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -509,6 +510,7 @@ def test_a_folder_that_cannot_be_written_is_a_fault(
     healthy: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda path, _: path != healthy.agents)
+    os.chmod(healthy.agents, 0o500)
     finding = one(healthy, "permissions")
     assert finding.message == f"{healthy.agents} cannot be written"
     assert "chmod u+rwx" in (finding.hint or "")
@@ -613,7 +615,7 @@ def test_looking_at_a_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) -> None:
-    me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 3630:.3f}\n"
+    me = f"{os.getpid()} {process.identity(os.getpid())} {time.monotonic() - 3630:.3f}\n"
     Path(healthy.scheduler_lock).write_text(me)
     assert lock.trouble(healthy, time.time()) is None
     with locks.Lock(healthy.scheduler_lock) as held:
@@ -628,14 +630,18 @@ def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) ->
 def test_a_hung_tick_is_found_whatever_the_clock_said_when_it_took_the_lock(
     healthy: Layout, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    now = time.time()
+    now, up = time.time(), time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: now + ahead)
-        with lock.taken(healthy, now + ahead, 0.0) as problems:
+        with lock.taken(healthy, 0.0) as problems:
             assert problems == []
             # The clock is right again. The file's own time may be wrong.
             os.utime(healthy.scheduler_lock, (now + ahead, now + ahead))
+            patch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: up + 200))
             assert lock.trouble(healthy, now + 200) is None
+            with lock.taken(healthy, 0.0) as second:
+                assert second is None, "the clock that is set back kills no tick at work"
+            patch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: up + 400))
             hung = lock.trouble(healthy, now + 400)
     assert hung is not None
     assert hung.code == "tick_hung"
@@ -659,13 +665,14 @@ def test_a_process_that_is_no_tick_and_keeps_the_ticks_lock_is_named(healthy: La
 
 
 def test_a_command_that_keeps_the_ticks_lock_is_hung_like_a_tick_but_is_no_tick(
-    healthy: Layout,
+    healthy: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = time.time() - 100
+    before, later = time.time() - 100, time.monotonic() + 400
     Path(healthy.scheduler_lock).touch()
     os.utime(healthy.scheduler_lock, (before, before))
     with lock.exclusive(healthy):
         assert Path(healthy.scheduler_lock).read_text().startswith(f"{os.getpid()} ")
+        monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: later))
         hung = lock.trouble(healthy, time.time() + 400)
     assert hung is not None
     assert hung.code == "tick_hung"
@@ -696,7 +703,7 @@ def test_each_lock_of_the_project_with_a_stopped_holder_is_told(healthy: Layout)
     while not process.is_stopped(child.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     _, seen = context.look(healthy)
-    found = list(standing.problems(healthy, seen))
+    found = list(standing.problems(healthy, seen, standing.held_locks(healthy)))
     told = [each for each in findings(healthy)["locks"] if each.level == "warn"]
     child.kill()
     child.wait()
@@ -706,7 +713,7 @@ def test_each_lock_of_the_project_with_a_stopped_holder_is_told(healthy: Layout)
     for each in found:
         assert f"process {child.pid} (" in each.message
         assert f"kill -CONT {child.pid}" in (each.hint or "")
-    assert list(standing.problems(healthy, seen)) == []
+    assert list(standing.problems(healthy, seen, standing.held_locks(healthy))) == []
 
 
 HOLD_AS_TICK = """
@@ -715,7 +722,7 @@ from orchestrator.system import process
 file = open(sys.argv[1], "w")
 fcntl.flock(file, fcntl.LOCK_EX)
 me = process.known(__import__("os").getpid())
-file.write(f"{me.pid} {me.identity} {process.uptime() - 400:.3f}")
+file.write(f"{me.pid} {me.identity} {time.monotonic() - 400:.3f}")
 file.flush()
 print("held", flush=True)
 time.sleep(100)
@@ -742,7 +749,7 @@ def test_a_hung_tick_that_cannot_be_killed_is_a_problem_and_no_bug(
     assert report.problems[0].code == "lock_held"
     assert f"process {child.pid} (" in report.problems[0].message
     assert {action.action for action in report.actions} <= {"skip"}
-    with lock.taken(healthy, time.time(), 0.0) as problems:
+    with lock.taken(healthy, 0.0) as problems:
         assert [each.code for each in problems or ()] == ["tick_hung"]
     assert child.wait(10) < 0
     child.stdout.close()

@@ -14,7 +14,8 @@ FAILURES = CHECKOUT / "docs" / "failures.md"
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/how-a-task-travels.md", "SECURITY.md", "CONTRIBUTING.md"]
+    "document",
+    ["docs/how-a-task-travels.md", "SECURITY.md", "CONTRIBUTING.md", "benchmarks/README.md"],
 )
 def test_each_file_that_a_document_names_exists(document: str) -> None:
     """A path is below the repository's root, below `orchestrator/`, or below `tests/`."""
@@ -26,7 +27,10 @@ def test_each_file_that_a_document_names_exists(document: str) -> None:
         assert any(place.exists() for place in places), name
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/*.md", "benchmarks/*.md"],
+)
 def test_each_link_of_a_document_leads_to_a_file_and_a_heading(document: str) -> None:
     for path in CHECKOUT.glob(document):
         for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):

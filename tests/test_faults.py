@@ -685,3 +685,64 @@ def test_a_disk_that_becomes_read_only_is_waited_for(world: World, disk: Disk) -
     assert harness.fingerprint(world.home_folder) == before
     disk.read_only(False)
     recover(world, [first, *tasks])
+
+
+# --- closed folders ----------------------------------------------------------------------------
+
+#: Root may write everywhere, so the product is told that it may not write in one folder.
+CLOSED = """
+import os
+_allowed = getattr(os.access, "allowed", os.access)
+def _access(path, mode, **more):
+    return not str(path).endswith({end!r}) and _allowed(path, mode, **more)
+_access.allowed = _allowed
+os.access = _access
+"""
+
+
+def test_nothing_is_claimed_while_the_queue_is_closed_and_no_event_is_told(
+    world: World, tmp_path: Path
+) -> None:
+    world.create(agents=two_agents())
+    task = world.add("Waits")
+    before = world.task(task)
+    product, folder = world.product, world.queue / "incoming"
+    world.product = harness.shadow(
+        tmp_path / "shadow", CLOSED.format(end="/queue/incoming"), forked=True
+    )
+    for _ in range(2):
+        done = world.run("tick", "--json")
+        assert done.code == 1
+        assert {each["reason"] for each in done.json["actions"]} == {"system_fault"}
+        [problem] = done.json["problems"]
+        assert (problem["code"], problem["message"]) == (
+            "permissions",
+            f"{folder} cannot be written",
+        )
+    agents = world.json("agent", "list")
+    assert [(each["state"], each["reason"]) for each in agents] == [("waiting", "system_fault")] * 2
+    world.product = product
+    assert world.task(task) == before
+    assert not list(world.home_folder.glob("agents/*/runs/*"))
+    world.tick_until_in("done", task)
+
+
+def test_an_agent_whose_folder_cannot_be_used_leaves_its_task_to_another(world: World) -> None:
+    world.create(agents=two_agents())
+    first, second = (each["name"] for each in two_agents())
+    runs = world.home_folder / "agents" / first / "runs"
+    runs.parent.mkdir(parents=True)
+    runs.touch()
+    task = world.add("For anybody")
+    report = world.tick()
+    assert [(each["agent"], each["action"]) for each in report["actions"]] == [
+        (first, "skip"),
+        (second, "start"),
+    ]
+    [problem] = [each for each in report["problems"] if each["code"] == "permissions"]
+    assert problem["message"] == f"{runs} is not a folder: {first} starts no run"
+    assert problem["hint"] == f"move it aside: mv {runs} {runs}-1"
+    verdict = world.json("explain", first)["verdict"]
+    assert verdict == f"does not start: system_fault ({runs} is not a folder)"
+    assert problem["message"] in [each["message"] for each in world.status()["problems"]]
+    world.tick_until_in("done", task)

@@ -301,13 +301,57 @@ def test_a_closed_folder_is_opened_by_its_owner_and_given_to_another_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    tmp_path.chmod(0o500)
     assert disk.unwritable(str(tmp_path)) == (
         f"{tmp_path} cannot be written",
         f"open it to its owner, you: chmod u+rwx {tmp_path}",
     )
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     _, step = disk.unwritable(str(tmp_path)) or ("", "")
-    assert step.startswith("become its owner: chown")
+    assert step.startswith(f"become its owner: sudo chown -R $(id -un) {tmp_path}; ")
+    monkeypatch.undo()
+    tmp_path.chmod(0o700)
+    place = tmp_path / "a file"
+    place.touch()
+    said = f"move it aside: mv '{place}' '{place}-1'"
+    assert disk.unwritable(str(place)) == (f"{place} is not a folder", said)
+
+
+def test_an_error_names_the_folder_that_is_closed_and_the_command_that_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, closed = tmp_path / "shut" / "file", {str(tmp_path / "shut")}
+    file.parent.mkdir()
+    file.parent.chmod(0o500)
+    monkeypatch.setattr(os, "access", lambda path, _: path not in closed)  # root may use all
+    opens = f"open it to its owner, you: chmod u+rwx {tmp_path}/shut"
+    for number in (errno.EACCES, errno.EPERM):
+        error = OSError(number, "why", str(file))
+        assert disk.explained(error) == (f"{tmp_path}/shut: why", opens)
+    moved = OSError(errno.EACCES, "why", str(tmp_path / "here"), None, str(file))
+    assert disk.explained(moved) == (f"{tmp_path}/shut: why", opens)
+    file.parent.chmod(0o700)
+    assert "lsattr -d" in disk.explained(moved)[1]  # a flag or a list of rights: not the mode
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert "use a clone of your own" in disk.explained(moved)[1]
+    closed.clear()
+    assert disk.explained(moved)[0] == f"{tmp_path}/here: why"
+
+
+def test_an_error_says_what_is_in_the_place_of_a_folder_or_of_a_file(tmp_path: Path) -> None:
+    place = tmp_path / "queue"
+    place.touch()
+    with pytest.raises(NotADirectoryError) as below:
+        files.make_folder(str(place / "done" / "more"))
+    with pytest.raises(FileExistsError) as here:
+        files.make_folder(str(place))
+    aside = f"move it aside: mv {place} {place}-1"
+    for caught in (below, here):
+        assert disk.explained(caught.value) == (f"{place}: a folder must be there", aside)
+    with pytest.raises(IsADirectoryError) as folder:
+        files.write_atomic(str(tmp_path), b"x")
+    assert disk.explained(folder.value)[0] == f"{tmp_path}: a regular file must be there"
+    assert disk.explained(OSError(errno.EAGAIN, "no more processes"))[0] == "no more processes"
 
 
 def test_a_disk_that_gives_no_lock_is_named_with_the_file(
@@ -480,6 +524,21 @@ def test_the_holders_of_several_locks_are_found_without_taking_one(
     end(other)
     monkeypatch.setattr(fcntl, "flock", lambda *_: pytest.fail("it tried a free lock"))
     assert dict(locks.held(paths)) == {}
+
+
+@needs_proc
+def test_the_kernel_is_asked_once_for_the_holders_of_all_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes it 5 to 20 ms, which a tick spends under its lock."""
+    paths = [str(tmp_path / name) for name in ("first", "second", "third")]
+    others = [holder(Path(path)) for path in paths]
+    asked, ask = [], locks._kernels
+    monkeypatch.setattr(locks, "_kernels", lambda: asked.append(1) or ask())
+    assert [each.pid for _, each in locks.held(paths)] == [other.pid for other in others]
+    assert len(asked) == 1
+    for other in others:
+        end(other)
 
 
 @needs_proc

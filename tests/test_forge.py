@@ -287,6 +287,26 @@ def test_what_happens_here_between_a_look_and_its_record_counts(
     assert [pr.state for pr in now or ()] == ["merged", "open"]
 
 
+def test_what_another_host_delivers_between_a_look_and_its_record_counts(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    """This host has fetched what was there before."""
+    config = Config(forge="local")
+    heads = {name: branch(repo, f"agent/{name}") for name in ("T1", "T2")}
+    for name, head in heads.items():
+        local.open(wanted(head, f"agent/{name}"), "")
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T2")
+    found = look.look(layout, config)
+    later = [
+        sh(repo, "commit-tree", "-p", head, "-m", "x", f"{head}^{{tree}}")
+        for head in heads.values()
+    ]
+    for name, commit in zip(heads, later, strict=True):
+        local.open(wanted(commit, f"agent/{name}"), "")
+    now = states.record(layout, config, found) or []
+    assert [(pr.state, pr.head) for pr in now] == [("open", commit) for commit in later]
+
+
 def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:

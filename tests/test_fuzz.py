@@ -36,8 +36,7 @@ from orchestrator.model.work import Given, PullRequest, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
-from orchestrator.pulls.book import Book
+from orchestrator.pulls import github_repo, issue_text, issues
 from orchestrator.pulls.gh import Gh, Repository
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -203,12 +202,10 @@ def git_trace(data: bytes, folder: Path) -> None:
     assert checkout.configured(found) in (True, False)
 
 
-def earlier_pull_requests(data: bytes, folder: Path) -> None:
+def github_repository(data: bytes, folder: Path) -> None:
     found = layout(folder)
-    for name in ("prs.json", "forge.json"):
-        Path(found.cache, name).write_bytes(data)
+    Path(found.cache, "forge.json").write_bytes(data)
     github_repo.find(found, [])
-    github_adoption.adopt(found, Book(found.prs), lambda _: None)
 
 
 def gh(data: bytes, folder: Path) -> None:
@@ -390,8 +387,7 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         b"diff --git a/x b/x\nindex 1..2\n--- a/x\n+++ b/x\n@@ -1,2 +3 @@ f\n-a\n-b\n+c\n",
         b'diff --git "a/\\303\\274" "b/\\303\\274"\nnew file mode 100644\n@@ -0,0 +1 @@\n+x\n',
     ]),
-    "earlier": (earlier_pull_requests, [
-        {"prs": [{"id": "1", "task": None}]},
+    "repository": (github_repository, [
         {"key": "x", "asked": 1.0, "host": "h", "owner": "o", "name": "n", "known": True},
     ]),
     "gh": (gh, [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from conftest import git as sh
 from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 from rows import each_row
-from test_forge import Hub, person_says
+from test_forge import Hub, agents, person_says
 
 from orchestrator.cli import pr as cli_pr
 from orchestrator.layout import Layout
@@ -509,14 +508,12 @@ def test_the_address_for_pushes_of_one_remote_may_be_a_fork(hub: Hub, layout: La
     assert create[create.index("--head") + 1] == "me:agent/T1"
 
 
-def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: Layout) -> None:
+def test_records_that_are_gone_are_made_again_from_the_tasks_once(hub: Hub, layout: Layout) -> None:
     store = stores.of_project(layout)
     store.prepare()
-    heads = {}
     for number, name in enumerate(("A", "B", "C", "D"), 1):
-        pr = opened(hub, f"agent/{name}")
+        opened(hub, f"agent/{name}")
         change(hub, number, body=f"x\n\nOrchestrator-Task: {name}\n")
-        heads[name] = pr.head
         at = "2026-01-01T00:00:00Z"
         store.add(task_file.new(name, name, "implement", None, None, at, "human", (), "", []))
         fields = {"agent": "ann", "run": name, "branch": f"agent/{name}"}
@@ -526,14 +523,10 @@ def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: 
     files.remove_tree(hub.forge.book.folder)
     change(hub, 1, state="MERGED")
     change(hub, 3, isCrossRepository=True, headRepositoryOwner={"login": "stranger"})
-    known = {"id": "1", "task": "A", "branch": "agent/A", "base": "main", "head": heads["A"]}
-    rows = [{**known, "title": "A", "state": "merged", "url": "u"}]
-    Path(layout.cache).mkdir(exist_ok=True)
-    Path(layout.cache, "prs.json").write_text(json.dumps({"prs": rows}))
     before = len(hub.calls())
     found = [(pr.id, pr.task, pr.state) for pr in hub.forge.refresh()]
     assert found == [("1", "A", "merged"), ("2", "B", "open"), ("4", "D", "open")]
-    assert hub.calls()[before:].count("pr view") == 3
+    assert hub.calls()[before:].count("pr view") == 4
     before = len(hub.calls())
     hub.forge.refresh()
     assert hub.calls()[before:] == ["pr list"]
@@ -553,7 +546,6 @@ OF_EVERYBODY = [
      "remote_refuses"),
     ("GitHub Actions is not permitted to create or approve pull requests", "remote_refuses"),
     ("Repository was archived so is read-only.", "remote_refuses"),
-    ("was submitted too quickly", "forge_failed"),
 ]  # fmt: skip
 
 
@@ -744,7 +736,15 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     assert hub.forge.merge(pr, pr.head, "squash", pytest.fail) == first
 
 
-@pytest.mark.parametrize("said", ["API rate limit exceeded for user", "a secondary rate limit"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "API rate limit exceeded for user",
+        "a secondary rate limit",
+        "was submitted too quickly",
+        "You have triggered an abuse detection mechanism",
+    ],
+)
 def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
     hub.set(fails=f"GraphQL: {said} (HTTP 403)")
     with pytest.raises(SystemFault, match=said) as limited:
@@ -754,6 +754,39 @@ def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
         "work resumes automatically when the limit resets; to see it: gh api rate_limit"
         " --hostname github.com"
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [  # gh 2.23 and 2.103 behind a proxy that breaks the connection
+        'Post "https://api.github.com/graphql": net/http: HTTP/1.x transport connection broken: x',
+        'Get "https://api.github.com/repos/o/r": read tcp 10.0.0.1:1->10.0.0.2:2: read: connection '
+        "reset by peer",
+        'Post "https://api.github.com/graphql": proxyconnect tcp: dial tcp 10.0.0.1:1: refused',
+        'Patch "https://api.github.com/repos/o/r/pulls/1": context deadline exceeded',
+        "unexpected EOF",
+    ],
+)
+def test_a_broken_connection_is_no_answer_of_github(hub: Hub, said: str) -> None:
+    pr = opened(hub)
+    hub.set(fails=said)
+    with pytest.raises(SystemFault, match=re.escape(said)) as broken:
+        hub.forge.post(pr, agents("approved", pr.head))
+    assert not isinstance(broken.value, Refusal)
+    with pytest.raises(SystemFault, match=re.escape(said)) as broken:
+        opened(hub, text="two\n")
+    assert (broken.value.code, isinstance(broken.value, Refusal)) == ("forge_failed", False)
+
+
+@pytest.mark.parametrize("said", ["was submitted too quickly", "a secondary rate limit"])
+def test_a_review_that_github_takes_later_is_posted_later(hub: Hub, said: str) -> None:
+    pr = opened(hub)
+    hub.set(comments_fail=said)
+    with pytest.raises(SystemFault, match=said):
+        hub.forge.post(pr, agents("approved", pr.head))
+    hub.set(comments_fail=None)
+    assert hub.forge.post(pr, agents("approved", pr.head)) is None
+    assert len(hub.state["prs"][0]["comments"]) == 1
 
 
 def test_a_merge_whose_answer_was_lost_is_a_merge(hub: Hub) -> None:

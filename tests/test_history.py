@@ -120,6 +120,8 @@ def test_the_success_rate_is_of_runs_that_had_their_chance(
         ((("retried", {}),), {"failed": 0}),
         ((("retried", {}), ("finish", {"run": "R9"})), {"failed": 0, "done": 1}),
         ((("moved", {"state": "done"}),), {"failed": 0, "done": 1}),
+        # The run ended because a person cancelled its task, or moved it.
+        ((("cancelled", {}), ("finish", {"run": "R9", "verdict": "stopped"})), {"done": 0}),
         ((("merged", {}),), {"merged": 1}),
         ((("merged", {}), ("not_merged", {})), {"merged": 0}),
         ((("followed", {"state": "incoming", "reason": "changes"}),), {"failed": 0}),

@@ -840,10 +840,15 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
 
 def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    said = world.land(checks=("no-such-program-anywhere",))
+    missing = ("no-such-program-anywhere",)
+    said = world.land(checks=missing)
     assert said[0].startswith("could not merge")
     assert world.state(pr) == ("open", "approved")
     assert world.store.find("T1").state == "done"
+    with pytest.raises(SystemFault, match="a check's program is missing") as refused:
+        merge(world, pr, checks=missing)
+    assert refused.value.code == "check_program_missing"  # as before a delivery
+    assert refused.value.hint
 
 
 def test_a_remote_that_is_gone_or_refuses_sends_nobody_back(world: World) -> None:
@@ -1054,13 +1059,57 @@ def test_without_a_remote_a_base_that_is_being_rebased_stays(alone: World) -> No
     before = alone.main()
     command = ("git", "rebase", "--quiet", "--keep-empty", "-x", "false", "HEAD~1")
     assert subprocess.run(command, cwd=alone.repo, capture_output=True, check=False).returncode
-    with pytest.raises(OrchestratorError, match="main is being rebased or bisected") as refused:
+    with pytest.raises(OrchestratorError, match="in the middle of an operation") as refused:
         merge(alone, pr)
     assert refused.value.code == "checkout_not_clean"
     sh(alone.repo, "rebase", "--continue")
     assert alone.main() == before
     merge(alone, pr)
     assert alone.main() != before
+
+
+@pytest.mark.parametrize("what", ["am", "cherry-pick", "merge", "bisect"])
+def test_without_a_remote_a_base_in_an_unfinished_operation_stays(alone: World, what: str) -> None:
+    """The checkout is clean; if its branch moved, git could not abort the operation."""
+    pr, repo = alone.deliver("T1", {"a.txt": "a\n"}), alone.repo
+    sh(repo, "switch", "--quiet", "--create", "side")
+    for text in "12":
+        (repo / "README.md").write_text(text)
+        sh(repo, "commit", "--quiet", "--all", "--message", text)
+    sh(repo, "switch", "--quiet", "main")
+    (repo / "README.md").write_text("mine")
+    sh(repo, "commit", "--quiet", "--all", "--message", "mine")
+    match what:
+        case "am":
+            (repo / ".git" / "mail").write_text(sh(repo, "format-patch", "-1", "--stdout", "side"))
+            begin, end = ("am", ".git/mail"), ("am", "--abort")
+        case "cherry-pick":
+            begin, end = ("cherry-pick", "side~1", "side"), ("cherry-pick", "--abort")
+        case "merge":
+            begin, end = ("merge", "--no-commit", "--strategy=ours", "side"), ("merge", "--abort")
+        case _:
+            begin, end = ("bisect", "start"), ("bisect", "reset")
+    subprocess.run(("git", *begin), cwd=repo, capture_output=True, check=False)
+    if what == "cherry-pick":  # the first is resolved, the second is to come
+        sh(repo, "checkout", "--quiet", "HEAD", "--", "README.md")
+        sh(repo, "commit", "--quiet", "--allow-empty", "--message", "resolved")
+    before = alone.main()
+    assert sh(repo, "status", "--porcelain") == ""
+    with pytest.raises(OrchestratorError, match="in the middle of an operation") as refused:
+        merge(alone, pr)
+    assert (refused.value.code, alone.main()) == ("checkout_not_clean", before)
+    sh(repo, *end)
+    merge(alone, pr)
+
+
+def test_without_a_remote_a_base_whose_checkout_git_has_locked_stays(alone: World) -> None:
+    pr, before = alone.deliver("T1", {"a.txt": "a\n"}), alone.main()
+    (alone.repo / ".git" / "index.lock").touch()
+    with pytest.raises(OrchestratorError, match=r"index\.lock': File exists\.$") as refused:
+        merge(alone, pr)
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("let the git that works there end")
+    assert alone.main() == before
 
 
 def test_without_a_remote_a_base_whose_worktree_is_gone_stays(alone: World, tmp_path: Path) -> None:

@@ -343,7 +343,29 @@ def test_status_names_the_waiting_tasks_that_no_agent_can_start(project: Layout,
     assert cli("status").out.startswith("Paused; no agent starts until")
 
 
-# --- damaged records ---------------------------------------------------------------------------
+# --- damaged and missing records ---------------------------------------------------------------
+
+
+def test_a_delivered_task_whose_record_was_deleted_is_found_by_doctor(
+    project: Layout, cli: Cli
+) -> None:
+    def missing() -> list[Any]:
+        found = cli("doctor", "--json").json["findings"]
+        return [each for each in found if each["code"] == "record_missing"]
+
+    pr, task = deliver(project, cli)
+    assert missing() == []
+    path = Path(project.prs, f"{pr.id}.json")
+    text = path.read_text()
+    path.write_text("{")
+    assert missing() == [], "it is damaged, not missing"
+    path.unlink()
+    [found] = missing()
+    assert found["level"] == "fail"
+    assert found["message"] == f"there is no record of pull request {pr.id} of {task}"
+    assert f"orchestrator task move {task} incoming" in found["hint"]
+    path.write_text(text.replace('"open"', '"merged"'))
+    assert missing() == []
 
 
 @pytest.mark.parametrize("folder", ["", "github"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_store import put
@@ -14,6 +16,7 @@ from orchestrator.model.work import STATES
 from orchestrator.system import files
 from orchestrator.tasks import names, stored_file
 from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.task_file import entry
 
 
 @pytest.fixture
@@ -192,6 +195,67 @@ def test_the_newest_finished_tasks_are_those_that_finished_last(
     found = store.newest(3)
     assert [t.id for t in found["failed"].tasks] == ["F"]
     assert [t.id for t in found["done"].tasks] == ["T6", "T7"]
+
+
+def dated(layout: Layout, number: int) -> None:
+    """Make finished tasks T0, T1, ... that finished one after the other."""
+    for n in range(number):
+        text = f"# [T{n}] Title {n}\nROLE: implement\nCREATED: 2026-01-01T00:00:00Z\n"
+        os.utime(put(layout, "done", f"T{n}.md", text.encode()), (1000 + n, 1000 + n))
+
+
+def test_a_task_that_finished_again_is_the_newest_one(layout: Layout, store: FileStore) -> None:
+    dated(layout, 8)
+    store.tidy()
+    moved = store.move(store.find("T1"), "incoming", entry(2000.0, "reopened"))
+    store.rewrite(moved, "# [T1] Another title\nROLE: implement\nCREATED: 2026-01-01T00:00:00Z\n")
+    store.move(store.find("T1"), "done", entry(3000.0, "done"))
+    for _ in range(3):  # the cache is as before, and is written again
+        assert {t.id for t in store.newest(3)["done"].tasks} == {"T6", "T7", "T1"}
+        assert [t.id for t in store.browse("done")][:3] == ["T1", "T7", "T6"]
+        assert store.has_title("Another title", None, ("done",)) is not None
+        store.tidy()
+        os.utime(f"{layout.queue_names}-done", (0, 0))
+
+
+def test_a_task_that_leaves_while_the_cache_is_written_is_new_when_it_returns(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated(layout, 8)
+    look = names.look
+
+    def look_and_leave(*given: Any, **named: Any) -> Mapping[str, str]:
+        rows = look(*given, **named)
+        if "most" in named:
+            store.move(store.find("T1"), "incoming", entry(2000.0, "reopened"))
+        return rows
+
+    store.tidy()
+    os.utime(f"{layout.queue_names}-done", (0, 0))  # it is written once a day
+    with monkeypatch.context() as patch:
+        patch.setattr(names, "look", look_and_leave)
+        store.tidy()
+    store.move(store.find("T1"), "done", entry(3000.0, "done"))
+    assert [t.id for t in store.browse("done")][:2] == ["T1", "T7"]
+
+
+def test_a_page_of_finished_tasks_looks_at_the_times_of_new_files_only(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated(layout, 8)
+    store.tidy()
+    put(layout, "done", "NEW.md", b"# [NEW] New\nROLE: implement\n")
+    asked: list[str] = []
+    mtime = names.mtime
+    monkeypatch.setattr(names, "mtime", lambda path: (asked.append(path), mtime(path))[1])
+    assert [t.id for t in store.browse("done")][:3] == ["NEW", "T7", "T6"]
+    assert [t.id for t in store.browse("done", after=store.find("T7"))][:2] == ["T6", "T5"]
+    assert {os.path.basename(path) for path in asked} == {"NEW.md", "T7.md"}
+    # A copy of an old file is not the newest; a person gives files any names.
+    os.utime(os.path.join(layout.state("done"), "NEW.md"), (1003.5, 1003.5))
+    os.utime(put(layout, "done", "my notes.md", b"# [MINE] Mine\nROLE: test\n"), (1002.5, 1002.5))
+    assert [t.id for t in store.browse("done")][3:7] == ["T4", "NEW", "T3", "MINE"]
+    assert [t.id for t in store.browse("done", after=store.find("MINE"))] == ["T2", "T1", "T0"]
 
 
 def test_finished_tasks_are_counted_and_the_newest_named_without_listing_their_folder(

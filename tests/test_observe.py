@@ -19,7 +19,7 @@ from orchestrator.model.errors import GitError, SystemFault
 from orchestrator.model.snapshot import Action, Hold, Outcome
 from orchestrator.project import agent_memory, faults, run_record
 from orchestrator.system import disk, files, memory
-from orchestrator.tick import attendant, observe
+from orchestrator.tick import attendant, observe, problems
 from orchestrator.tick.settle import Settler
 
 Cli = Callable[..., Any]
@@ -43,6 +43,22 @@ def test_a_disk_that_cannot_be_written_is_a_fault_that_no_run_tests(
     seen = observe.observe(project, settings, 5.0, None).snapshot
     assert seen.hold == Hold("system_fault", "disk_full: no space is left", "free some", 5.0)
     assert not seen.may_probe
+
+
+@pytest.mark.parametrize("name", ["shared/queue/claimed", "shared/queue/done", "shared/prs"])
+def test_a_queue_in_which_no_task_can_move_is_a_fault_that_no_run_tests(
+    project: Layout, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = os.path.join(project.home, name)
+    os.makedirs(folder, exist_ok=True)
+    monkeypatch.setattr("os.access", lambda path, _: path != folder)
+    settings = load.settings(project, write_cache=False)
+    seen = observe.observe(project, settings, 5.0, None)
+    hold, holds, message = seen.snapshot.hold, "queue" in name, f"{folder} cannot be written"
+    assert (hold and hold.message) == (f"permissions: {message}" if holds else None)
+    assert seen.snapshot.may_probe is not holds
+    told = problems.find_problems(project, settings, seen, 5.0)
+    assert [p.message for p in told if p.code == "permissions"] == [message]
 
 
 #: A disk with plenty of everything.
@@ -169,7 +185,7 @@ def test_a_memory_that_the_disk_withholds_is_not_taken_for_an_empty_one(
         assert cli("status").code == 0
         told = {row["code"]: row["message"] for row in cli("status", "--json").json["problems"]}
         assert path in told["memory_withheld"]
-        assert ("sudo chown" in cli("status").out) == (error == errno.EACCES)
+        assert ("check that disk" in cli("status").out) == (error != errno.EACCES)
         found = cli("doctor", "--json").json["findings"]
         assert any(path in row["message"] for row in found if row["level"] == "fail")
         for words in (

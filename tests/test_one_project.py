@@ -288,11 +288,19 @@ def test_a_name_that_a_living_host_has_or_that_no_host_has_is_told(
     one.ok("init", "--host", "build-1")
     one.ok("tick")
     two = hosts.another("two", agents=[World.agent("impl-1", host="biuld-1")])
-    told = two.ok("init", "--host", "build-1").err
-    assert "host_taken: another clone works as the host 'build-1'" in told
-    assert "init --host NAME" in told
+    before = harness.fingerprint(two.root)
+    refused = two.refused("init", "--host", "build-1", "--schedule", "none", "--json")
+    assert refused.json["error"]["code"] == "host_taken"
+    assert "another clone works as the host 'build-1'" in refused.err
+    assert "init --host NAME" in refused.err
+    assert harness.fingerprint(two.root) == before
+    one.ok("init", "--host", "build-1")  # its own name
+    here = two.home_folder / "host.json"
+    own = here.read_text()
+    here.write_text(own.replace('"two"', '"build-1"'))  # as two machines of one name have it
+    assert "host_taken" in two.ok("init").err
     assert "host_taken" in [x["code"] for x in two.json("doctor")["findings"]]
-    two.ok("init", "--host", "two")
+    here.write_text(own)
     told = two.ok("init").err
     assert "host_taken" not in told
     assert "'biuld-1', but no host of that name has run a tick; did you mean 'build-1'?" in told

@@ -71,7 +71,7 @@ def test_json_is_ascii_whatever_a_title_holds(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("number", "step"),
     [
-        (errno.EACCES, "a clone of their own"),
+        (errno.EACCES, "check its owner"),
         (errno.EROFS, "mount its disk writable"),
         (errno.ENOSPC, "free space"),
         (errno.EIO, "check its owner"),

@@ -55,6 +55,7 @@ def at(text: str, fold: int = 0) -> float:
         ("22:00-07:00", "2026-03-28 23:00", True, "2026-03-29 07:00"),
         ("02:30-05:00", "2026-03-29 01:00", False, "2026-03-29 03:00"),
         ("02:10-02:50", "2026-03-29 01:00", False, "2026-03-30 02:10"),
+        ("02:10-02:50", "2026-03-28 02:50", False, "2026-03-30 02:10"),
         # In the night to 25 October 2026, the hour from 02:00 to 03:00 is repeated.
         ("22:00-07:00", "2026-10-24 23:00", True, "2026-10-25 07:00"),
         ("03:00-05:00", "2026-10-25 01:00", False, "2026-10-25 03:00"),
@@ -153,11 +154,22 @@ def test_the_windows_of_the_last_run_are_kept(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path))
     (tmp_path / ".orchestrator" / "shared").mkdir(parents=True)
     assert usage.read(layout) == {}
-    usage.keep(layout, {"five_hour": FULL, "seven_day": FULL})
-    usage.keep(layout, {"five_hour": FULL._replace(share=0.9)})
-    usage.keep(layout, {})
+    usage.keep(layout, {"five_hour": FULL, "seven_day": FULL}, NOW)
+    usage.keep(layout, {"five_hour": FULL._replace(share=0.9)}, NOW)
+    usage.keep(layout, {}, NOW)
     assert usage.read(layout) == {"five_hour": FULL._replace(share=0.9), "seven_day": FULL}
     Path(layout.usage).write_text(json.dumps({"five_hour": {"share": "x"}, "seven_day": [1, 2]}))
     assert usage.read(layout) == {"seven_day": UsageWindow(1, 2)}
     Path(layout.usage).write_text("[]")
     assert usage.read(layout) == {}
+
+
+def test_a_window_whose_reset_cannot_be_right_does_not_hold_runs_back_forever(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(str(tmp_path))
+    (tmp_path / ".orchestrator" / "shared").mkdir(parents=True)
+    usage.keep(layout, {"five_hour": UsageWindow(0.9, NOW * 1000)}, NOW)
+    judged = judge(Pace(five_hour=0.5), usage.read(layout), NOW)
+    assert judged is not None
+    assert (judged.ok, judged.until) == (False, NOW + usage.LONGEST_LIMIT)

@@ -380,6 +380,13 @@ def test_an_agent_that_the_scheduler_suspended_is_paused_and_says_why() -> None:
     assert verdict.detail == "impl: failed 3 times in a row"
 
 
+def test_an_agent_whose_folder_is_closed_leaves_the_tasks_to_the_others() -> None:
+    world = World(agents=crew(*IMPL2), waiting=[task("T1")])
+    first, second = (agent.name for agent in world.agents)
+    world.snapshot["agents"] = {first: AgentView(first, closed="its folder cannot be written")}
+    assert world.decisions() == {first: "system_fault", second: "start T1"}
+
+
 # --- limits ------------------------------------------------------------------------------------
 
 
@@ -1330,7 +1337,7 @@ configs = st.builds(
 some_tasks = several(some_task, "T", 6)
 agents_seen = st.dictionaries(
     st.sampled_from(["a1", "a2", "a3", "gone"]),
-    st.tuples(st.none() | moments, mostly(None, st.just("tired"))),
+    st.tuples(st.none() | moments, mostly(None, st.just("tired")), mostly(None, st.just("closed"))),
 )
 facts = st.fixed_dictionaries(
     {
@@ -1338,7 +1345,8 @@ facts = st.fixed_dictionaries(
         "runs": mostly([], st.lists(views, max_size=3, unique_by=lambda r: r.id)).map(tuple),
         "agents": agents_seen.map(
             lambda seen: {
-                name: AgentView(name, at, suspended=why) for name, (at, why) in seen.items()
+                name: AgentView(name, at, suspended=why, closed=closed)
+                for name, (at, why, closed) in seen.items()
             }
         ),
         "dependencies": st.dictionaries(names, st.sampled_from(["met", "waiting: x"])),

@@ -191,10 +191,24 @@ def test_the_reasons_to_skip_are_in_the_order_of_the_rules() -> None:
 
 def test_every_code_in_the_reference_is_one_of_the_products() -> None:
     modules = [path.read_text() for path in (CHECKOUT / "orchestrator").rglob("*.py")]
-    for heading in ("### Reason codes", "### Error codes"):
+    for heading in ("### Reason codes", "### Error codes", "### Findings of `doctor`"):
         codes = {code for row in rows(section(heading)) for code in re.findall(r"`(\w+)`", row[0])}
         assert codes
         for source in modules:
             if any(f'"{code}' in source for code in codes):  # to parse them all takes long
                 codes -= strings_in(source)
         assert codes == set()
+
+
+def test_every_code_of_an_error_and_of_a_finding_is_in_the_reference() -> None:
+    """Codes are written as `code="..."`, `code = "..."`, or as the first argument of a finding."""
+    pattern = re.compile(
+        r"""\b(?:code ?= ?|CODE = |(?:ok|warn|fail|SetupError)\(\s*)"([a-z]+(?:_[a-z]+)*)\""""
+    )
+    modules = [path.read_text() for path in (CHECKOUT / "orchestrator").rglob("*.py")]
+    used = {code for source in modules for code in pattern.findall(source)}
+    assert {"check_killed", "ref_broken", "python_missing", "git_identity"} <= used
+    after_json = section("## 6. JSON").partition("\n### ")[2]
+    names = (row[0] for row in rows(after_json))
+    written = {word for name in names for word in re.findall(r"`(\w+)`", name)}
+    assert used - written == set()

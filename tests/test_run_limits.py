@@ -36,7 +36,11 @@ def watched(client: ClientProcess, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return a function that watches the client; the clock ticks once per look at it."""
 
     def until_ended(
-        *, grows: int = 0, ended_by_itself: bool = False, most: float | None = None, **limits: float
+        started: ClientProcess = client,
+        *,
+        grows: int = 0,
+        most: float | None = None,
+        **limits: float,
     ) -> tuple[str | None, int]:
         seconds = itertools.count()
         looks: list[int] = []
@@ -55,7 +59,7 @@ def watched(client: ClientProcess, monkeypatch: pytest.MonkeyPatch) -> Watched:
         monkeypatch.setattr(watch, "select", SimpleNamespace(select=look))
         agent = Agent("a", "implementer", 0)._replace(**{"stall_seconds": 0.0, **limits})
         adapter: Any = SimpleNamespace(is_last_line=lambda line: line == b"result\n")
-        waiting = watch._Waiting(client, agent, adapter)
+        waiting = watch._Waiting(started, agent, adapter)
         try:
             return waiting.until_ended(most), looks[-1]
         finally:
@@ -67,6 +71,15 @@ def watched(client: ClientProcess, monkeypatch: pytest.MonkeyPatch) -> Watched:
 def test_a_run_may_last_as_long_as_it_may_and_no_second_longer(watched: Watched) -> None:
     assert watched(max_runtime_seconds=10) == ("timed_out", 11)
     assert watched(max_runtime_seconds=10, grows=20) == ("timed_out", 11)
+
+
+def test_the_time_under_an_earlier_supervisor_counts(
+    watched: Watched, client: ClientProcess
+) -> None:
+    earlier, restarted = client._replace(since=-7.0), client._replace(since=5.0)
+    assert watched(earlier, max_runtime_seconds=10) == ("timed_out", 4)
+    assert watched(earlier, max_runtime_seconds=10, most=2) == (watch._STILL, 3)
+    assert watched(restarted, max_runtime_seconds=10) == ("timed_out", 11)
 
 
 def test_a_run_without_output_is_stalled_and_each_byte_is_output(watched: Watched) -> None:

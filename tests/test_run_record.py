@@ -1,4 +1,4 @@
-"""The run record: its statuses, and `run.json` as this and earlier versions write it."""
+"""The run record: its statuses, and `run.json`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord, Status, Steps
 from orchestrator.run.journal import Journal
 from orchestrator.system import files
-from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId
 
-#: Records that the version of commit e4792ae wrote, before records were a type.
-OLD = {path.stem: path for path in (CHECKOUT / "tests" / "golden" / "records").glob("*.json")}
+#: Records of real runs.
+KEPT = {path.stem: path for path in (CHECKOUT / "tests" / "golden" / "records").glob("*.json")}
 STATUSES: tuple[Status, ...] = get_args(Status)
 RUN = "20260101T000000Z-aaaaaa"
 
 
-def old(name: str, folder: Path, **changes: Any) -> tuple[dict[str, Any], RunRecord]:
-    """Return a record of the earlier version as JSON, and as this version reads it."""
-    found = {**json.loads(OLD[name].read_text()), **changes}
+def kept(name: str, folder: Path, **changes: Any) -> tuple[dict[str, Any], RunRecord]:
+    """Return a record as JSON, with some changes, and as it is read."""
+    found = {**json.loads(KEPT[name].read_text()), **changes}
     (folder / "run.json").write_text(json.dumps(found))
     record = run_record.read(str(folder))
     assert record is not None
@@ -110,26 +109,17 @@ def test_the_journal_waits_while_the_disk_is_full_and_only_then(
 # --- run.json ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OLD)
-def test_a_record_of_the_earlier_version_is_read_whole_and_written_back(
-    tmp_path: Path, name: str
-) -> None:
-    found, record = old(name, tmp_path)
+@pytest.mark.parametrize("name", KEPT)
+def test_a_record_is_read_whole_and_written_back(tmp_path: Path, name: str) -> None:
+    found, record = kept(name, tmp_path)
     run_record.write(str(tmp_path), record)
     again = written(tmp_path)
     assert run_record.read(str(tmp_path)) == record
-    assert same(again, found) == found
+    assert again == found
 
 
-def same(new: Any, old: Any) -> Any:
-    """Return the new value without the keys that later versions add."""
-    if not isinstance(new, dict) or not isinstance(old, dict):
-        return new
-    return {key: same(new.get(key), value) for key, value in old.items()}
-
-
-def test_what_an_earlier_version_knew_of_a_run_is_known(tmp_path: Path) -> None:
-    _, record = old("done", tmp_path)
+def test_what_a_record_says_of_a_run_is_known(tmp_path: Path) -> None:
+    _, record = kept("done", tmp_path)
     assert record.settings.max_runtime_seconds == 3600
     assert record.client == ClientProcess(26048, "00443926:482427", 1795960248.634722)
     assert record.supervisor == ProcessId(26017, "00443926:482416")
@@ -140,27 +130,19 @@ def test_what_an_earlier_version_knew_of_a_run_is_known(tmp_path: Path) -> None:
     assert record.outcome is not None
     assert (record.outcome.pr, record.outcome.cost_usd) == ("1", 0.25)
     assert record.seconds() == pytest.approx(3.75, abs=0.01)
-    _, record = old("review", tmp_path)
+    _, record = kept("review", tmp_path)
     assert record.review is not None
     assert record.review.task == "TASK-00000001"
-    _, record = old("running", tmp_path)
+    _, record = kept("running", tmp_path)
     assert (record.status, record.commits, record.outcome, record.seconds()) == (
         "running", 0, None, None
     )  # fmt: skip
 
 
-def test_a_shortage_that_an_earlier_version_wrote_as_a_list_is_read(tmp_path: Path) -> None:
-    ended = {"exit_code": 1, "disk": ["disk_full", "no space is left", "free some"], "at": 5}
-    _, record = old("running", tmp_path, status="concluding", ended=ended)
-    shortage = Shortage("disk_full", "no space is left", "free some")
-    assert record.ended == Ended(exit_code=1, disk=shortage, at=5.0)
-
-
 def test_a_key_that_only_another_version_knows_survives(tmp_path: Path) -> None:
-    _, record = old("running", tmp_path, host={"name": "one"})
+    _, record = kept("running", tmp_path, host={"name": "one"})
     run_record.write(str(tmp_path), record._replace(status="concluding"))
     assert written(tmp_path)["host"] == {"name": "one"}
-    assert written(tmp_path)["limits"]["stall_seconds"] == 600
 
 
 @pytest.mark.parametrize(
@@ -174,7 +156,7 @@ def test_a_key_that_only_another_version_knows_survives(tmp_path: Path) -> None:
 def test_a_record_without_what_a_run_needs_is_no_record(
     tmp_path: Path, damage: dict[str, Any]
 ) -> None:
-    found = {**json.loads(OLD["running"].read_text()), **damage}
+    found = {**json.loads(KEPT["running"].read_text()), **damage}
     (tmp_path / "run.json").write_text(json.dumps(found))
     assert run_record.read(str(tmp_path)) is None
 
@@ -191,11 +173,11 @@ def test_a_record_without_what_a_run_needs_is_no_record(
 def test_a_damaged_part_of_a_record_is_as_if_it_were_missing(
     tmp_path: Path, key: str, value: Any
 ) -> None:
-    _, record = old("done", tmp_path, **{key: value})
+    _, record = kept("done", tmp_path, **{key: value})
     assert getattr(record, key) is None
 
 
 def test_seconds_are_null_when_nobody_saw_the_end_and_never_negative(tmp_path: Path) -> None:
-    _, record = old("done", tmp_path)
+    _, record = kept("done", tmp_path)
     assert record._replace(finished=None).seconds() is None
     assert record._replace(finished=record.created - 60).seconds() == 0.0

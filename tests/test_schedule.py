@@ -288,32 +288,17 @@ def test_a_path_of_any_length_reaches_the_ticks(planned: World) -> None:
     assert not launcher(planned).parents[1].exists()
 
 
-def test_an_entry_of_an_earlier_version_works_until_init_renews_it(planned: World) -> None:
-    other = planned.folder / "other"
-    shutil.copytree(planned.root, other)
+def test_a_script_that_is_gone_is_written_again_by_init(planned: World) -> None:
     planned.ok("init", "--schedule", "cron")
-    whole = kept(planned)
     [script] = launcher(planned).parent.glob("orchestrator-*")
-    line = (
-        f"cd {cron.quote(str(planned.root))} 2>/dev/null && PATH='/usr/bin:/bin' "
-        f"{cron.quote(str(launcher(planned)))} tick >/dev/null 2>>.orchestrator/schedule.log"
-    )
-    # Version 0.1.0 had no script, and a long PATH in a file of its own.
-    old = whole.replace(cron.quote(str(script)).encode(), line.encode())
-    (planned.folder / "kept-crontab").write_bytes(old)
-    script.rename(script.with_name(f"{script.name.partition('-')[2]}.path"))
+    text = script.read_bytes()
+    script.unlink()
     [found] = findings(planned, "schedule")
     assert (found["level"], found["hint"]) == ("warn", "to renew it: orchestrator init")
-    # The launcher is still needed when the last project with a script goes.
-    planned.ok("init", "--schedule", "cron", cwd=other)
-    planned.ok("init", "--uninstall", cwd=other)
-    assert as_cron(planned, after_cron(commands(kept(planned))[0])).stderr == ""
-    assert ticked(planned)
-    assert "your crontab: a marked block" in planned.ok("init").out
-    assert kept(planned) == whole
+    assert str(script) in found["message"]
+    planned.ok("init")
+    assert script.read_bytes() == text
     assert findings(planned, "schedule") == []
-    planned.ok("init", "--schedule", "none")
-    assert not launcher(planned).parents[1].exists()
 
 
 def test_what_the_crontab_refuses_changes_nothing(world: World) -> None:
@@ -931,19 +916,11 @@ def test_no_text_of_a_schedule_leaves_out_a_minute_when_the_clocks_change(night:
     assert cron.block(entry).splitlines()[1].startswith(b"* * * * * ")
 
 
-def test_a_timer_of_an_earlier_version_is_renewed_and_an_edited_one_is_kept(
-    planned: World,
-) -> None:
+def test_a_timer_that_a_person_edited_is_kept(planned: World) -> None:
     program(planned.bin / "systemctl", FAKE_SYSTEMCTL.format(folder=planned.folder))
     planned.ok("init", "--schedule", "systemd")
     _, timer = unit_files(planned)
-    now = timer.read_text()
-    timer.write_text(now.replace("minutely UTC", "minutely"))
-    [found] = [f for f in findings(planned, "schedule") if "earlier version" in f["message"]]
-    assert found["hint"] == "to renew it: orchestrator init"
-    assert str(timer) in planned.ok("init").out
-    assert timer.read_text() == now
-    edited = now.replace("minutely UTC", "*:0/5 UTC")
+    edited = timer.read_text().replace("minutely UTC", "*:0/5 UTC")
     timer.write_text(edited)
     planned.ok("init")
     assert timer.read_text() == edited

@@ -18,14 +18,16 @@ from store_contract import new_task
 from orchestrator.config import load
 from orchestrator.git import worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model.snapshot import Action, Outcome, UsageWindow
+from orchestrator.model.snapshot import Action, Hold, Outcome, UsageWindow
 from orchestrator.model.work import Entry
+from orchestrator.plan import repeats
 from orchestrator.plan.settlements import settlements
-from orchestrator.project import agent_memory, mark, run_record, unsettled, usage
+from orchestrator.project import agent_memory, events, faults, mark, run_record, unsettled, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
+from orchestrator.system import files
 from orchestrator.tasks import stores
-from orchestrator.tick import observe, steps
+from orchestrator.tick import hold, observe, steps
 from orchestrator.tick.settle import Settler
 
 DAY = 86_400.0
@@ -149,6 +151,64 @@ def test_the_windows_that_a_run_met_are_kept_when_it_is_settled(project: Layout)
     run_record.write(folder, record)
     Settler(project, settings, NOON).settle(Action("finish", AGENT, None, "R1"))
     assert usage.read(project) == met
+
+
+@pytest.mark.parametrize(("word", "state"), [("fail", "failed"), ("requeue", "incoming")])
+def test_a_tick_that_was_killed_after_it_moved_the_task_is_repeated_with_the_same_event(
+    project: Layout, word: str, state: str
+) -> None:
+    settings, store = load.settings(project, write_cache=False), stores.of_project(project)
+    store.add(new_task("T1"))
+    claim = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": AGENT, "run": "R1"})
+    task = store.move(store.find("T1"), "claimed", claim)
+    outcome = Outcome("failed", "checks_failed: make test", cost_usd=1.0)
+    runs.lay_out(project, AGENT, "R1", task="T1", outcome=outcome._asdict(), key=mark.key(project))
+    agent_memory.write(project, AGENT, AgentState(run="R1"))
+    settler = Settler(project, settings, NOON)
+    settler._settle_task(Action(word, AGENT, "T1", "R1", charged=True), task, outcome, None)
+    _, claimed, views, _ = observe.observe_runs(project)
+    (action,) = settlements(views, claimed.tasks, settings.config)
+    assert settler.settle(action) == action._replace(action=word)
+    assert [event["event"] for event in events.read(project, 1 << 20)] == [word]
+    assert store.find("T1").state == state
+    assert agent_memory.read(project, AGENT).totals.cost_usd == 1.0
+
+
+def test_a_fault_still_pauses_claiming_after_a_tick_was_killed_behind_the_move(
+    project: Layout,
+) -> None:
+    settings, store = load.settings(project, write_cache=False), stores.of_project(project)
+    store.add(new_task("T1"))
+    outcome = Outcome("system_fault", "git_failed: why")
+    for number in range(1, repeats.MAX_FIRST + 1):
+        run = f"R{number}"
+        claim = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": AGENT, "run": run})
+        task = store.move(store.find("T1"), "claimed", claim)
+        told = {"outcome": outcome._asdict(), "key": mark.key(project)}
+        runs.lay_out(project, AGENT, run, task="T1", **told)
+        agent_memory.write(project, AGENT, AgentState(run=run))
+        settler, action = Settler(project, settings, NOON), Action("requeue", AGENT, "T1", run)
+        files.remove(project.hold)
+        settler._settle_task(action, task, outcome, None)
+    assert store.find("T1").uncharged == {"first_fault": repeats.MAX_FIRST}
+    assert settler.settle(action._replace(action="finish")) == action
+    assert faults.read_hold(project) is not None
+
+
+def test_a_fault_that_follows_a_usage_limit_has_begun_now(project: Layout) -> None:
+    # Otherwise each hour of the limit would allow one more run that is paid for to test the fault.
+    known = Hold("usage_limit", "m", None, NOON - 4 * DAY, until=NOON - DAY)
+    files.write_json(project.hold, known._asdict())
+    config = load.settings(project, write_cache=False).config
+    for now in (NOON, NOON + 60):
+        action, outcome = (
+            Action("requeue", AGENT, "T1", "R1"),
+            Outcome("system_fault", "git_failed"),
+        )
+        hold.settle(project, config, now, action, outcome, None, is_own=False)
+        found = faults.read_hold(project)
+        assert found is not None
+        assert (found.code, found.since, found.until) == ("system_fault", NOON, None)
 
 
 def test_a_run_that_deleted_its_record_ends_before_its_agent_starts_again(project: Layout) -> None:

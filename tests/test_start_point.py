@@ -228,6 +228,38 @@ def test_work_on_top_of_delivered_work_starts_where_the_tick_cut_it(world: World
     assert job.record.base_commit == world.main()
 
 
+@pytest.mark.parametrize(
+    ("where", "what", "anew"),
+    [
+        ("", "merged", True),
+        ("here", "merged", True),
+        ("there", "merged", True),
+        ("here there", "merged", True),
+        ("here there", "later", False),
+        ("there", "of others", False),
+    ],
+)
+def test_more_work_on_a_task_starts_from_the_base_once_its_branch_was_merged(
+    world: World, where: str, what: str, anew: bool
+) -> None:
+    """After a squash, it would conflict with what became of the branch's own commits."""
+    merged = commit(world, "main", "merged")
+    base = world.push_to_main({"a.txt": "as other commits\n"})
+    tip = commit(world, merged, "later") if what == "later" else merged
+    for place in where.split():
+        (here if place == "here" else at_remote)(world, BRANCH, tip)
+    if what != "of others":
+        work_branch.remember(str(world.repo), BRANCH, tip)
+    job = job_of(world, claim={"cut": world.main()}, begun=True)
+    assert job.task is not None
+    world.store.note(job.task, Entry(AT, "merged", {"pr": "1", "head": merged}))
+    start = start_point.find(job._replace(file=world.store.read(job.task)))
+    kept = f"{repository.RESCUE}{RUN}-merged" if anew else None
+    assert (start.there, start.rescue) == (base if anew else tip, kept)
+    assert start.commit == base
+    assert job.record.there == (tip if "there" in where else None), "the lease of the push"
+
+
 @pytest.mark.parametrize("new_name", [None, "here", "there"])
 def test_a_branch_with_a_refused_name_is_taken_along_to_an_unused_name(
     world: World, new_name: str | None
@@ -263,7 +295,7 @@ def test_a_branch_that_no_run_of_the_task_made_is_left_to_its_owner(
         start = start_point.find(job)
         assert theirs in (start.here, start.there)
         return
-    with pytest.raises(start_point.NotOwn, match="release exists, and no run of this task"):
+    with pytest.raises(start_point.Question, match="release exists, and no run of this task"):
         start_point.find(job)
     assert job.record.branch is None
 
@@ -276,16 +308,26 @@ def test_a_run_whose_preparation_is_repeated_takes_its_branch_up_again(world: Wo
 
 
 def test_no_run_works_on_a_base_branch(world: World) -> None:
-    with pytest.raises(start_point.NotOwn, match="branch main is a base branch"):
+    with pytest.raises(start_point.Question, match="branch main is a base branch"):
         start_point.find(job_of(world, claim={"branch": "main"}, begun=True))
 
 
 @pytest.mark.parametrize("name", ["gone", "main:", "main:README.md", "main~0", "main@{0}", "ma*n"])
-def test_a_base_that_a_task_names_and_nobody_has_is_the_tasks_fault(
+def test_a_base_that_a_task_names_and_nobody_has_is_a_question(world: World, name: str) -> None:
+    said = re.escape(f"The base branch {name!r} does not exist. Create it, or name another")
+    with pytest.raises(start_point.Question, match=said) as asked:
+        start_point.find(job_of(world, branch=name))
+    assert "branch=BRANCH. Then" in asked.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["origin/main", "heads/main", "refs/heads/main", "remotes/origin/main"],
+)
+def test_a_base_by_another_name_of_its_ref_is_a_question_that_names_the_branch(
     world: World, name: str
 ) -> None:
-    said = re.escape(f"its base branch {name!r} does not exist")
-    with pytest.raises(start_point.BadBase, match=said):
+    with pytest.raises(start_point.Question, match=r"orchestrator task set T1 branch=main\. Then"):
         start_point.find(job_of(world, branch=name))
 
 

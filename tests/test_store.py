@@ -283,6 +283,31 @@ def test_a_move_never_overwrites_a_file_that_is_in_the_way(
     assert Path(task.where).read_bytes() == before
 
 
+def test_a_move_that_fails_leaves_no_event_in_the_history(layout: Layout, store: FileStore) -> None:
+    store.add(new_task())
+    task = store.find("T1")
+    before = Path(task.where).read_bytes()
+    os.rmdir(layout.state("failed"))
+    Path(layout.state("failed")).touch()
+    with pytest.raises(FileExistsError):
+        store.move(task, "failed", entry("failed"))
+    assert Path(task.where).read_bytes() == before
+    moved = store.move(task, "done", entry("done"))
+    assert [each.event for each in store.read(moved).history] == ["done"]
+
+
+def test_a_file_that_this_user_may_not_write_moves_as_a_copy(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(layout, "incoming", "T1.md")
+    os.chmod(path, 0o400)
+    monkeypatch.setattr(os, "access", lambda name, _: name != path)  # root may write anywhere
+    original = os.stat(path).st_ino
+    moved = claim(store, store.find("T1"))
+    assert moved is not None
+    assert os.stat(moved.where).st_ino != original
+
+
 # --- files made by hand ------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,12 +23,12 @@ from test_history import HOUR, NOON, ended, told
 
 from orchestrator import idle
 from orchestrator.account import ledger, spans
-from orchestrator.cli import context
+from orchestrator.cli import context, output
 from orchestrator.layout import Layout
 from orchestrator.model.config import Agent
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.project.run_record import ClientProcess, Ended, RunRecord
-from orchestrator.system import extras, files
+from orchestrator.system import extras, files, waits
 
 Cli = Callable[..., Done]
 
@@ -41,6 +43,9 @@ class Collector:
         #: The rest of the answer.
         self.headers: dict[str, str] = {}
         self.answer = b""
+        #: Cleared, no request is answered until it is set.
+        self.gate = threading.Event()
+        self.gate.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +53,7 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                outer.gate.wait(30)
                 outer.take(body)
                 self.send_response(outer.status)
                 for name, value in outer.headers.items():
@@ -277,6 +283,33 @@ def test_spans_that_no_collector_took_are_not_called_sent(
     assert said in done.err
     collector.status, collector.headers = 200, {}
     assert json.loads(cli("traces", "--json").out)["sent"] == 1
+
+
+def test_a_person_is_told_what_takes_long_and_why_nothing_was_sent(
+    cli: Cli, project: Layout, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, ended(NOON - 60, "R1"))
+    at(monkeypatch, NOON)
+    told: list[tuple[str, float]] = []
+
+    def tell(what: str, left: float) -> None:
+        told.append((what, left))
+        collector.gate.set()
+
+    collector.gate.clear()  # the collector answers when the person is told
+    monkeypatch.setattr(waits, "FIRST", 0.01)
+    monkeypatch.setattr(output, "waiting", tell)
+    assert json.loads(cli("traces", "--json").out)["sent"] == 1
+    assert told == [("the collector of traces", 9.99)]
+    write(project, ended(NOON - 50, "R2"))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and it does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        done = cli("traces")
+    assert done.code == 1
+    assert f"did not take the traces: {os.strerror(errno.ECONNREFUSED)}\n" in done.err
 
 
 def test_what_the_collector_rejects_is_told_and_not_sent_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_a_forked_command_that_takes_too_long_is_ended(world: World) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         warm.run(warm.PRODUCT, ["watch"], cwd=world.root, env=world.environment, timeout=0.5)
     wait_until(lambda: not world.processes(), "the command's end")
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"main": '])
+def test_a_sender_that_is_killed_before_its_request_is_whole_ends_no_server(
+    world: World, sent: bytes
+) -> None:
+    """A test kills processes of the product at any instant, also those that start another."""
+    world.create()
+    with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "rb") as null:
+        connection.connect(warm._server(()))
+        if sent:
+            socket.send_fds(connection, [sent], [null.fileno()] * 3)
+    assert world.run("--version").code == 0
 
 
 def test_a_forked_process_knows_nothing_about_the_start_of_the_server(tmp_path: Path) -> None:

@@ -262,6 +262,17 @@ def test_uncommitted_files_of_any_name_go_to_a_rescue_ref(agent: Agent, name: st
     assert worktree_commands.state(str(agent.path)) == (tip, None, False)
 
 
+def test_a_name_that_differs_by_case_alone_is_kept_and_removed(agent: Agent) -> None:
+    """Also if the repository comes from a machine whose disk does not tell the two apart."""
+    if (agent.repo / ".GIT").exists():
+        pytest.skip("this disk does not tell names by case: run the tests on one that does")
+    sh(agent.repo, "config", "core.ignoreCase", "true")
+    (agent.path / "readme.md").write_text("precious\n")
+    assert agent.end() == f"{RESCUE}R1"
+    assert sh(agent.repo, "show", f"{RESCUE}R1:readme.md") == "precious"
+    assert not (agent.path / "readme.md").exists()
+
+
 def test_what_was_staged_deleted_and_renamed_is_kept(agent: Agent) -> None:
     (agent.path / "staged.txt").write_text("precious")
     sh(agent.path, "add", "staged.txt")

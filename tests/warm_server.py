@@ -274,13 +274,21 @@ def _show(field: int, block: bytes) -> None:
         memory.write(block.ljust(after - first, b"\0"))
 
 
-def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Read one request: a line of JSON, and the command's three standard streams."""
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Read one request: a line of JSON, and the command's three standard streams.
+
+    Return None if its sender was killed meanwhile: tests kill processes at any instant.
+    """
     text, descriptors = b"", array.array("i")
     while not text.endswith(b"\n"):
-        part, found, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(3 * 4))
+        try:
+            part, found, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(3 * 4))
+        except ConnectionResetError:
+            part, found = b"", []
         if not part:
-            raise EOFError
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return None
         text += part
         for _level, _kind, data in found:
             descriptors.frombytes(data)
@@ -322,7 +330,10 @@ def serve(program: Program, listener: socket.socket) -> None:
                     return
                 if key.data == "command":
                     connection = listener.accept()[0]
-                    request, streams = receive(connection)
+                    if (received := receive(connection)) is None:
+                        connection.close()
+                        continue
+                    request, streams = received
                     program.choose(request["main"])
                     pid = os.fork()
                     if pid == 0:

@@ -13,8 +13,9 @@ from orchestrator.project.event_fold import Damaged
 OF_REVIEWS = ("approved", "changes_requested")
 #: The event of a run's start.
 START = "start"
-#: The events of a run that end its task; after the others, the task is worked on again.
-_ENDS = ("finish", "fail")
+#: The verdicts with a `finish` by which a task is done; None: no run finished it. With another
+#: verdict, the run no longer had its task: a person moved or cancelled it.
+_DONE = (None, "done", "no_change")
 #: The fields of `TaskFacts` that are times.
 TIMES = ("added", "done", "merged", "failed")
 
@@ -22,7 +23,7 @@ TIMES = ("added", "done", "merged", "failed")
 class TaskFacts:
     """What the events say about one task."""
 
-    __slots__ = (*TIMES, "rounds", "is_review", "usd", "known_usd", "ended", "role", "event")
+    __slots__ = (*TIMES, "rounds", "is_review", "usd", "known_usd", "ended", "role", "is_over")
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class TaskFacts:
         known_usd: float | None = 0.0,
         ended: float = 0.0,
         role: str = "",
-        event: str = "",
+        is_over: bool = False,
     ) -> None:
         #: Times in epoch seconds; of several, the first `added` and the last of the others.
         self.added, self.done, self.merged, self.failed = added, done, merged, failed
@@ -46,8 +47,9 @@ class TaskFacts:
         #: What its runs cost in US dollars; the same of the runs whose role is known, None if a
         #: cost among them is not known.
         self.usd, self.known_usd = usd, known_usd
-        #: The end (epoch seconds), the role and the event of the last run whose role is known.
-        self.ended, self.role, self.event = ended, role, event
+        #: The end (epoch seconds) and the role of the last run whose role is known, and whether it
+        #: ended the task; after other runs, the task is worked on again.
+        self.ended, self.role, self.is_over = ended, role, is_over
 
     def values(self) -> list[Any]:
         """Return values for JSON, from which `again` makes the same facts."""
@@ -73,12 +75,14 @@ class TaskFacts:
             known = self.known_usd
             self.known_usd = None if known is None or cost is None else known + cost
             if run.ended >= self.ended:
-                self.ended, self.role, self.event = run.ended, told.role, told.event
+                self.ended, self.role = run.ended, told.role
+                ended = {"event": told.event, "verdict": told.verdict}
+                self.is_over = state_after(ended) in ("done", "failed")
         self.usd += cost or 0.0
 
     def price(self) -> tuple[str, float] | None:
         """Return the role and the cost of a finished task, if that is known of all its runs."""
-        if self.known_usd is None or self.event not in _ENDS:
+        if self.known_usd is None or not self.is_over:
             return None
         return self.role, self.known_usd
 
@@ -122,8 +126,18 @@ class Facts:
         }
 
 
+def state_after(event: Mapping[str, object]) -> object:
+    """Return the state that an event brought its task to: done, failed or another; None if none."""
+    word = event.get("event")
+    if word == "finish":
+        return "done" if event.get("verdict") in (*_DONE, *OF_REVIEWS) else None
+    if word in ("moved", "followed"):
+        return event.get("state")
+    return {"fail": "failed", "retried": "incoming"}.get(str(word))
+
+
 def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: float) -> None:
-    state = event.get("state") if word in ("moved", "followed") else None
+    state = state_after(event)
     if word in ("added", "issue"):
         of.added = at if of.added is None else of.added
     elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
@@ -132,12 +146,12 @@ def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: float) -> N
         of.merged = None
     elif word == "finish" and event.get("verdict") in OF_REVIEWS:
         of.is_review = True
-    elif word == "finish" or state == "done":
+    elif state == "done":
         of.failed, of.done = None, at
         run = str(event.get("run"))
         if event.get("pr") and run not in of.rounds:
             of.rounds.append(run)
-    elif word == "fail" or state == "failed":
+    elif state == "failed":
         of.failed = at
-    elif word == "retried" or state == "incoming":
+    elif state == "incoming":
         of.failed = None

@@ -121,7 +121,7 @@ def resume(arguments: Namespace) -> None:
 
     examples:
       orchestrator agent resume impl-agent-1
-      orchestrator agent resume --all          all agents (the first step in a new project)
+      orchestrator agent resume --all          the whole project (the first step in a new one)
     """
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")

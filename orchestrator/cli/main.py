@@ -98,27 +98,13 @@ def refusal(error: Exception) -> OrchestratorError | None:
             )
         case MemoryError():
             message, code, hint = "this process could not get more memory", memory.WORD, memory.HINT
-        case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
-            message = f"{error.filename}: {error.strerror}"
-            code, hint = "system_fault", "a regular file must be there: move the other object aside"
         case FileNotFoundError(filename=None):  # of getcwd(3)
             message, code = "the current folder does not exist any more", "no_project"
             hint = "go to your project, or name it: orchestrator --project DIR ..."
         case OSError():
-            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
+            message, hint = disk.explained(error)
+            message = message if error.filename else f"standard output: {message}"
             code = "system_fault"
-            hint = "check its owner, its permissions and the free space of its disk"
-            if error.errno == errno.EFBIG:
-                hint = "raise the limit of the size of a file (ulimit -f), or use another disk"
-            elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-                hint = "free space on its disk (see: df, df -i), then repeat the command"
-            elif error.errno == errno.EACCES:
-                hint = (
-                    "check its owner and its permissions; a project is for the user who ran `init` "
-                    "there, and others need a clone of their own"
-                )
-            elif error.errno == errno.EROFS:
-                hint = f"{disk.WRITABLE_AGAIN}, then repeat the command"
         case _:
             return None
     return OrchestratorError(message, hint, code=code)

@@ -6,9 +6,12 @@ process alive for seconds after a failure, and would not say that spans were los
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -25,6 +28,7 @@ from orchestrator.account.spans import Span, number
 from orchestrator.model.annotations import Any
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
+from orchestrator.system import waits
 from orchestrator.text.words import count
 
 #: Spans in one request.
@@ -63,10 +67,17 @@ class _Session(requests.Session):
         super().__init__()
         self.rejected = 0
         self.said: list[str] = []
+        #: Why the last request had no answer; empty if it had one.
+        self.why = ""
 
     def request(self, *words: Any, **options: Any) -> requests.Response:
         """Make a request. Raises InvalidURL if no collector answers."""
-        answer = super().request(*words, **options)
+        try:
+            answer = super().request(*words, **options)
+        except requests.exceptions.RequestException as error:
+            self.why = _why(error)
+            raise
+        self.why = ""
         kind = answer.headers.get("Content-Type", "")
         if 300 <= answer.status_code < 400:
             message = f"the address has moved to {answer.headers.get('Location', 'elsewhere')}"
@@ -87,6 +98,18 @@ class _Session(requests.Session):
         if found.rejected_spans or found.error_message:
             rejected = count(found.rejected_spans, "span")
             self.said.append(f"the collector rejected {rejected}: {found.error_message}")
+
+
+def _why(error: BaseException) -> str:
+    """Return why a request had no answer, as the system says it if it does."""
+    if isinstance(error, requests.exceptions.Timeout):
+        return "no answer in time"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 class _Heard(logging.Handler):
@@ -120,14 +143,39 @@ def send(spans: Sequence[Span], project: str, key: str) -> Sent:
     made = [_made(span, resource, key) for span in spans]
     try:
         for first in range(0, len(made), BATCH):
-            if exporter.export(made[first : first + BATCH]) is not SpanExportResult.SUCCESS:
-                why = f": {heard.said[-1]}" if heard.said else ""
-                message = f"the collector did not take the traces{why}"
+            with _telling():
+                result = exporter.export(made[first : first + BATCH])
+            if result is not SpanExportResult.SUCCESS:
+                why = session.why or (heard.said[-1] if heard.said else "no reason given")
+                message = f"the collector did not take the traces: {why}"
                 raise OrchestratorError(message, HINT, code="not_sent")
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
         logger.removeHandler(heard)
     return Sent(session.rejected, heard.said + session.said)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Tell a person of a request that takes long."""
+
+    def tell() -> None:
+        waits.tell("the collector of traces", _most() - waits.FIRST)
+
+    timer = threading.Timer(waits.FIRST, contextvars.copy_context().run, (tell,))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _most() -> float:
+    """Return the most seconds that one request takes, with the exporter's further attempts."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        with contextlib.suppress(KeyError, ValueError):
+            return float(os.environ[name])
+    return 10.0
 
 
 def _made(span: Span, resource: Resource, key: str) -> ReadableSpan:

@@ -88,6 +88,7 @@ def _wrapped(line: str, width: int, indent: int) -> str:
 
 
 def err(text: str) -> None:
+    """Print a warning or a hint on standard error; its control characters are made visible."""
     if (catching := _CAUGHT.get()) is not None:
         catching.warnings.append(harmless(text))
         return
@@ -140,6 +141,7 @@ def show_json(value: Any) -> None:
 
 
 def on_terminal() -> bool:
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 

@@ -12,6 +12,9 @@ from orchestrator.model.work import STATES, Task
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 
+#: The states that a person can move a task to: only a run claims a task.
+TARGETS = tuple(state for state in STATES if state != "claimed")
+
 
 @command(
     "task retry",
@@ -108,7 +111,7 @@ def _instead(task: Task) -> str:
 @command(
     "task move",
     argument("id", metavar="ID", help="the id of a task"),
-    argument("state", metavar="STATE", choices=STATES, help=", ".join(STATES)),
+    argument("state", metavar="STATE", choices=STATES, help=", ".join(TARGETS)),
     flag("--force", "stop the run that works on the task, and move the task"),
     NO_TICK,
 )

@@ -58,15 +58,18 @@ def task_role(
 
 
 def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
-    """Refuse a text that cannot be a branch's name; warn of a branch that does not exist (yet)."""
-    from orchestrator.git import call, repository
+    """Refuse what is not a branch's name; warn of a branch that does not exist (yet)."""
+    from orchestrator.git import base_branch, call
 
-    if call.run(layout.root, "check-ref-format", f"refs/heads/{branch}").code != 0:
+    root, remote = layout.root, loaded.config.remote
+    is_name = call.run(root, "check-ref-format", f"refs/heads/{branch}").code == 0
+    if branch == "HEAD" or not is_name:
         hint = "see: git help check-ref-format"
         raise OrchestratorError(f"{branch!r} cannot be the name of a branch", hint)
-    places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
-    if not any(repository.resolve(layout.root, place) for place in places):
-        output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
+    if base_branch.branch_commit(root, remote, branch) is None:
+        if (other := base_branch.meant(root, remote, branch)) is not None:
+            raise OrchestratorError(f"there is no branch {branch!r}", f"did you mean {other!r}?")
+        output.err(f"warning: there is no branch {branch!r} yet; without it the task will ask you")
 
 
 def check_time(value: str | None) -> None:

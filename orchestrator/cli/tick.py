@@ -14,6 +14,7 @@ from orchestrator.model.snapshot import Action, Snapshot
 from orchestrator.model.waiting import touched
 from orchestrator.plan.planner import hint, plan
 from orchestrator.project import agent_memory, faults, mark
+from orchestrator.system import locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
@@ -25,7 +26,10 @@ from orchestrator.tick.tick import run_tick
 SETTLING = 10.0
 #: Seconds without a supervisor after which an unsettled run gets a tick from here.
 PATIENCE = 2.0
-WAIT = "wait until the runs that this tick started are finished (default: at most one day)"
+WAIT = (
+    "wait for the end of an active tick, at most 30 s, then until the runs that this tick started "
+    "are finished (default: at most one day)"
+)
 
 
 @command(
@@ -50,11 +54,20 @@ def tick(arguments: Namespace) -> int:
     is_soon = os.environ.pop(soon.MARK, None) is not None
     every = soon.LOOK_EVERY if is_soon else 0.0
     rests = wait is None and not (as_json or arguments.project)
-    report = run_tick(layout, context.now(), dry_run=dry_run, at_most_every=every, may_rest=rests)
+    began = time.monotonic()
+    report = run_tick(
+        layout,
+        context.now(),
+        dry_run=dry_run,
+        wait_for_lock=min(wait or 0.0, locks.LONGEST_WAIT),
+        at_most_every=every,
+        may_rest=rests,
+    )
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:
-        _wait(layout, report, wait, quiet=as_json)
+        left = max(0.0, began + wait - time.monotonic())
+        _wait(layout, report, left, quiet=as_json)
     if as_json:
         fields = ("action", "agent", "task", "run", "reason")
         actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
@@ -105,8 +118,6 @@ def _words(*words: str | None) -> str:
 
 def _await_settling(layout: Layout, deadline: float) -> None:
     """Wait for the end of the tick that settled a run: it also starts what follows."""
-    from orchestrator.system import locks
-
     until = min(deadline, time.monotonic() + SETTLING)
     while locks.is_locked(layout.scheduler_lock) and time.monotonic() < until:
         time.sleep(0.05)

@@ -7,6 +7,7 @@ supervisor) needs no YAML and no git.
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -72,8 +73,10 @@ def source(layout: Layout, most: int) -> bytes:
         raise ConfigError([f"{layout.config} is missing"], mark.way_in(layout)) from None
     except OSError as error:
         hint = "put a regular file there"
-        if isinstance(error, PermissionError):
-            hint = "check its owner and its permissions"
+        if error.errno == errno.EACCES:
+            from orchestrator.system import disk
+
+            hint = disk.opening(layout.config)
         raise ConfigError([f"{layout.config}: {error.strerror}"], hint) from None
 
 

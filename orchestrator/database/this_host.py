@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.database import address as addresses
 from orchestrator.layout import Layout
-from orchestrator.model.errors import OrchestratorError
+from orchestrator.model.errors import UsageError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
 
@@ -71,14 +71,19 @@ def note_project(layout: Layout, theirs: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def write(layout: Layout, name: str) -> ThisHost:
-    """Give this clone a name among the hosts. Raises OrchestratorError for an unusable name."""
-    if re.fullmatch(NAME, name) is None:
-        hint = "use a-z, 0-9, '.', '_' and '-', at most 63 characters, a letter or digit first"
-        raise OrchestratorError(f"{name!r} cannot be the name of a host", hint, code="usage")
+    """Give this clone a name among the hosts. Raises as `require_name`."""
+    require_name(name)
     host = ThisHost(name, read(layout).clone or os.urandom(8).hex())
     files.make_folder(os.path.dirname(layout.host))
     files.write_json(layout.host, {**(files.read_json(layout.host) or {}), **host._asdict()})
     return host
+
+
+def require_name(name: str) -> None:
+    """Raise UsageError for a text that cannot be the name of a host."""
+    if re.fullmatch(NAME, name) is None:
+        hint = "use a-z, 0-9, '.', '_' and '-', at most 63 characters, a letter or digit first"
+        raise UsageError(f"{name!r} cannot be the name of a host", hint)
 
 
 def remember(layout: Layout, address: str) -> None:

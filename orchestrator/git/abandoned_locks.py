@@ -10,6 +10,7 @@ does not say where it was started; it can hold only a lock that this user owns.
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable
 
@@ -124,6 +125,13 @@ def of_checkout(common: str) -> list[str]:
     """Return the locks on the index and on HEAD of the person's own checkout."""
     paths = [os.path.join(common, name) for name in ("index.lock", "HEAD.lock")]
     return [path for path in paths if os.path.lexists(path)]
+
+
+def step(complaint: str) -> str | None:
+    """Return what to do if git complains of the lock of a person's checkout; else None."""
+    if re.search(r"/(index|HEAD)\.lock': File exists", complaint) is None:
+        return None
+    return "let the git that works there end (if there is none, see: orchestrator doctor)"
 
 
 def users(common: str, paths: Iterable[str]) -> set[int]:

@@ -29,6 +29,14 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
     return found or tip(root, branch)
 
 
+def meant(root: str, remote: str | None, name: str) -> str | None:
+    """Return the branch for which a name such as `origin/main` is another one; None without any."""
+    short = name
+    for start in ("refs/", "heads/", "remotes/", f"{remote}/"):
+        short = short.removeprefix(start)
+    return short if short != name and branch_commit(root, remote, short) else None
+
+
 def branch_commits(root: str, *branches: tuple[str | None, str]) -> list[str | None]:
     """Return what `branch_commit` returns for each remote and branch, by one question to git."""
     names = [

@@ -75,9 +75,10 @@ def run(
     a worktree that does not belong to its project any more.
     """
     environment = _environment(cwd, extra or {}, _subcommand(arguments))
+    words = (*_OPTIONS, *_names(cwd), *arguments)
     pause = 0.02
     while True:
-        done = start.run((*_OPTIONS, *arguments), cwd, environment, timeout, stdin)
+        done = start.run(words, cwd, environment, timeout, stdin)
         if done.code is None:
             if _cleared(cwd):
                 continue
@@ -97,6 +98,18 @@ def run(
             _complete(os.path.join(cwd, half_made[0]))
         time.sleep(pause)
         pause *= 2
+
+
+def _names(cwd: str) -> tuple[str, ...]:
+    """Return the option with which git tells names by case in a worktree, where the disk does.
+
+    A repository from another machine can say `core.ignoreCase`. Git then takes a `readme.md` that
+    an agent left for the tracked `README.md`: it would reach the next task.
+    """
+    around = layout.worktree_around(cwd)
+    if around is None or os.path.lexists(os.path.join(around[0], ".ORCHESTRATOR")):
+        return ()
+    return ("-c", "core.ignoreCase=false")
 
 
 def _cleared(cwd: str) -> bool:

@@ -1,7 +1,8 @@
 """A person's checkout: HEAD, index and configuration, as files of git say (no git process).
 
-An agent works beside that checkout and shares its repository. `looked` keeps what the checkout was
-like before a run; `commands_in` reads from git's own trace which commands of an agent worked there.
+An agent works beside that checkout and shares its repository. `head`, `settings` and `keep_files`
+record what the checkout is like before a run; `traced` and `in_checkout` read from git's own trace
+which commands of an agent worked there.
 """
 
 import os
@@ -33,6 +34,11 @@ _CHANGING = (
 )
 #: Options with which `git branch` changes a branch that exists.
 _FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delete", "-C"])
+#: What is in a git folder while an operation is unfinished (git's `wt_status_get_state`).
+_AMID = (
+    *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG"),
+    *("sequencer", "rebase-merge", "rebase-apply"),
+)
 #: The checkout's own configuration, if `extensions.worktreeConfig` is set (git-worktree(1)).
 OWN_CONFIG = "config.worktree"
 #: The most bytes of a trace that are read.
@@ -62,6 +68,14 @@ def head(root: str) -> Head:
         found = call.run(folder, "rev-parse", "--verify", "--quiet", ref, extra=position(root))
         commit = found.out.strip()
     return Head(ref.removeprefix("refs/heads/"), commit or None)
+
+
+def is_amid(root: str) -> bool:
+    """Return whether a rebase, merge or other operation is unfinished in a checkout.
+
+    If the branch moves meanwhile, git cannot abort the operation.
+    """
+    return any(os.path.lexists(os.path.join(git_folder(root), name)) for name in _AMID)
 
 
 def moved_from_elsewhere(root: str, before: Head, now: Head) -> bool:

@@ -113,6 +113,7 @@ def _stand_in(root: str, head: str, base: str, landed: Iterable[str]) -> str | N
 
 
 def tree_of(root: str, commit: str) -> str | None:
+    """Return the tree of a commit; None if this repository lacks the commit."""
     return next(iter(_trees(root, commit)), None)
 
 

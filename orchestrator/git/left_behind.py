@@ -68,7 +68,7 @@ def _last(text: str) -> str:
 def _left(text: str, branch: str | None, at: str) -> Iterator[str]:
     """Yield the commits from which HEAD went elsewhere, except for those of the run's branch.
 
-    `at` is where HEAD was before. A branch that was deleted or begun anew is elsewhere, too.
+    `at` is where HEAD was before. A branch that was deleted or created again is elsewhere, too.
     """
     for line in lines(text):
         found = _LEFT.match(line)

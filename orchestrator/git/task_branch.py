@@ -25,8 +25,6 @@ class BranchHeld(OrchestratorError):
     The message says what a person can do.
     """
 
-    code = "branch_held"
-
 
 def take_up(
     root: str,

@@ -66,7 +66,7 @@ def leading_files(root: str) -> list[str]:
 def throw_away(root: str, path: str, commit: str, which: str = "same") -> Iterator[str]:
     """Provide a temporary worktree with a detached HEAD; it is removed at the end.
 
-    `which` of its submodules are checked out: see `submodules.WHICH`.
+    `which` of its submodules are checked out: a value of `submodules.checkout` (reference 4).
     """
     if os.path.lexists(path):  # of a process that was killed
         remove(root, path)

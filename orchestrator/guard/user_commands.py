@@ -1,4 +1,4 @@
-"""Checks: the user's own commands, which the scheduler runs before a delivery."""
+"""The user's own commands: how checks and hooks run, and the environment that they get."""
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
 

@@ -99,7 +99,7 @@ class RunView(NamedTuple):
 class AgentView(NamedTuple):
     """The facts of an agent's memory (`agent_memory.AgentState`) that rules may judge.
 
-    The fields after `name` are copied from the memory's fields with the same names.
+    The fields between `name` and `closed` are those of the memory with the same names.
     """
 
     name: str
@@ -107,6 +107,8 @@ class AgentView(NamedTuple):
     last_outcome: str | None = None
     #: Why the scheduler itself paused the agent; a person's `agent resume` clears it.
     suspended: str | None = None
+    #: Why nothing can be written in the agent's folder; a fact of the disk, not of the memory.
+    closed: str | None = None
 
 
 class Hold(NamedTuple):
@@ -173,7 +175,7 @@ class Snapshot(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One decision. `action` is start, skip, finish, requeue, block, fail, stop or deliver."""
+    """One decision. `action` is start, skip, finish, requeue, block, fail or deliver."""
 
     action: str
     agent: str | None = None

@@ -8,8 +8,9 @@ from orchestrator.model.times import UTC, datetime
 from orchestrator.plan.rule import Judged
 
 _DAY = 86_400
-#: The longest time for which the hours can stay as they are: a day, and a clock change.
-_MINUTES = 26 * 60
+#: The longest time for which the hours can stay as they are: two days, because a clock change can
+#: skip hours of less than an hour, and the clock change itself.
+_MINUTES = 50 * 60
 
 
 def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judged | None:

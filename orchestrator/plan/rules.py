@@ -179,8 +179,10 @@ def _pace(_: Agent, draft: Draft) -> Judged:
 
 
 @_rule("system_fault", "agent", "find the cause: orchestrator doctor; work resumes after the fix")
-def _system_fault(_: Agent, draft: Draft) -> Judged:
-    hold = draft.snapshot.hold
+def _system_fault(agent: Agent, draft: Draft) -> Judged:
+    hold, view = draft.snapshot.hold, draft.snapshot.agents.get(agent.name)
+    if view and view.closed:
+        return Judged(False, view.closed)
     if hold is None or hold.code == "usage_limit":
         return Judged(True, "no fault is known")
     if draft.may_probe:

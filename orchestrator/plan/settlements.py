@@ -14,7 +14,7 @@ MAX_RESTARTS = 3
 MAX_CONCLUDING_RESTARTS = 30
 
 #: The action for a run, by the last event that it wrote to its task's history.
-_ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
+ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
 
 
 def settlements(
@@ -73,8 +73,8 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
 
     if task is None:  # no task, or a person moved the task during the run
         return action("finish")
-    if task.ended in _ENDS:  # recorded already, but a kill prevented the file's move
-        return action(_ENDS[task.ended], charged=task.ended == "failed")
+    if task.ended in ENDS:  # recorded already, but a kill prevented the file's move
+        return action(ENDS[task.ended], charged=task.ended == "failed")
     match outcome.verdict:
         case "done" | "no_change" | "approved" | "changes_requested":
             return action("finish")

@@ -121,6 +121,7 @@ def values(state: AgentState) -> dict[str, object]:
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:
+    """Replace an agent's memory, under the scheduler's lock. Raises OSError."""
     files.make_folder(layout.agent(agent))
     files.write_json(layout.agent_state(agent), records.plain(state))
 
@@ -160,9 +161,13 @@ def note_folders(layout: Layout, seen: bytes) -> None:
     files.write_atomic(layout.agents_seen, seen, flush=False)
 
 
-def unusable(layout: Layout) -> list[str]:
-    """Return the paths at which a folder is in the place of a memory: no write replaces it."""
-    return list(filter(os.path.isdir, map(layout.agent_state, names(layout))))
+def closed(layout: Layout, agent: str) -> tuple[str, str] | None:
+    """Return why nothing can be kept of an agent or its runs, and what to do; None if it can."""
+    path = layout.agent_state(agent)
+    if os.path.isdir(path):  # no write replaces it
+        return f"{path} is not a regular file", disk.move_aside(path)
+    places = filter(os.path.lexists, (layout.agent(agent), layout.runs(agent)))
+    return next(filter(None, map(disk.unwritable, places)), None)
 
 
 def names(layout: Layout) -> list[str]:

@@ -11,6 +11,7 @@ and they rarely are a person's.
 
 import json
 import os
+import re
 
 from orchestrator.git import (
     call,
@@ -23,6 +24,7 @@ from orchestrator.git import (
 )
 from orchestrator.git.worktree_commands import git_folder
 from orchestrator.layout import Layout
+from orchestrator.model.errors import SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.project import checkout_undo
 from orchestrator.project.checkout_undo import Change, Seen
@@ -232,3 +234,23 @@ def problem(layout: Layout) -> Problem | None:
     """Return the problem that a run changed the checkout, while the change is still there."""
     change = _read(layout)
     return None if change is None else checkout_undo.problem(layout, change)
+
+
+def require_remotes(layout: Layout, *remotes: str | None) -> None:
+    """Raise SystemFault while a run's change of the address of one of these remotes stands.
+
+    An agent does not decide where work is sent, nor that it stays here for want of a remote.
+    """
+    change = _read(layout)
+    if change is None:
+        return
+    named = re.compile(
+        rf"remote\.({'|'.join(re.escape(x) for x in remotes if x)})\.(url|pushurl)"
+        r"|url\..*\.(insteadof|pushinsteadof)"
+    )
+    was, after = (
+        Seen(settings={name: v for name, v in seen.settings.items() if named.fullmatch(name)})
+        for seen in (change.before, change.after)
+    )
+    if found := checkout_undo.problem(layout, Change(change.run, change.agent, was, after)):
+        raise SystemFault(found.message, found.hint, code="remote_changed")

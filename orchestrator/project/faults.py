@@ -28,7 +28,10 @@ def outcome(error: OrchestratorError | OSError | MemoryError) -> Outcome:
     if isinstance(error, OSError):
         words = {errno.ENOMEM: memory.WORD, **dict.fromkeys(disk.ERRORS, "disk_full")}
         word = words.get(error.errno or 0, "system_fault")
-        return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
+        said, hint = disk.explained(error)
+        # The other words have hints of their own, which also say when work resumes.
+        own = hint if word == "system_fault" else None
+        return Outcome("system_fault", f"{word}: {said}", hint=own)
     if isinstance(error, GitError) and (short := memory.named_in(error.message)):
         return Outcome("system_fault", f"{short}: {error.message}")
     return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
@@ -48,6 +51,7 @@ _NAMED = (
     "git_lfs_missing",
     "instructions_committed",
     "lock_held",
+    "permissions",
     "remote_refuses",
     "submodule_missing",
 )

@@ -14,7 +14,7 @@ from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import FORGES
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Problem
-from orchestrator.system import files
+from orchestrator.system import disk, files
 from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ def find(start: str) -> Layout:
     Inside a run it is the run's project, whatever the worktree contains. Raises OrchestratorError.
     """
     if inside := os.environ.get("ORCHESTRATOR_PROJECT"):
+        if not os.path.isdir(inside):
+            message = f"there is no folder {inside}, which ORCHESTRATOR_PROJECT names"
+            hint = "outside a run: unset ORCHESTRATOR_PROJECT"
+            raise OrchestratorError(message, hint, code="no_project")
         return Layout(inside)
     root = idle.main_worktree(os.path.abspath(start))
     asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))
@@ -207,12 +211,11 @@ def require_no_links(layout: Layout) -> None:
     """
     found = links(layout)
     if found:
+        if not os.path.islink(found[0]):
+            message, hint = f"{found[0]} is not a regular file", disk.move_aside(found[0])
+            raise OrchestratorError(message, hint, code="permissions")
         import shlex
 
-        if not os.path.islink(found[0]):
-            aside = shlex.quote(files.free_name(found[0]))
-            hint = f"move it aside: mv {shlex.quote(found[0])} {aside}"
-            raise OrchestratorError(f"{found[0]} is not a regular file", hint, code="permissions")
         message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
         hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"
         raise OrchestratorError(message, hint, code="permissions")

@@ -56,6 +56,8 @@ class ClientProcess(NamedTuple):
     started: float | None = None
     #: Why the program could not be started.
     start_error: str | None = None
+    #: The start by `time.monotonic` (seconds), which is one clock for all processes.
+    since: float | None = None
 
     @property
     def process(self) -> ProcessId:
@@ -151,8 +153,7 @@ class RunRecord(NamedTuple):
     #: The commit at the branch's tip, and the number of commits since `base_commit`.
     tip: str | None = None
     commits: int = 0
-    #: The paths at which these commits name a commit of another repository, and `.gitmodules` if
-    #: they change it.
+    #: The paths where these commits name another repository's commit; `.gitmodules` if changed.
     links: tuple[str, ...] = ()
     outcome: Outcome | None = None
     #: None also for a finished run whose supervisor died: nobody saw its end.
@@ -177,8 +178,7 @@ class RunRecord(NamedTuple):
     def is_elsewhere(self, folder: str) -> bool:
         """Return whether `folder`, of this record, is a copy: then its processes are not its own.
 
-        The run is in the project that was copied (`cp -a`), which still has the run's folder. A
-        project that was only moved has none there.
+        The project that was copied (`cp -a`) still has the run's folder; a moved one has not.
         """
         inside = folder.split(os.sep)[-5:]  # as in `layout.Layout.run`
         there = os.path.join(self.project, *inside)
@@ -216,8 +216,6 @@ def read(folder: str) -> RunRecord | None:
         return None
     if record.client is not None and record.client.pid <= 0:
         record = record._replace(client=None)
-    if "push_remote" not in found:  # version 0.1.0 had one remote for all
-        record = record._replace(push_remote=record.remote)
     return record._replace(unknown={k: v for k, v in found.items() if k not in record._fields})
 
 

@@ -1,19 +1,17 @@
-"""Records for the pull requests that an earlier version opened on GitHub, made once.
+"""Records of pull requests on GitHub, made again from the tasks that name them.
 
-That version kept what GitHub listed in `cache/prs.json`, and tasks named their pull requests.
+Needed if the folder of the records is gone, but not the queue.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.work import STATES
 from orchestrator.pulls import github_rows
-from orchestrator.pulls.book import Book, from_record
-from orchestrator.system import files
+from orchestrator.pulls.book import Book
 from orchestrator.tasks import stores
 
 
@@ -26,23 +24,14 @@ def adopt(layout: Layout, book: Book, view: Callable[[str], Any]) -> None:
     store = stores.of_project(layout)
     tasks = [task for state in STATES for task in store.list(state).tasks]
     branches = {task.pr: task.work_branch for task in tasks if task.pr and task.reviews is None}
-    listed = _listed(layout)
     found = []
     for number, branch in branches.items():
-        pr = from_record(listed.get(number) or {})
-        if pr is None or pr.state == "open":
-            row = view(number)
-            ours = row is not None and not github_rows.owner(row)
-            pr = github_rows.pull_request(row) if ours else None
+        row = view(number)
+        ours = row is not None and not github_rows.owner(row)
+        pr = github_rows.pull_request(row) if ours else None
         if pr is not None and pr.task is not None and pr.branch == branch:
             # The reviews come with the next look, which asks who may write.
             found.append(pr._replace(reviews=()))
     book.begin()
     for pr in found:
         book.write(pr)
-
-
-def _listed(layout: Layout) -> dict[str, Mapping[str, object]]:
-    rows = (files.read_json(os.path.join(layout.cache, "prs.json")) or {}).get("prs")
-    rows = rows if isinstance(rows, list) else []
-    return {str(row.get("id")): row for row in rows if isinstance(row, dict)}

@@ -77,6 +77,7 @@ def pull_request(row: Any) -> PullRequest:
 
 
 def is_cut_off(row: Any) -> bool:
+    """Return whether a list may lack some of the reviews or checks of a pull request."""
     return any(len(rows_of(row, name)) >= CUT_OFF for name in ("reviews", "statusCheckRollup"))
 
 

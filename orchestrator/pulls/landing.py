@@ -1,8 +1,8 @@
 """Landing: approved pull requests are merged into their base, one at a time, each merge checked.
 
-Two branches that pass alone may fail together (failures 11). So the merge itself is made in a
-worktree, checked, and only then lands, on every forge. A conflict, or a merge that fails its checks
-on a base that passes them, goes back to its author with the branch intact.
+Two branches that pass alone may fail together (failures 11). So the merge itself is checked, in a
+worktree, and only then lands, on every forge. A conflict, or a merge that fails its checks on a
+base that passes them, goes back to its author with the branch intact.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.work import PullRequest
+from orchestrator.project import checkout_changed
 from orchestrator.pulls import (
     forges,
     landing_queue,
@@ -146,6 +147,8 @@ class Lander:
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
         self._has_dropped = False
+        config = self._config
+        checkout_changed.require_remotes(self._layout, config.remote, config.push_remote)
         for number in range(TRIES):
             pr = self._as_it_is_now(pr)
             is_guess = number == 0 and only is not None and self._may_guess(pr)

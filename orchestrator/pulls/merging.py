@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 
 from orchestrator.git import (
+    abandoned_locks,
     call,
+    checkout,
     merges,
     repository,
     submodules,
@@ -128,7 +130,9 @@ class Workshop:
         self.set_up(commit, fresh=fresh)
         failure = self._checker(mark).first_failure(self._config.checks, self.path)
         if failure is not None and failure.program_is_missing:
-            raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+            message = f"a check's program is missing: {failure}"
+            hint = "install it, or correct `checks` or `setup` in agents.yaml"
+            raise SystemFault(message, hint, code="check_program_missing")
         if failure is not None and failure.was_killed:
             raise SystemFault(f"a check was killed: {failure}", code="check_killed")
         return failure
@@ -173,10 +177,10 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
             "mount its disk; or, if it was deleted: git worktree prune",
             code="checkout_not_clean",
         )
-    if repository.current_branch(holder) != branch:
-        # At its end, the operation would find that its branch has moved, and could not finish.
+    if repository.current_branch(holder) != branch or checkout.is_amid(holder):
+        # It would find that its branch has moved, and could not be finished, or not be aborted.
         raise OrchestratorError(
-            f"{branch} is being rebased or bisected in {holder}",
+            f"{branch} is in the middle of an operation of git in {holder}",
             "end that first (git status says how), then merge again",
             code="checkout_not_clean",
         )
@@ -190,8 +194,10 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
         )
     done = call.run(holder, "merge", "--quiet", "--ff-only", new)
     if done.code != 0:
+        step = abandoned_locks.step(done.err)
+        said = call.reason(done.err) if step else done.err.strip()[:300]
         raise OrchestratorError(
-            f"git cannot move {branch}, checked out in {holder}: {done.err.strip()[:300]}",
-            "commit, stash or move those files away, then merge again",
+            f"git cannot move {branch}, checked out in {holder}: {said}",
+            f"{step or 'commit, stash or move those files away'}, then merge again",
             code="checkout_not_clean",
         )

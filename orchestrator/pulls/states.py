@@ -65,7 +65,7 @@ def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
     prs = where.book.list()
     open_ones = [pr for pr in prs if pr.state == "open"]
     doubtful = "closed" if where.is_elsewhere else "open"
-    unsure = [pr for pr in prs if pr.id in found.unsure and pr.state == doubtful]
+    unsure = [pr for pr in prs if (pr.id, pr.head) in found.unsure and pr.state == doubtful]
     if not (open_ones or unsure):
         return prs
     answers = contents(layout, ask=True)

@@ -18,6 +18,7 @@ from orchestrator.model.errors import NotFound, Rejected, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Commit, Outcome
 from orchestrator.model.work import PullRequest
+from orchestrator.project import checkout_changed
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges, states
 from orchestrator.run import instructions, nested, pushing, readiness
@@ -35,7 +36,7 @@ class Secured(NamedTuple):
     #: The branch's commits since the base, each with its subject, the newest first; None if they
     #: are not known.
     commits: Sequence[tuple[str, str]] | None = None
-    #: Whether one of them has no parent: the branch was deleted, or begun anew, during the run.
+    #: Whether one of them has no parent: the branch was deleted, or created again, during the run.
     has_root: bool = False
 
 
@@ -69,6 +70,7 @@ def deliver(job: Job, outcome: Outcome, secured: Secured) -> Outcome:
         return _stopped(outcome, ended)
     if not job.is_ours:
         return given_away(outcome)
+    checkout_changed.require_remotes(job.layout, job.config.remote, job.config.push_remote)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)
@@ -130,7 +132,7 @@ def _unrelated(job: Job, branch: str, head: str, secured: Secured) -> str | None
         return None
     kept = f"; what it had before is kept under {secured.rescued}" if secured.rescued else ""
     return (
-        f"{branch} has no commit in common with {job.record.base}: it was deleted, or begun anew, "
+        f"{branch} has no commit in common with {job.record.base}: it was deleted or created again "
         f"during the run{kept}. Put the work on top of {base}"
     )
 

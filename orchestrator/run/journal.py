@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     environment: Mapping[str, str]
     #: The file that is the client's standard input.
     stdin: str = os.devnull
-    #: The client's name; an earlier version knew only one client.
+    #: The client's name.
     client: str | None = None
     #: Variables of the supervisor that the client gets although they look like secrets.
     allow: tuple[str, ...] = ()

@@ -57,9 +57,7 @@ def prepare(journal: Journal) -> Plan | None:
         return launch.write(job)
     except user_commands.Stopped:
         journal.finish(Outcome("stopped", run_record.STOPPED))
-    except start_point.BadBase as error:
-        journal.finish(Outcome("failed", f"client_error: {error.message}"))
-    except (task_branch.BranchHeld, start_point.NotOwn) as error:
+    except (task_branch.BranchHeld, start_point.Question) as error:
         journal.finish(Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError, MemoryError) as error:
         # A broken template, a full disk, a failing git: another attempt at the task cannot help.

@@ -78,6 +78,22 @@ def known(job: Job, branch: str) -> work_branch.Known:
     return work_branch.known(job.layout.root, branch, delivered)
 
 
+def is_over(job: Job, branch: str, here: str | None, there: str | None, base: str) -> bool:
+    """Return whether the branch has nothing but what was merged: more work starts from the base.
+
+    On top of commits that landed as others, it would conflict with what became of them. `here` and
+    `there` are the branch's commits here and at the remote.
+    """
+    root, events = job.layout.root, reversed(job.file.history if job.file else ())
+    merged = next((each.fields.get("head") for each in events if each.event == "merged"), None)
+    if merged is None:
+        return False
+    tips = filter(None, (here, there))
+    if not all(repository.is_ancestor(root, tip, str(merged)) for tip in tips):
+        return False
+    return there is None or known(job, branch).may_replace(root, there, base)
+
+
 def _remote(job: Job) -> str:
     assert job.record.push_remote
     return job.record.push_remote

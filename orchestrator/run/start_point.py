@@ -15,26 +15,18 @@ from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.work import PullRequest
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory, checkout_changed, run_record
 from orchestrator.pulls import forges, look
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
 from orchestrator.tasks import history, task_file
 
 
-class BadBase(OrchestratorError):
-    """The branch that a task starts from does not exist."""
-
-    code = "no_base"
-
-
-class NotOwn(OrchestratorError):
-    """The task's branch has the name of a branch that exists, and that no run of the task made.
+class Question(OrchestratorError):
+    """A base branch does not exist, or a branch with the name of the task's is not the task's own.
 
     The message says what a person can do.
     """
-
-    code = "branch_in_the_way"
 
 
 class Start(NamedTuple):
@@ -57,7 +49,7 @@ class Start(NamedTuple):
 def find(job: Job) -> Start:
     """Ask git and the remotes where the run starts, and write that into the record.
 
-    Raises BadBase, NotOwn, and SystemFault for what would be the same for every task.
+    Raises Question, and SystemFault for what would be the same for every task.
     """
     review = _pull_request_under_review(job)
     base = review.base if review else base_branch.base_branch(job.config, job.task)
@@ -70,7 +62,7 @@ def find(job: Job) -> Start:
         _refuse_base(job, found.remotes.base, base)
     base_commit = found.there.get(base) or found.here.get(base)
     if base_commit is None:
-        raise BadBase(f"its base branch {base!r} does not exist")
+        raise _no_base(job, found.remotes.base, base, is_review=review is not None)
     here, there = found.here.get(work or ""), found.there.get(work or "")
     if branch is not None and (here or there):
         _require_own(job, branch, base)
@@ -95,6 +87,8 @@ def find(job: Job) -> Start:
     _require_room(job, branch, found)
     tip = found.here.get(former or "") if here is None and there is None else None
     rescue = _must_give_way(job, branch, here, there)
+    if pushing.is_over(job, branch, here, there, base_commit):
+        there, rescue = base_commit, f"{repository.RESCUE}{job.record.id}-merged"
     return Start(
         start,
         here,
@@ -156,6 +150,7 @@ class _Found(NamedTuple):
 
 def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     """Look at the base branch, and at the branch of the work, here and at the remotes."""
+    checkout_changed.require_remotes(job.layout, job.config.remote, job.config.push_remote)
     pair = remote_pair.find(job.layout.root, job.config)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
@@ -222,10 +217,22 @@ def _refuse_base(job: Job, remote: str | None, base: str) -> NoReturn:
     raise base_branch.gone(job.layout.root, remote, base)
 
 
+def _no_base(job: Job, remote: str | None, base: str, *, is_review: bool) -> Question:
+    import shlex
+
+    step, task = "Create it", job.task
+    if task is not None and not is_review:
+        other = base_branch.meant(job.layout.root, remote, base)
+        name = shlex.quote(other) if other else "BRANCH"
+        step += f", or name another one: orchestrator task set {task.id} branch={name}"
+    said = f"The base branch {base!r} does not exist. {step}. Then answer this question"
+    return Question(f"{said}, and the work continues.")
+
+
 def _require_own(job: Job, branch: str, base: str) -> None:
-    """Raise NotOwn if a branch that exists is not the task's: a commit there is no proposal."""
+    """Raise Question if a branch that exists is not the task's: a commit there is no proposal."""
     if branch in (base, job.config.base_branch):
-        raise NotOwn(
+        raise Question(
             f"The task's branch {branch} is a base branch, so no agent works on it. Give the task "
             "another base branch, or cancel it and add it again."
         )
@@ -234,7 +241,7 @@ def _require_own(job: Job, branch: str, base: str) -> None:
         return
     if job.record.branch == branch or (job.task and job.task.pr) or _was_begun(job, branch):
         return
-    raise NotOwn(
+    raise Question(
         f"The branch {branch} exists, and no run of this task made it. Rename it if it is not for "
         "this task (git branch -m, and at the remote). Then answer this question: the task gets a "
         "new branch of that name, or its agent continues on the branch that still exists."

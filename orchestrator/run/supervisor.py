@@ -219,7 +219,7 @@ def start(folder: str, tick: Callable[[str], object], gate: Gate | None = None) 
 def load() -> None:
     """Import what each run needs: once, and not in each of the processes that are forked."""
     import ctypes  # noqa: F401
-    import encodings.ascii  # for `/proc/locks`  # noqa: F401
+    import encodings.ascii  # for `memory.kills`  # noqa: F401
     import hashlib  # noqa: F401
     import subprocess  # noqa: F401
 

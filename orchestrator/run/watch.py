@@ -96,7 +96,7 @@ class _Waiting:
     """The wait for one client, from inside the run's folder."""
 
     def __init__(self, client: ClientProcess, limits: Agent, adapter: Client) -> None:
-        self.pid, self.identity = client.pid, client.identity
+        self.pid, self.identity, self._since = client.pid, client.identity, client.since
         self.exit_code: int | None = None
         self.signal: int | None = None
         #: The first lack of space that was seen: it may be gone when the client ends.
@@ -128,7 +128,9 @@ class _Waiting:
         Returns _STILL if it works after `most` seconds.
         """
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
-        began = changed = looked = time.monotonic()
+        entered = changed = looked = time.monotonic()
+        # An earlier supervisor may have waited before this one.
+        began = entered if self._since is None else min(self._since, entered)
         size = 0
         runtime, stall = self._limits.max_runtime_seconds, self._limits.stall_seconds
         step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
@@ -141,7 +143,7 @@ class _Waiting:
             now = time.monotonic()
             if self.short is None and now - looked >= POLL_SECONDS:
                 looked, self.short = now, disk.shortage(os.curdir)
-            if most is not None and now - began > most and not self._lacks():
+            if most is not None and now - entered > most and not self._lacks():
                 return _STILL
             latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:

@@ -133,7 +133,7 @@ def without(text: bytes, name: str) -> bytes:
     own = f"{_MARK} {name}".encode()
     # If an edit removed a block's end mark, only the product's own lines are removed.
     whole = rb"^# >>> %b >>>[^\n]*\n(?:(?!# [<>]{3} )[^\n]*\n)*?# <<< %b <<<[^\n]*\n?" % (own, own)
-    command = rb"\* \* \* \* \* (?:'[^\n]*/orchestrator-%b'|cd [^\n]* tick >/dev/null [^\n]*)\n?"
+    command = rb"\* \* \* \* \* '[^\n]*/orchestrator-%b'\n?"
     torn = rb"^# >>> %b >>>[^\n]*\n?(?:%b)?" % (own, command % name.encode())
     end = rb"^# <<< %b <<<[^\n]*\n?" % own
     for pattern in (whole, torn, end):

@@ -14,8 +14,8 @@ from orchestrator.system import commands, files
 
 #: Seconds for one call of a schedule's own program.
 _TIMEOUT = 30.0
-#: The state of an entry; `old` means that an earlier version wrote it.
-State = Literal["there", "changed", "old", "gone"]
+#: The state of an entry; `bare` means that its script is missing.
+State = Literal["there", "changed", "bare", "gone"]
 
 
 class Kind(ABC):
@@ -50,10 +50,6 @@ class Kind(ABC):
     @abstractmethod
     def state(self, entry: Entry) -> State:
         """Return the state of the entry."""
-
-    def is_dated(self, entry: Entry) -> bool:
-        """Return whether the entry is exactly what an earlier version wrote; asks no program."""
-        return False
 
     @abstractmethod
     def environment(self, name: str, token: str) -> dict[str, str]:
@@ -119,8 +115,6 @@ class FileKind(Kind):
     def state(self, entry: Entry) -> State:
         if self._is(self.texts(entry)):
             return "there"
-        if self.is_dated(entry):
-            return "old"
         return "changed" if self._files(entry.name) else "gone"
 
     def _is(self, texts: dict[str, bytes]) -> bool:

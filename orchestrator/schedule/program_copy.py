@@ -191,8 +191,7 @@ def _remove_unused(kept: Iterable[str | None]) -> None:
 
 
 def _copies() -> list[str]:
-    """Return every copy. Version 0.1.0 named a digest, and had a link `app` that led to it."""
-    return glob.glob(os.path.join(glob.escape(folder()), "*", "app*"))
+    return glob.glob(os.path.join(glob.escape(folder()), "*", "app-*"))
 
 
 def _used() -> set[str]:

@@ -78,8 +78,6 @@ def remove(root: str, recorded: str | None) -> list[str]:
                 if name == recorded:
                     raise
         files.remove(entry.script_path)
-        # Version 0.1.0 kept a long PATH there.
-        files.remove(os.path.join(os.path.dirname(entry.launcher), f"{entry.name}.path"))
         if gone:
             files.remove(os.path.join(root, SCHEDULE_LOG))
     return gone
@@ -107,8 +105,7 @@ def update(entry: Entry) -> list[str]:
 
     An entry that a person changed or removed is not touched. Raises as `install`.
     """
-    is_bare = not os.path.lexists(entry.script_path) and state(entry) == "old"
-    if is_bare or KINDS[entry.kind].is_dated(entry):
+    if state(entry) == "bare":
         return install(entry)
     with program_copy.changing():
         return program_copy.put()
@@ -119,7 +116,7 @@ def state(entry: Entry) -> State:
     found = KINDS[entry.kind].state(entry)
     if found == "gone" or files.holds(entry.script_path, entry.script()):
         return found
-    return "changed" if os.path.lexists(entry.script_path) else "old"
+    return "changed" if os.path.lexists(entry.script_path) else "bare"
 
 
 def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[str, str]:

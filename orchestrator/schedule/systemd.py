@@ -45,12 +45,6 @@ class Systemd(FileKind):
         The timer counts minutes in UTC: in local time systemd leaves out the whole hour that
         autumn repeats (`systemd-analyze calendar --base-time=... minutely` shows it).
         """
-        return self._texts(entry, "minutely UTC")
-
-    def is_dated(self, entry: Entry) -> bool:
-        return self._is(self._texts(entry, "minutely"))
-
-    def _texts(self, entry: Entry, minutes: str) -> dict[str, bytes]:
         # Quoted as in systemd.syntax(7); specifiers and variables are escaped.
         escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$"})
         title = f"Description=One tick of orchestrator ({entry.root.replace('%', '%%')})"
@@ -60,7 +54,7 @@ class Systemd(FileKind):
             f'ExecStart=/bin/sh "{entry.script_path.translate(escapes)}"\n'
         )
         timer = (
-            f"[Unit]\n{title}\n\n[Timer]\nOnCalendar={minutes}\nAccuracySec=5s\n"
+            f"[Unit]\n{title}\n\n[Timer]\nOnCalendar=minutely UTC\nAccuracySec=5s\n"
             "Persistent=false\n\n[Install]\nWantedBy=timers.target\n"
         )
         unit = os.path.join(self.folder, f"orchestrator-{entry.name}")

@@ -27,6 +27,7 @@ from orchestrator.setup import (
     walkers,
 )
 from orchestrator.setup.probes import Subject
+from orchestrator.system import disk
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
@@ -55,6 +56,7 @@ def examine(
         state_probe.locks_held,
         state_probe.lost_runs,
         state_probe.tasks,
+        state_probe.pull_requests,
         _hold,
         _notify,
         state_probe.clock,
@@ -73,8 +75,7 @@ def examine(
         except OrchestratorError as error:
             findings.append(fail(error.code, error.message, error.hint or "fix that first"))
         except OSError as error:
-            message = f"{error.filename or 'a file'}: {error.strerror or error}"
-            findings.append(fail("permissions", message, "check its owner and its permissions"))
+            findings.append(fail("permissions", *disk.explained(error)))
     # A hold and a probe may find the same.
     return list(dict.fromkeys(findings))
 

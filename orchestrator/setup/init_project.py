@@ -69,6 +69,8 @@ def init(
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
+    if host is not None:
+        _require_nameable(layout, host)
     spending.note_loss(layout)
     change = Change()
     made = files.make_folders((layout.shared, layout.prs, layout.agents, layout.cache))
@@ -122,16 +124,23 @@ def take_left(layout: Layout) -> list[str]:
     return [f"removed: {os.path.relpath(path, layout.root)} (of a killed init)" for path in found]
 
 
-def _named(layout: Layout, host: str) -> list[str]:
-    """Give this clone a name; return what was written. Raises OrchestratorError during runs."""
+def _require_nameable(layout: Layout, host: str) -> None:
+    """Raise OrchestratorError if this clone cannot get a name: not now, or not this one."""
+    this_host.require_name(host)
+    hosts_probe.require_free(layout, host)
     known = this_host.read(layout)
-    if known.name == host and known.clone:
-        return []
     busy = sorted(unsettled.runs(layout))
-    if busy and known.clone:
+    if busy and known.clone and known.name != host:
         message = f"this clone cannot change its name {known.name!r} during a run of {busy[0]}"
         hint = f"first: orchestrator stop {' '.join(busy)}"
         raise OrchestratorError(message, hint, code="running")
+
+
+def _named(layout: Layout, host: str) -> list[str]:
+    """Give this clone a name; return what was written."""
+    known = this_host.read(layout)
+    if known.name == host and known.clone:
+        return []
     this_host.write(layout, host)
     return [f".orchestrator/{os.path.basename(layout.host)} (the name of this host: {host})"]
 

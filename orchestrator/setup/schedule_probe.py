@@ -45,8 +45,8 @@ def look(subject: Subject, here: list[Finding]) -> Iterator[Finding]:
     if state == "gone":
         yield fail("schedule", f"the entry of {entry.kind} is gone", again)
         return
-    if state == "old":
-        message = f"the entry of {entry.kind} was written by an earlier version"
+    if state == "bare":
+        message = f"the script that {entry.kind} starts is missing: {entry.script_path}"
         yield warn("schedule", message, "to renew it: orchestrator init")
         return
     wrong = [*_entry(entry, state, again), *_lost(layout, entry, again)]

@@ -118,8 +118,7 @@ def _is_unedited(text: str) -> bool:
     if seal is None:
         return False
     plain = text[: seal.start()] + text[seal.end() :]
-    # The first versions sealed the text itself.
-    return seal[1] in (_digest(_content(plain)), _digest(plain))
+    return seal[1] == _digest(_content(plain))
 
 
 def _content(text: str) -> str:

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 
 from orchestrator.database import access, this_host
 from orchestrator.git import repository, worktree_commands
+from orchestrator.model.config import FORGES
 from orchestrator.model.finding import Finding, fail, ok, warn
 from orchestrator.project import agent_memory, mark
+from orchestrator.pulls import book, forges
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
-from orchestrator.system import disk, locks, process
+from orchestrator.system import disk, process
+from orchestrator.tasks import stores
 from orchestrator.tick import held, observe, problems
 from orchestrator.upkeep import leftovers as left
 
@@ -26,6 +29,8 @@ LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
 AHEAD = 60.0
 #: Maximum findings of one kind that are listed.
 MOST_LISTED = 20
+#: Finished tasks, the newest, whose pull requests are looked for.
+MOST_FINISHED = 100
 #: The files of `.orchestrator/` that belong in commits; all others belong to this machine.
 _COMMITTED = ("agents.yaml", "global-instructions.md", "commands/", "roles/")
 
@@ -35,10 +40,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
         yield fail("permissions", f"{layout.home} is missing", mark.way_in(layout))
         return
-    wrong = [found for path in (layout.home, layout.agents) if (found := disk.unwritable(path))]
-    wrong += _of_queue(subject, "permissions")
-    odd = agent_memory.unusable(layout)
-    wrong += [(f"{path} is not a regular file", "move it aside") for path in odd]
+    wrong = list(_closed(subject))
     for message, hint in wrong:
         yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):
@@ -51,6 +53,21 @@ def permissions(subject: Subject) -> Iterator[Finding]:
             yield warn("permissions", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
         yield ok("permissions", f"{layout.home} can be written")
+
+
+def _closed(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Yield what cannot be written, and what to do about each."""
+    layout = subject.layout
+    if found := disk.unwritable(layout.home):  # the disk, for example: then all below it
+        yield found
+        return
+    kept = (layout.shared, layout.prs, layout.cache, layout.ticks)
+    places = [layout.agents, *filter(os.path.lexists, kept)]
+    yield from filter(None, map(disk.unwritable, places))
+    yield from _of_queue(subject, "permissions")
+    agents = {agent.name for agent in subject.loaded.config.agents}
+    for name in sorted(agents.union(agent_memory.names(layout))):
+        yield from filter(None, [agent_memory.closed(layout, name)])
 
 
 def shared_queue(subject: Subject) -> Iterator[Finding]:
@@ -102,6 +119,19 @@ def tasks(subject: Subject) -> Iterator[Finding]:
         yield ok("task_malformed", "every file in the queue is a task")
 
 
+def pull_requests(subject: Subject) -> Iterator[Finding]:
+    """Find delivered tasks whose pull requests have no record: nobody reviews or lands them."""
+    layout, config = subject.layout, subject.loaded.config
+    damaged = [os.path.basename(x) for f in FORGES for x, _ in book.damaged(layout.records(f))]
+    for task in stores.of_project(layout).newest(MOST_FINISHED)["done"].tasks:
+        is_over = not task.pr or task.merged or task.reviews
+        if is_over or f"{task.pr}.json" in damaged:  # `status` says what to do about a damaged one
+            continue
+        if forges.of_task(layout, config, task)[1] is None:
+            gone = forges.unrecorded(task)
+            yield fail("record_missing", gone.message, gone.hint or "")
+
+
 def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
     """Return the messages and hints of the queue's problems with one code."""
     found = subject.queue()
@@ -149,9 +179,8 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
-    agents = map(layout.agent_lock, agent_memory.names(layout))
-    found = list(locks.held([layout.scheduler_lock, *held.lock_paths(layout), *agents]))
-    for path, holder in found:
+    found = held.held_locks(layout)
+    for path, holder in found.items():
         who = f"process {holder.pid}" if holder.pid else "another process"
         began = process.started(holder.pid) if holder.pid else None
         form = ", running since %Y-%m-%d %H:%M:%S"

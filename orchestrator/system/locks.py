@@ -160,51 +160,61 @@ class Holder(NamedTuple):
 
 def holder(path: str) -> Holder | None:
     """Return who holds the lock at `path`; None when nobody does. Makes no file."""
-    if not is_locked(path):
-        return None
-    pid = _locking_process(path)
-    if pid is None:
-        return Holder()
-    return Holder(pid, HERE.command(pid), HERE.is_stopped(pid))
+    return _holder(path, _kernels()) if is_locked(path) else None
 
 
 def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
     """Yield those of the locks that a process holds, with the holder. Disturbs no other process."""
-    try:
-        with open("/proc/locks", "rb") as file:
-            # Each line ends with the file as MAJOR:MINOR:INODE, and where the lock begins and ends.
-            known = {line.split()[-3].rpartition(b":")[2] for line in file}
-    except OSError:
-        known = None  # another system: each lock is tried for a moment
+    known = _kernels()
     for path in paths:
         try:
-            is_known = known is None or b"%d" % os.stat(path).st_ino in known
+            is_known = known is None or os.stat(path).st_ino in known
         except OSError:
             continue
-        if is_known and (found := holder(path)):
-            yield path, found
+        if is_known and is_locked(path):
+            yield path, _holder(path, known)
 
 
-def _locking_process(path: str) -> int | None:
-    """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5)).
+#: The inodes of files with a lock, each with the process that has locked it, if that is known.
+Kernels = dict[int, int | None]
 
-    If that process has ended, or is in another PID namespace, a process that inherited the open
-    file from it still holds the lock.
+
+def _kernels() -> Kernels | None:
+    """Return the locks that the kernel knows (Linux; see proc_locks(5)); None on other systems.
+
+    Each look waits 5 to 20 ms: the kernel takes a lock that all processors share (`locks_start` in
+    fs/locks.c; Linux 6.18).
+    """
+    known: Kernels = {}
+    try:
+        with open("/proc/locks", "rb") as file:
+            for line in file:
+                # The last words: the file as MAJOR:MINOR:INODE, and where the lock begins and ends.
+                words = line.split()
+                inode = int(words[-3].rpartition(b":")[2])
+                # A process that waits has an arrow as its second word.
+                pid = int(words[4]) if words[1] == b"FLOCK" else None
+                known[inode] = known.get(inode) or pid
+    except (OSError, ValueError):
+        return None
+    return known
+
+
+def _holder(path: str, known: Kernels | None) -> Holder:
+    """Return the holder of a lock that is held.
+
+    If the process that the kernel names has ended, or is in another PID namespace, a process that
+    inherited the open file from it still holds the lock.
     """
     try:
         found = os.stat(path)
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            rows = [line.split() for line in file]
     except OSError:
-        return None
-    # A process that waits has an arrow as its second word.
-    pids = (
-        int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{found.st_ino}")
-    )
-    # A process outside this PID namespace has the number 0, which has no identity.
-    if (pid := next(pids, None)) is not None and HERE.identity(pid):
-        return pid
-    return next(_having_open(found), None)
+        return Holder()
+    pid = known.get(found.st_ino) if known else None
+    # A process outside this PID namespace has the number 0.
+    if known is not None and not (pid and HERE.identity(pid)):
+        pid = next(_having_open(found), None)
+    return Holder() if pid is None else Holder(pid, HERE.command(pid), HERE.is_stopped(pid))
 
 
 def _having_open(found: os.stat_result) -> Iterator[int]:

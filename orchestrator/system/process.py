@@ -20,7 +20,7 @@ GRACE_SECONDS = 2.0
 #: What the operating system knows, by the names that other modules use.
 identity, booted, marked, runs_in = HERE.identity, HERE.booted, HERE.marked, HERE.runs_in
 below, adopt_orphans, at_work = HERE.below, HERE.adopt_orphans, HERE.at_work
-is_stopped, uptime, started = HERE.is_stopped, HERE.uptime, HERE.started
+is_stopped, started = HERE.is_stopped, HERE.started
 
 
 def is_alive(pid: int | None, known_identity: str | None) -> bool:
@@ -174,6 +174,7 @@ def continue_stopped(pid: int) -> None:
 
 
 def signal_process(pid: int, number: int) -> None:
+    """Send a signal to a process, unless it is gone or belongs to another user."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 

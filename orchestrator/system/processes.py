@@ -39,9 +39,6 @@ class Processes(Protocol):
     def started(self, pid: int) -> float | None:
         """Return when a process was started, in seconds since the epoch; None if it is gone."""
 
-    def uptime(self) -> float:
-        """Return the seconds since the machine started. Setting the clock does not change them."""
-
     def booted(self) -> float:
         """Return when the machine started, in seconds since the epoch."""
 
@@ -111,11 +108,6 @@ class Psutil:
             return psutil.Process(pid).create_time()
         except (psutil.Error, ValueError):
             return None
-
-    def uptime(self) -> float:
-        import time
-
-        return time.time() - self.booted()
 
     def booted(self) -> float:
         import psutil
@@ -227,14 +219,9 @@ class Linux(Psutil):
         return _shown(map(os.fsdecode, words))
 
     def booted(self) -> float:
-        # Not the current time less `uptime`: the clock may be set between the two calls.
         rows = (row.split() for row in _read("/proc/stat").split(b"\n"))
         found = next((row[1] for row in rows if row[:1] == [b"btime"]), None)
         return float(found) if found else super().booted()
-
-    def uptime(self) -> float:
-        with open("/proc/uptime", "rb") as file:
-            return float(file.read().split()[0])
 
     def _fields(self, pid: int) -> list[bytes]:
         """Return the fields of a process after its name; [] if there is no such process."""

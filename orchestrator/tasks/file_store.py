@@ -5,6 +5,7 @@ state, whichever process is killed. An event is appended to the file before the 
 line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,11 +109,13 @@ class FileStore(Store):
         if state not in names.REMEMBERED:
             yield from super().browse(state, search, after)
             return
-        found = self._index.found(state, search)
+        found = iter(
+            self._index.found(state, search) if search else self._index.newest_first(state)
+        )
         if after is not None and after.state == state:
-            start = next((n for n, (_, name) in enumerate(found) if name == f"{after.id}.md"), -1)
-            found = found[start + 1 :]
-        for _, name in found:
+            last = os.path.basename(after.where)
+            found = itertools.islice(itertools.dropwhile(lambda name: name != last, found), 1, None)
+        for name in found:
             task = self._summary(state, name)
             if isinstance(task, Task) and task_file.fits(search, task.title, task.id):
                 yield task
@@ -250,6 +253,8 @@ class FileStore(Store):
         with self.change():
             target = self._path(state, task.id)
             file, mtime = stored_file.append_and_move(task.where, target, entry)
+            if state != task.state:
+                self._index.note_left(task.state, os.path.basename(task.where))
             return task_file.summarise(file, state, target, mtime)
 
     def rewrite(self, task: Task, text: str) -> Task:
@@ -290,6 +295,8 @@ class FileStore(Store):
         return Watched((*paths, *(f"{self._folders['incoming']}/{name}" for name in waiting)))
 
     def findings(self, now: float) -> Iterator[Problem]:
+        if problem := disk.unwritable(self._layout.queue):
+            yield Problem("permissions", *problem)
         for state, folder in self._folders.items():
             if problem := disk.unwritable(folder):
                 yield Problem("permissions", *problem)

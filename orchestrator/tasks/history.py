@@ -243,9 +243,9 @@ def _number(value: object) -> float | None:
 
 
 def cut(history: Iterable[Entry]) -> str | None:
-    """Return the commit of delivered dependencies that the task's branch was cut from, if any."""
-    found = [_text(e.fields.get("cut")) for e in history if e.event == "claimed"]
-    return next(filter(None, reversed(found)), None)
+    """Return the commit of dependencies that the branch was cut from since its last merge."""
+    found = [(e.event, _text(e.fields.get("cut"))) for e in history]
+    return next((cut for event, cut in reversed(found) if cut or event == "merged"), None)
 
 
 def delivered(history: Iterable[Entry], branch: str) -> str | None:

@@ -14,13 +14,14 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from orchestrator import idle
 from orchestrator.model.fields import NamedTuple
 from orchestrator.system import files
+from orchestrator.system.remembered import CLEAR
 from orchestrator.tasks import header, names_cache, task_file
-from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, is_other
+from orchestrator.tasks.names_cache import OTHER, UNKNOWN, Row, Sum, is_other
 
 #: Seconds for which one process believes its last look at a folder.
 BELIEVED = 1.0
@@ -32,21 +33,9 @@ MANY = 200
 MOST = 2_000
 #: Files that a `Sum` names.
 NEWEST = 100
-#: Seconds after which a second change of a folder gives it another time.
-CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
-
-
-class Sum(NamedTuple):
-    """What is remembered of a state with many files, so that nobody lists its folder."""
-
-    number: int
-    #: The files that changed last, the newest first, each after its time (ns since the epoch).
-    newest: list[tuple[int, str]]
-    #: The files that the cache lacked.
-    new: list[str]
 
 
 class Seen(NamedTuple):
@@ -140,8 +129,7 @@ class Index:
         `said_by` reads a whole file, and returns OTHER for a file that cannot be a task. `waiting`
         returns rows of waiting tasks, which the cache does not have.
         """
-        self._folders, self._prefix, self._said_by = folders, cache, said_by
-        self._waiting = waiting
+        self._folders, self._prefix, self._said_by, self._waiting = folders, cache, said_by, waiting
 
     def of(self, state: str, *, confirm: bool = False) -> Seen:
         """Return the files of a state, as this process saw them a moment ago.
@@ -227,11 +215,27 @@ class Index:
         _WHOLE[folder] = (believed, rows)
         return rows
 
-    def found(self, state: str, search: str) -> list[tuple[int, str]]:
-        """Return time and name of the files of a state that a search may find, newest first.
+    def newest_first(self, state: str) -> Iterator[str]:
+        """Yield the names of a state's files, the file that changed last first.
 
-        The time is that of the file's change, in nanoseconds since the epoch.
+        A change in place after the cache was written does not count.
         """
+        folder, known = self._folders[state], names_cache.names(self._path(state))
+        there = set(listed(folder))
+        new = sorted((mtime(f"{folder}/{name}"), name) for name in there.difference(known))
+        for name in filter(there.__contains__, reversed(known)):
+            # The new files are the newest, unless an old one came back.
+            while new and new[-1][0] >= mtime(f"{folder}/{name}"):
+                yield new.pop()[1]
+            yield name
+        yield from (name for _, name in reversed(new))
+
+    def note_left(self, state: str, name: str) -> None:
+        """Note that a file has left its state."""
+        names_cache.note_left(self._path(state), name)
+
+    def found(self, state: str, search: str) -> list[str]:
+        """Return the names of the files of a state that a search may find, newest first."""
         folder, found = self._folders[state], []
         wanted, part = task_file.title_key(search), search.strip().lower()
         # A process that asks again, the page's server, reads only the files that changed.
@@ -241,7 +245,7 @@ class Index:
             time_text, title, _ = row.split("\t")
             if wanted in title or part in name[:-3].lower() or is_other(row):
                 found.append((int(time_text), name))
-        return sorted(found, reverse=True)
+        return [name for _, name in sorted(found, reverse=True)]
 
     def keep(self) -> bool:
         """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
@@ -259,27 +263,23 @@ class Index:
             return False
         # File times advance only with the kernel's clock tick: a later change must show.
         time.sleep(min(max(before[1] / 1e9 + CLEAR - time.time(), 0.0), CLEAR))
+        gone = names_cache.left(path)
         names, known = listed(folder), names_cache.names(path)
         if len(names) - len(known) >= MANY or (known and not 0 <= age < DAY):
             rows = look(folder, self._cache(state), self._said_by, verify=True, most=MOST)
-            names_cache.write(path, rows)
+            names_cache.write(path, rows, gone)
             if len(rows) < len(names):
                 return True
         if len(names) >= MANY and idle.mark(folder) == before:
             newest = self._newest(state, names, NEWEST)
             new = sorted(set(names).difference(names_cache.names(path)))
-            value = {"mark": before, "count": len(names), "newest": newest, "new": new}
-            files.write_json(f"{path}-sum", value)
+            names_cache.write_sum(path, before, Sum(len(names), newest, new))
         return False
 
     def _sum(self, state: str) -> Sum | None:
         """Return what is remembered of a state; None if its folder has changed since then."""
-        if state in REMEMBERED:
-            match files.read_json(f"{self._path(state)}-sum"):
-                case {"mark": [*mark], "count": int() as number, "newest": [*rows], "new": [*new]}:
-                    if tuple(mark) == idle.mark(self._folders[state]):
-                        return Sum(number, [(at, name) for at, name in rows], new)
-        return None
+        mark = idle.mark(self._folders[state]) if state in REMEMBERED else None
+        return names_cache.read_sum(self._path(state), mark)
 
     def _path(self, state: str) -> str:
         return f"{self._prefix}-{state}"

@@ -62,9 +62,9 @@ def content(path: str) -> tuple[bytes, float] | None:
     except OSError as error:
         link, hint = os.path.islink(path), None
         if error.errno == errno.EACCES:  # a command under `sudo` wrote it
-            import shlex
+            from orchestrator.system import disk
 
-            hint = f"become its owner: sudo chown $(id -un) {shlex.quote(path)}"
+            hint = disk.opening(path)
         said = "it is a symbolic link" if link else f"{error.strerror}"
         raise TaskFileError(said, hint) from None
 
@@ -84,9 +84,14 @@ _known = Remembered(_read)
 
 
 def _unshare(path: str) -> None:
-    """Replace a file with several hard links by a copy, so that the other names stay unchanged."""
+    """Replace a file with several hard links by a copy, so that the other names stay unchanged.
+
+    Also a file that this user may not write (a command under `sudo` wrote it): only the folder says
+    who may move its tasks.
+    """
     found = os.lstat(path)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+    is_shared = found.st_nlink > 1 or not os.access(path, os.W_OK)
+    if stat.S_ISREG(found.st_mode) and is_shared:
         files.write_atomic(path, files.read_regular(path, MAX_BYTES + 1))
         os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))  # it can replace CREATED
 
@@ -112,9 +117,14 @@ def append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, flo
             # A reader ignores a part of a line; the task must not move without the whole line.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         if target != path:
-            # Git removes empty and ignored folders (`git clean -fdx`).
-            files.make_folder(os.path.dirname(target))
-            os.rename(path, target)
+            try:
+                # Git removes empty and ignored folders (`git clean -fdx`).
+                files.make_folder(os.path.dirname(target))
+                os.rename(path, target)
+            except OSError:
+                if os.fstat(descriptor).st_size == len(content) + len(line):
+                    os.ftruncate(descriptor, len(content))  # the event did not happen
+                raise
         if file.get("CREATED") is None:
             # The file's time replaces CREATED, and must not change when a line is appended.
             os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -7,6 +7,7 @@ likely to go to another host (`turn`). Ticks that find nothing changed need no c
 If it is killed, the next tick starts it again.
 """
 
+import contextlib
 import os
 import time
 
@@ -72,7 +73,7 @@ def attend(root: str, load: soon.Load) -> None:
                 if time.monotonic() > end or _program(layout) != program:
                     words = _words(layout)
                     os.execv(words[0], words)
-            files.remove(layout.pulse)  # nobody hears of changes any more
+            _vouch(layout, "")  # nobody hears of changes any more
     except locks.LockHeld:
         return
 
@@ -97,19 +98,24 @@ def _beat(layout: Layout, load: soon.Load) -> bool:
             if may_be_work and found is not None and _is_for_this_host(store, found.hosts):
                 soon.begin(layout, load)
             if (may_be_work := store.wait(left)) is not None:
-                files.remove(layout.pulse)
+                _vouch(layout, "")
     except StoreFault:
-        files.remove(layout.pulse)
+        _vouch(layout, "")
         time.sleep(AGAIN)
     return True
 
 
 def _vouch(layout: Layout, number: str) -> None:
-    """Have ticks that find nothing changed believe, for a while, that the queue has this number."""
-    if number:
-        files.write_atomic(layout.pulse, number.encode(), flush=False)
-    else:
-        files.remove(layout.pulse)
+    """Have ticks that find nothing changed believe, for a while, that the queue has this number.
+
+    An empty number takes the word back. A disk that takes nothing must not end the heartbeat: other
+    hosts would get the tasks of the runs here.
+    """
+    with contextlib.suppress(OSError):
+        if number:
+            files.write_atomic(layout.pulse, number.encode(), flush=False)
+        else:
+            files.remove(layout.pulse)
 
 
 def _tick_age(layout: Layout) -> float:

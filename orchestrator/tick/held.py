@@ -55,20 +55,30 @@ def stop_lost(
             yield run
 
 
-def problems(layout: Layout, seen: Observation) -> Iterator[Problem]:
-    """Yield a problem for each run that stands still, and for each lock that is held for long."""
+def held_locks(layout: Layout) -> dict[str, locks.Holder]:
+    """Return the project's locks that a process holds, those of the tick and of agents, too."""
+    agents = map(layout.agent_lock, agent_memory.names(layout))
+    return dict(locks.held((layout.scheduler_lock, *agents, *lock_paths(layout))))
+
+
+def problems(
+    layout: Layout, seen: Observation, known: Mapping[str, locks.Holder]
+) -> Iterator[Problem]:
+    """Yield a problem for each run that stands still, and for each lock that is held for long.
+
+    `known` are the locks that are held. The tick's own lock is another problem (`lock.trouble`).
+    """
     for record in seen.records.values():
         yield from _of_run(record)
     yield from lost(layout, seen.snapshot.runs, seen.records)
-    paths = lock_paths(layout)
+    is_brief = lock_paths(layout)
     # A supervisor keeps the lock of its agent; another process that does stops this agent.
-    agents = map(layout.agent_lock, agent_memory.names(layout))
     supervisors = {record.supervisor.pid for record in seen.records.values() if record.supervisor}
-    for path, found in locks.held(agents):
-        if found.is_stopped and found.pid not in supervisors:
-            yield Problem("lock_held", f"{path} is held by {found.named()}", found.hint())
-    for path, found in locks.held(paths):
-        if found.is_stopped or (paths[path] and _keeps(path, found)):
+    for path, found in known.items():
+        is_own = path not in is_brief and found.pid in supervisors
+        if path == layout.scheduler_lock or is_own:
+            continue
+        if found.is_stopped or (is_brief.get(path) and _keeps(path, found)):
             yield Problem("lock_held", f"{path} is held by {found.named()}", found.hint())
 
 

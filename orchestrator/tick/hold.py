@@ -7,7 +7,7 @@ from orchestrator.client import registry
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.snapshot import Action, Hold, Outcome
-from orchestrator.project import faults
+from orchestrator.project import faults, usage
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges
 from orchestrator.system import files, memory
@@ -29,9 +29,6 @@ _HINTS = {
     "git_hung": "try: git status; check the disk, and find out what git waits for",
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
 }
-#: Seconds after which a usage limit is tried again, whenever it is said to reset: longer than any
-#: window of the service. A reset that is wrong, or that a wrong clock met, would stop everything.
-LONGEST_LIMIT = 32 * 86400.0
 ANY_HINT = (
     "the failed run does not count as an attempt; each tick starts one run to test whether the "
     "fault is gone"
@@ -68,14 +65,15 @@ def settle(
         return
     reason = outcome.reason or outcome.verdict
     code, _, message = reason.partition(": ")
-    until = None if outcome.until is None else min(outcome.until, now + LONGEST_LIMIT)
+    until = None if outcome.until is None else min(outcome.until, now + usage.LONGEST_LIMIT)
     again = f"; runs start again at {words.local(until)}" if until is not None else ""
     found = Hold(
         code=outcome.verdict,
         # The message is shown after the hold's code and must not repeat the code.
         message=f"{message if message and code == outcome.verdict else reason}{again}",
         hint=_hint(layout, config, code, outcome) or ANY_HINT,
-        since=min(known.since, now) if known else now,
+        # A usage limit before the fault says nothing of how long the fault lasts.
+        since=min(known.since, now) if known and known.code == outcome.verdict else now,
         until=until,
         agents=known.agents if known else (),
         tasks=known.tasks if known else (),

@@ -6,7 +6,8 @@ is.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator import idle
 from orchestrator.layout import Layout
@@ -32,15 +33,15 @@ def _named(layout: Layout) -> tuple[process.ProcessId, float] | None:
         return None
 
 
-def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
+def _hung(layout: Layout) -> tuple[process.ProcessId, str] | None:
     """Return the process that has held the lock for too long, and how long; else None."""
     found = _named(layout)
     # A dead process is not the holder: the new holder has not written its own name yet.
     if found is None or not found[0].is_alive():
         return None
     named, since = found
-    # The machine's uptime: a clock that is set changes nothing. Version 0.1.0 wrote the epoch time.
-    seconds = now - since - (0.0 if since > 1e9 else process.booted())
+    # A clock that is set changes nothing, and neither does the sleep of the machine.
+    seconds = time.monotonic() - since
     if seconds <= HUNG_AFTER:
         return None
     holding = locks.holder(layout.scheduler_lock)
@@ -49,17 +50,21 @@ def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
     return named, span(seconds)
 
 
-def trouble(layout: Layout, now: float) -> Problem | None:
+def trouble(
+    layout: Layout, now: float, known: Mapping[str, locks.Holder] | None = None
+) -> Problem | None:
     """Return a problem if a process has held the lock for too long, or is stopped.
 
     Changes nothing. A process that the file does not name is not the product's: nothing kills it.
+    `known` are the locks that are held, if the caller has looked for this one, too.
     """
-    if found := _hung(layout, now):
+    if found := _hung(layout):
         message = f"a tick (process {found[0].pid}) has held the lock for {found[1]}"
         return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
-    for path, holding in locks.held([layout.scheduler_lock]):
-        known, named = idle.mark(path), _named(layout)
-        is_old = known is not None and abs(now - known[1] / 1e9) > HUNG_AFTER
+    path = layout.scheduler_lock
+    if (holding := (dict(locks.held([path])) if known is None else known).get(path)) is not None:
+        changed, named = idle.mark(path), _named(layout)
+        is_old = changed is not None and abs(now - changed[1] / 1e9) > HUNG_AFTER
         if holding.is_stopped or (is_old and not (named and named[0].is_alive())):
             message = f"no tick can run: {path} is held by {holding.named()}"
             return Problem("lock_held", message, holding.hint())
@@ -68,7 +73,7 @@ def trouble(layout: Layout, now: float) -> Problem | None:
 
 @contextlib.contextmanager
 def taken(
-    layout: Layout, now: float, wait: float, begun: Callable[[], object] = lambda: None
+    layout: Layout, wait: float, begun: Callable[[], object] = lambda: None
 ) -> Iterator[list[Problem] | None]:
     """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
@@ -80,7 +85,7 @@ def taken(
         try:
             lock.__enter__()
         except locks.LockHeld:
-            found = _hung(layout, now)
+            found = _hung(layout)
             if found is None:
                 yield None
                 return
@@ -105,7 +110,7 @@ def exclusive(layout: Layout, wait: float = locks.LONGEST_WAIT) -> Iterator[None
 
 
 def _write(lock: locks.Lock) -> None:
-    """Name this process in the lock's file, with the machine's uptime in seconds."""
-    me = f"{os.getpid()} {process.identity(os.getpid())} {process.uptime():.3f}\n".encode()
+    """Name this process in the lock's file, with the seconds of the monotonic clock."""
+    me = f"{os.getpid()} {process.identity(os.getpid())} {time.monotonic():.3f}\n".encode()
     os.pwrite(lock.descriptor, me, 0)
     os.ftruncate(lock.descriptor, len(me))

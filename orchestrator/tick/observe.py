@@ -1,5 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.account import spending
@@ -44,7 +45,7 @@ class Observation(NamedTuple):
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
-_REMEMBERED = AgentView._fields[1:]
+_REMEMBERED = AgentView._fields[1:-1]
 
 
 def observe(
@@ -82,7 +83,7 @@ def observe(
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
         hold = None
-    short = disk.shortage(layout.home)
+    short = disk.shortage(layout.home) or _closed_queue(store.places())
     if short is not None:
         hold = Hold("system_fault", f"{short.word}: {short.why}", short.hint, now)
     snapshot = Snapshot(
@@ -90,7 +91,7 @@ def observe(
         claimed=claimed.tasks,
         open_prs=None if open_heads is None else len(open_heads),
         runs=(*runs, *elsewhere.runs),
-        agents=_views(states, others),
+        agents=_views(states, others, {} if short else _closed(layout, states)),
         roles=settings.roles,
         dependencies=dependencies.verdicts(
             {other for task in waits for other in task.depends_on},
@@ -116,12 +117,30 @@ def observe(
     return seen._replace(others=others)
 
 
-def _views(states: Mapping[str, AgentState], others: Iterable[Remembered]) -> dict[str, AgentView]:
+def _closed_queue(places: Iterable[str]) -> disk.Shortage | None:
+    """Return why a task cannot move in the queue: it could not be claimed, or its run not settled.
+
+    `places` are those of the store.
+    """
+    folders = (p for p in places if os.path.lexists(p) and not p.endswith(".lock"))
+    found = next(filter(None, map(disk.unwritable, folders)), None)
+    return disk.Shortage("permissions", *found) if found else None
+
+
+def _closed(layout: Layout, names: Iterable[str]) -> dict[str, str]:
+    """Return the agents of which nothing can be kept: why."""
+    found = {name: agent_memory.closed(layout, name) for name in names}
+    return {name: why[0] for name, why in found.items() if why}
+
+
+def _views(
+    states: Mapping[str, AgentState], others: Iterable[Remembered], closed: Mapping[str, str]
+) -> dict[str, AgentView]:
     """Return the views of all agents; an agent is due after its last start on any host."""
-    views = {
-        name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
-        for name, state in states.items()
-    }
+    views = {}
+    for name, state in states.items():
+        known = {field: getattr(state, field) for field in _REMEMBERED}
+        views[name] = AgentView(name, **known, closed=closed.get(name))
     for _, name, memory in others:
         view = views.get(name) or AgentView(name)
         starts = filter(None, (view.last_started, memory.last_started))

@@ -58,12 +58,13 @@ def _found(
 ) -> Iterator[Problem]:
     hold = seen.snapshot.hold
     yield from _of_the_clone(layout)
-    if not in_tick and (blocked := lock.trouble(layout, now)):
+    locked = held.held_locks(layout)
+    if not in_tick and (blocked := lock.trouble(layout, now, locked)):
         yield blocked
     # Before the configuration, which another branch may not have.
     yield from _of_the_checkout(layout)
     yield from settings.problems
-    yield from held.problems(layout, seen)
+    yield from held.problems(layout, seen, locked)
     if hold is not None:
         yield faults.hold_problem(hold)
     if seen.snapshot.open_prs is None:
@@ -102,15 +103,17 @@ def _of_tasks(layout: Layout, seen: Observation) -> Iterator[Problem]:
 
 
 def _of_agents(layout: Layout, seen: Observation) -> Iterator[Problem]:
-    for path in agent_memory.unusable(layout):
-        hint = "move it aside; until then its agent starts no run"
-        yield Problem("permissions", f"{path} is not a regular file", hint)
+    for name, view in seen.snapshot.agents.items():
+        if view.closed and (found := agent_memory.closed(layout, name)):
+            message = f"{found[0]}: {name} starts no run"
+            yield Problem("permissions", message, found[1])
     for name, state in seen.states.items():
         if state == AgentState() and (error := disk.withheld(layout.agent_state(name))):
             message = f"{error.filename}: {error.strerror}: what {name} has done is not known"
-            hint = "check that disk; until then, no tick works"
+            hint = "check that disk"
             if error.errno == errno.EACCES:
-                hint = _own(layout)
+                hint = disk.opening(error.filename)
+            hint += "; until then, no tick works"
             yield Problem("memory_withheld", message, hint)
         if why := state.suspended:
             hint = f"then: orchestrator agent resume {name}"
@@ -140,18 +143,12 @@ def _overdue(layout: Layout, hold: Hold | None, now: float) -> Iterator[Problem]
 
 def _closed(layout: Layout, hold: Hold | None) -> Iterator[Problem]:
     """Yield the first folder in which nothing can be written, as after a command under `sudo`."""
-    if hold is not None and hold.message.startswith("disk_"):
+    if hold is not None and hold.message.startswith(("disk_", "permissions: ")):
         return
-    places = [layout.home, layout.agents, *stores.of_project(layout).places()]
-    if found := next(filter(None, (disk.unwritable(p) for p in places if os.path.isdir(p))), None):
+    places = (layout.home, layout.agents, layout.shared, layout.prs, layout.cache, layout.ticks)
+    closed = (disk.unwritable(path) for path in places if os.path.lexists(path))
+    if found := next(filter(None, closed), None):
         yield Problem("permissions", *found)
-
-
-def _own(layout: Layout) -> str:
-    """Return what to do about files of another user, as commands under `sudo` leave them."""
-    import shlex
-
-    return f"become its owner: sudo chown -R $(id -un) {shlex.quote(layout.home)}"
 
 
 def schedule_hint(layout: Layout) -> str:
@@ -173,7 +170,7 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
                 "request is not known, and its task and its branch stay as they are"
             )
             if why.endswith(os.strerror(errno.EACCES)):
-                hint = _own(layout)
+                hint = disk.opening(path)
             if book.ASIDE in path:
                 hint = "its pull request is known again; look at that file, then delete it"
             yield Problem("record_damaged", f"{path}: {why}", hint)

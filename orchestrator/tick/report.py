@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.model.errors import OrchestratorError
 from orchestrator.model.snapshot import Action, Problem
-from orchestrator.system import memory
+from orchestrator.system import disk, memory
 
 
 class Report:
@@ -60,5 +60,6 @@ def _problem(what: str, error: Exception) -> Problem:
     if isinstance(error, MemoryError):
         return Problem(memory.WORD, f"{what}: this process could not get more memory", memory.HINT)
     if isinstance(error, OSError):
-        return Problem("system_fault", f"{what}: {error}", "orchestrator doctor")
+        said, hint = disk.explained(error)
+        return Problem("system_fault", f"{what}: {said}", hint)
     return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")

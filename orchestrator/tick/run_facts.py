@@ -7,6 +7,14 @@ from orchestrator.model.times import iso
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import records
 
+#: Maximum characters of a reason or error in events and listings.
+REASON_KEPT = 500
+
+
+def short(text: str | None) -> str | None:
+    """Return the beginning of a reason, for events and listings; None without a reason."""
+    return text[:REASON_KEPT] if text else None
+
 
 def conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object]:
     """Return the fields of the conversation that a task's next run can continue.

@@ -16,6 +16,7 @@ from orchestrator.model.times import iso
 from orchestrator.model.work import Task
 from orchestrator.plan import repeats
 from orchestrator.plan.rule import Verdict
+from orchestrator.plan.settlements import ENDS
 from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
@@ -36,8 +37,6 @@ _LOST = (
     "delivery_lost: the database has lost the record of the pull request: an earlier dump was "
     "restored, or a standby that lacked it took its place"
 )
-#: Maximum characters of a reason or error in events and listings.
-REASON_KEPT = 500
 
 
 class Settler:
@@ -74,24 +73,27 @@ class Settler:
                 if outcome.verdict == "interrupted" and action.charged:
                     outcome = outcome._replace(reason=f"{outcome.reason}{_AGAIN}")
                 worktree_commands.unlock(self.layout.worktree(agent))
-                ids, is_own = (action.task, action.run), False
-                for task in self.store.list("claimed").tasks:
-                    if (task.id, task.run) == ids:
-                        self._settle_task(action, task, outcome, record)
-                        is_own = repeats.is_own(task, outcome)
+                ids, claimed = (action.task, action.run), self.store.list("claimed").tasks
+                task = next((task for task in claimed if (task.id, task.run) == ids), None)
+                if task is not None:
+                    self._settle_task(action, task, outcome, record)
+                elif (task := self._settled(action)) is not None:
+                    action = action._replace(action=ENDS[task.ended or ""])
+                blocked = task if action.action == "block" else None
+                is_own = blocked is not None and repeats.is_own(blocked, outcome)
                 hold.settle(
                     self.layout, self.config, self.now, action, outcome, record, is_own=is_own
                 )
                 if (outcome.reason or "").startswith(alike.WORD):
                     self._give_back(outcome, record)
-                usage.keep(self.layout, outcome.usage)
+                usage.keep(self.layout, outcome.usage, self.now)
                 self._event(
                     action.action,
                     agent=action.agent,
                     task=action.task,
                     run=action.run,
                     verdict=outcome.verdict,
-                    reason=_short(outcome.reason),
+                    reason=run_facts.short(outcome.reason),
                     pr=outcome.pr,
                     **run_facts.account(record, outcome, self.config.checks),
                 )
@@ -102,6 +104,11 @@ class Settler:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
         return action
+
+    def _settled(self, action: Action) -> Task | None:
+        """Return the task of a run, if a tick settled the task and was killed before the rest."""
+        task = self.store.get(action.task) if action.task else None
+        return task if task and task.run == action.run and task.ended in ENDS else None
 
     def _is_lost(self, action: Action, outcome: Outcome, record: RunRecord | None) -> bool:
         """Return whether the database has lost the record of the pull request of a run."""
@@ -141,7 +148,7 @@ class Settler:
         if task.claim_at == "gone":
             outcome = Outcome("interrupted", action.reason)
             self._settle_task(action._replace(run=task.run), task, outcome, None)
-            self._event(action.action, task=action.task, reason=_short(action.reason))
+            self._event(action.action, task=action.task, reason=run_facts.short(action.reason))
             return action
         self._move(task, "requeued", charged=False, reason="run_gone", error=action.reason)
         self._event("requeue", task=action.task, reason="run_gone")
@@ -256,7 +263,7 @@ class Settler:
         spend = {today: state.spend.get(today, 0.0) + cost}
         state = state.idle()._replace(
             last_outcome=outcome.verdict,
-            last_reason=_short(outcome.reason),
+            last_reason=run_facts.short(outcome.reason),
             last_finished=self.now,
             last_run=state.run,
             # A week is kept: if the clock is set forward and back, today's cost must remain known.
@@ -287,9 +294,5 @@ class Settler:
             return state
         failures, suspended = state.failures + 1, state.suspended
         if failures >= self.config.retry.max_attempts:
-            suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
+            suspended = f"failed {failures} times in a row: {run_facts.short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
-
-
-def _short(text: str | None) -> str | None:
-    return text[:REASON_KEPT] if text else None

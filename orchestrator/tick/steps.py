@@ -156,6 +156,8 @@ class Steps:
                 # Limits are global: under the lock, no other host starts a run beside these.
                 stack.enter_context(self.store.change())
                 seen, planned = self._plan(prs)
+            # No run could be recorded, or no task claimed (`observe`).
+            self.report.good &= seen.snapshot.may_probe
             self.starter.cuts = seen.cuts
             self._carry_out(seen, planned)
         with self.report.noting("waiting tasks"):
@@ -171,7 +173,8 @@ class Steps:
             self.layout, self.loaded, self.now, prs, forced, ask=True, after_run=after_run
         )
         # A run that met a fault must not start the next probe: probes would follow without a pause.
-        return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, self.now)
+        may_probe = seen.snapshot.may_probe and not after_run
+        return seen, plan(seen.snapshot._replace(may_probe=may_probe), config, self.now)
 
     def _carry_out(self, seen: observe.Observation, planned: Plan) -> None:
         """Apply the actions of the plan: claims for the starts, and ends of waiting tasks."""

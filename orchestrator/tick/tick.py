@@ -57,7 +57,7 @@ def run_tick(
     around the current folder holds, this tick ends as an idle one. `begun` is called when the tick
     has its lock, before it looks at the project.
     """
-    take = partial(lock.taken, layout, now, wait_for_lock, begun)
+    take = partial(lock.taken, layout, wait_for_lock, begun)
     try:
         if dry_run:
             return _dry_run(layout, now)
@@ -176,8 +176,8 @@ def _locked(
         files.make_folder(layout.ticks)
         idle.note_tick(layout.ticks, now, idle.WHOLE)
         store = stores.of_project(layout)
-        if any(locks.held(store.places())):
-            # Waits here once, not at each action.
+        if store.places():
+            # A process that keeps the queue's lock is waited for here once, not at each action.
             with store.change():
                 pass
         loaded = load.settings(layout, write_cache=True)

@@ -58,9 +58,11 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "start", f"{_text(event.get('model')) or 'a model'}{offer}{client}"
             servers = event.get("mcp_servers")
             for server in servers if isinstance(servers, list) else ():
+                if not isinstance(server, dict):
+                    continue
+                name, state = _text(server.get("name")), _text(server.get("status"))
                 # Without a server, 2.1.332 works without its tools, and ends in a success.
-                if isinstance(server, dict) and server.get("status") != "connected":
-                    name, state = _text(server.get("name")), _text(server.get("status"))
+                if state not in ("connected", "pending"):  # a pending server may still come
                     yield "error", one_line(f"MCP server {name}: {state or 'not connected'}")
         case "permission_denied":
             said = one_line(_text(event.get("message")))
