@@ -32,8 +32,7 @@ _ALWAYS = {
     "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",
     # An update replaces the plugin's folder during a run.
     "CLAUDE_CODE_PLUGIN_DIR_WATCH": "0",
-    # Feedback of others is in the prompt: `@path` in it would show the model that file, whatever
-    # the role's rules and tools are (2.1.332).
+    # Prompts quote the feedback of others, and the client would add a file that it mentions.
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     # The client would wait for the reset of a usage limit itself, for hours.
     "CLAUDE_CODE_RETRY_WATCHDOG": "0",
