@@ -5,9 +5,9 @@ where `remote` is the bare repository that stands for GitHub's. Every call is no
 Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `version`, `methods`
 (that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
 `forks` (bare repositories by owner), `permission` (of the viewer), `archived`, `refuses` (words by
-the branch of a new pull request, or `*`), `fails` (the words with which every call fails), `logs`
-(by run), `job_logs` (by job); `threads` of a pull request, and whether it is `locked` for the
-viewer.
+the branch of a new pull request, or `*`), `fails` (the words with which every call fails),
+`comments_fail` (those of each new comment on a pull request), `logs` (by run), `job_logs` (by job);
+`threads` of a pull request, and whether it is `locked` for the viewer.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
 
@@ -406,6 +406,8 @@ def pr_comment(hub: GitHub, call: Call) -> None:
         die("GraphQL: Body cannot be blank (addComment)")
     if len(body) > 65536:
         die("GraphQL: Body is too long (maximum is 65536 characters) (addComment)")
+    if said := hub.state.get("comments_fail"):
+        die(f"GraphQL: {said} (addComment)")
     if pr.get("locked"):
         die("GraphQL: Unable to create comment because issue is locked. (addComment)")
     pr.setdefault("comments", []).append({"author": {"login": hub.viewer}, "body": body})

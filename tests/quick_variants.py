@@ -250,7 +250,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "rebase-2.83.0",
     ),
     "test_a_refusal_of_the_account_or_the_repository_is_a_fault_of_the_system": (
-        "too quickly",
+        "personal access token",
         "archived",
     ),
     "test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words": (

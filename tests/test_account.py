@@ -19,6 +19,7 @@ from harness import World
 
 from orchestrator import idle
 from orchestrator.account import costs, ledger, narrative, ticks
+from orchestrator.account.facts import Facts
 from orchestrator.account.totals import Totals
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
@@ -218,6 +219,8 @@ def test_runs_and_costs_show_what_a_run_cost(world: World) -> None:
     assert rows[0][0] == "task"
     assert rows[1][:2] == [task, "1"]
     assert "impl-1" in world.refused("runs", "--agent", "impl-2").err
+    assert "did you mean 'TASK-" in world.refused("runs", "--task", task[:-1]).err
+    assert world.json("runs", "--task", task, "--since", "2099-01-01") == []
     assert "no run has ended" in world.ok("runs", "--since", "2099-01-01").out
     assert world.refused("runs", "--outcome", "dne", code=2).err.count("did you mean 'done'")
 
@@ -344,6 +347,26 @@ def test_a_task_that_was_delivered_again_is_told_once_and_a_retried_one_has_not_
     ]
     assert found.merged == [{"task": "T-1", "pr": "3"}]
     assert found.failed == [{"task": "T-3", "reason": "stalled"}]
+
+
+@pytest.mark.parametrize(
+    ("then", "has_failed"),
+    [
+        ([], True),
+        ([("moved", {"state": "incoming"})], False),
+        ([("moved", {"state": "done"})], False),
+        ([("followed", {"state": "incoming", "reason": "changes"})], False),
+        ([("moved", {"state": "failed"}), ("finish", {"run": "R2", "verdict": "stopped"})], True),
+    ],
+)
+def test_report_and_history_agree_about_a_task_that_failed(
+    then: list[tuple[str, dict[str, Any]]], has_failed: bool
+) -> None:
+    told = [end("R1", event="fail", verdict="failed", reason="stalled")]
+    more = {"at": "2026-01-02T13:00:00Z", "task": "T-1", "agent": "impl-1"}
+    told += [{**more, "event": word, **fields} for word, fields in then]
+    assert bool(narrative.ends(collected(*told), told, 1.0, {}).failed) is has_failed
+    assert bool(Facts(told).times("failed", 1.0)) is has_failed
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,9 @@ def test_a_clone_that_nobody_set_up_says_so(repo: Path, cli: Cli) -> None:
     assert [problem["code"] for problem in problems] == ["not_initialised", "config_error"]
     assert {problem["hint"] for problem in problems} == {"run: orchestrator init"}
     assert done.json["agents"] == []
+    for words in (("pr", "list"), ("pr", "show", "1"), ("logs", "x"), ("explain", "x")):
+        refused = cli(*words)
+        assert (refused.code, "is not set up" in refused.err) == (1, True), words
 
 
 def test_a_repository_without_a_commit_is_told_to_make_one_first(
@@ -292,7 +295,7 @@ def test_a_project_that_was_just_set_up_is_well_before_its_first_tick(
 def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cli) -> None:
     lock = locks.Lock(project.scheduler_lock)
     with lock:
-        me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 600:.3f}\n"
+        me = f"{os.getpid()} {process.identity(os.getpid())} {time.monotonic() - 600:.3f}\n"
         Path(project.scheduler_lock).write_text(me)
         problems = {p["code"]: p["message"] for p in cli("status", "--json").json["problems"]}
     lock.close()

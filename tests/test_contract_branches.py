@@ -275,8 +275,11 @@ def test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix(world: World, 
     assert problem(world, "remote_refuses") is None
 
 
+@pytest.mark.parametrize("how", ["another remote", "insteadOf"])
 @pytest.mark.parametrize("way_out", ["push", "close"])
-def test_a_changed_address_of_the_remote_closes_no_pull_request(world: World, way_out: str) -> None:
+def test_a_changed_address_of_the_remote_closes_no_pull_request(
+    world: World, how: str, way_out: str
+) -> None:
     """The new place has the base only: nobody closed what was never there."""
     world.create()
     task = world.add("Open during the move")
@@ -286,8 +289,11 @@ def test_a_changed_address_of_the_remote_closes_no_pull_request(world: World, wa
     moved = world.folder / "moved.git"
     world.git("init", "-q", "--bare", "-b", "main", str(moved))
     world.git("push", "-q", str(moved), "main")
-    world.git("remote", "remove", "origin")
-    world.git("remote", "add", "origin", str(moved))
+    if how == "insteadOf":
+        world.git("config", f"url.{moved}.insteadOf", str(world.remote))
+    else:
+        world.git("remote", "remove", "origin")
+        world.git("remote", "add", "origin", str(moved))
     shown = world.tick_until(lambda: problem(world, "remote_moved"), "the problem")
     [pr] = world.prs()
     assert pr["state"] == "open"

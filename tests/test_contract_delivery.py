@@ -212,7 +212,7 @@ def test_without_a_remote_everything_works_on_local_branches(world: World) -> No
     assert pr["state"] == "open"
     world.tick_until(lambda: world.prs()[0]["verdict"] == "approved", "the review")
     assert world.sha("main") != pr["head"]
-    world.ok("pr", "merge", str(pr["id"]))
+    assert world.json("pr", "merge", f"#{pr['id']}")["id"] == pr["id"]
     assert world.prs()[0]["state"] == "merged"
     assert (world.root / f"{task}.txt").exists(), "a merge by a person updates the clean checkout"
     assert world.git("status", "--porcelain", "--untracked-files=no") == ""

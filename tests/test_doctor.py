@@ -143,9 +143,18 @@ def test_the_checks_are_tried_on_the_base_branch_only_when_asked(healthy: Layout
         found = cli("doctor", "--checks", "--json").json["findings"]
         [of_base] = [finding for finding in found if finding["code"] == "base_red"]
         assert of_base["level"] == level
+        left = [each["message"] for each in found if each["code"] == "not_ignored"]
+        assert left == (
+            ["after `setup` and `checks`, git reports as new or changed: ready"] * (level == "ok")
+        )
     assert ran.exists()
     assert not Path(healthy.root, "ready").exists()
     assert "'echo why; exit 3' exited 3 on main itself" in of_base["message"]
+    Path(healthy.root, ".gitignore").write_text("ready\n")
+    git(Path(healthy.root), "add", ".gitignore")
+    git(Path(healthy.root), "commit", "-q", "-m", "Ignore what is made")
+    config.write_text(config.read_text().replace("echo why; exit 3", "true"))
+    assert "not_ignored" not in cli("doctor", "--checks").out
     config.write_text(config.read_text().replace("touch ready", "exit 9"))
     assert "setup_failed" in cli("doctor", "--checks").out
 

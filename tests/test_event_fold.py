@@ -181,7 +181,9 @@ def _only(lines: int) -> Callable[[Layout], None]:
         pytest.param(_kept_by("sizes", [1, 2]), id="the sizes are damaged"),
         pytest.param(_kept_by("sizes", 3), id="the sizes are of another form"),
         pytest.param(_kept_with('"\t:[', '"\t:{'), id="the lines are damaged"),
-        pytest.param(_kept_with('"finish"', '"fin",""'), id="the lines have one more value"),
+        pytest.param(
+            _kept_with('"implementer",', '"implementer",0,'), id="the lines have one more value"
+        ),
         pytest.param(_kept_with('"\t:[', "\0" * 4), id="a power cut left zeros"),
         pytest.param(_kept_with("[", "{", 1), id="the sums are damaged"),
         pytest.param(_kept_with("[", "2", 1), id="the sums are no JSON"),

@@ -13,7 +13,7 @@ from conftest import git as sh
 from conftest import refresh
 from forge_contract import ForgeContract, World, branch, wanted
 from rows import each_row
-from test_forge import Hub, person_says
+from test_forge import Hub, agents, person_says
 
 from orchestrator.cli import pr as cli_pr
 from orchestrator.layout import Layout
@@ -546,7 +546,6 @@ OF_EVERYBODY = [
      "remote_refuses"),
     ("GitHub Actions is not permitted to create or approve pull requests", "remote_refuses"),
     ("Repository was archived so is read-only.", "remote_refuses"),
-    ("was submitted too quickly", "forge_failed"),
 ]  # fmt: skip
 
 
@@ -737,7 +736,15 @@ def test_a_merge_that_is_done_already_is_a_merge(hub: Hub) -> None:
     assert hub.forge.merge(pr, pr.head, "squash", pytest.fail) == first
 
 
-@pytest.mark.parametrize("said", ["API rate limit exceeded for user", "a secondary rate limit"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "API rate limit exceeded for user",
+        "a secondary rate limit",
+        "was submitted too quickly",
+        "You have triggered an abuse detection mechanism",
+    ],
+)
 def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
     hub.set(fails=f"GraphQL: {said} (HTTP 403)")
     with pytest.raises(SystemFault, match=said) as limited:
@@ -747,6 +754,39 @@ def test_a_rate_limit_is_no_matter_of_the_sign_in(hub: Hub, said: str) -> None:
         "work resumes automatically when the limit resets; to see it: gh api rate_limit"
         " --hostname github.com"
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [  # gh 2.23 and 2.103 behind a proxy that breaks the connection
+        'Post "https://api.github.com/graphql": net/http: HTTP/1.x transport connection broken: x',
+        'Get "https://api.github.com/repos/o/r": read tcp 10.0.0.1:1->10.0.0.2:2: read: connection '
+        "reset by peer",
+        'Post "https://api.github.com/graphql": proxyconnect tcp: dial tcp 10.0.0.1:1: refused',
+        'Patch "https://api.github.com/repos/o/r/pulls/1": context deadline exceeded',
+        "unexpected EOF",
+    ],
+)
+def test_a_broken_connection_is_no_answer_of_github(hub: Hub, said: str) -> None:
+    pr = opened(hub)
+    hub.set(fails=said)
+    with pytest.raises(SystemFault, match=re.escape(said)) as broken:
+        hub.forge.post(pr, agents("approved", pr.head))
+    assert not isinstance(broken.value, Refusal)
+    with pytest.raises(SystemFault, match=re.escape(said)) as broken:
+        opened(hub, text="two\n")
+    assert (broken.value.code, isinstance(broken.value, Refusal)) == ("forge_failed", False)
+
+
+@pytest.mark.parametrize("said", ["was submitted too quickly", "a secondary rate limit"])
+def test_a_review_that_github_takes_later_is_posted_later(hub: Hub, said: str) -> None:
+    pr = opened(hub)
+    hub.set(comments_fail=said)
+    with pytest.raises(SystemFault, match=said):
+        hub.forge.post(pr, agents("approved", pr.head))
+    hub.set(comments_fail=None)
+    assert hub.forge.post(pr, agents("approved", pr.head)) is None
+    assert len(hub.state["prs"][0]["comments"]) == 1
 
 
 def test_a_merge_whose_answer_was_lost_is_a_merge(hub: Hub) -> None:

@@ -73,8 +73,8 @@ def images(package: Path) -> dict[str, bytes]:
 
 #: What a process has before it can load an image.
 BEFORE = {
-    *("orchestrator", "orchestrator.start", "orchestrator.idle", "orchestrator.model"),
-    *("orchestrator.model.annotations", "orchestrator.system", "orchestrator.system.image"),
+    *("orchestrator", "orchestrator.start", "orchestrator.idle"),
+    *("orchestrator.system", "orchestrator.system.image"),
 }
 
 

@@ -341,19 +341,23 @@ def test_a_locked_issue_gets_no_comment_and_is_not_tried_again(world: World) -> 
 
 def test_a_closed_issue_cancels_a_task_that_waits(world: World) -> None:
     hub = Hub(world, agents=[])
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         hub.file(number)
     world.tick()
     world.ok("task", "move", "GH-2", "blocked")
     hub.close(1)
     hub.close(2)
     hub.file(3, labels=["other"])
+    hub.set(issues=[each for each in hub.state["issues"] if each["number"] != 4])
     hub.look()
     assert world.where("GH-1") == ["failed"]
     assert world.task("GH-1")["reason"] == "cancelled"
     assert "issue 1 was closed" in world.text("GH-1")
     assert world.where("GH-2") == ["blocked"]
     assert world.where("GH-3") == ["incoming"]
+    assert world.where("GH-4") == ["failed"]
+    assert "issue 4 was deleted or transferred" in world.text("GH-4")
+    assert world.status()["problems"] == []
     assert [i for i in world.json("inbox") if i["task"] == "GH-1"] == []
 
 

@@ -1253,6 +1253,22 @@ def test_a_question_waits_for_a_person_whose_answer_leads_the_next_prompt(
     )
 
 
+def test_feedback_in_a_prompt_shows_the_model_no_file(project: Project) -> None:
+    private = project.home / "private.txt"
+    private.write_text("a private word\n")
+    project.configure({**IMPLEMENTER, "interval_seconds": ALWAYS})
+    project.add("TASK-1", "Make two a 2")
+    question = f"Is @{private} right?"
+    project.api.script("", [report("needs_human", question=question), report("no_change")])
+    project.run_once()
+    done = project.orchestrator("inbox", "answer", "TASK-1", "It is.")
+    assert done.returncode == 0, done.stderr
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
+    said = "\n".join(project.api.conversations()[-1].prompts)
+    assert question in said
+    assert "a private word" not in said
+
+
 def test_a_report_that_passes_the_budget_is_delivered(project: Project) -> None:
     project.add("TASK-1", "Make two a 2")
     project.api.output_tokens = 20_000

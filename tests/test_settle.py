@@ -20,6 +20,7 @@ from orchestrator.git import worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model.snapshot import Action, Hold, Outcome, UsageWindow
 from orchestrator.model.work import Entry
+from orchestrator.plan import repeats
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, faults, mark, run_record, unsettled, usage
 from orchestrator.project.agent_memory import AgentState
@@ -171,6 +172,27 @@ def test_a_tick_that_was_killed_after_it_moved_the_task_is_repeated_with_the_sam
     assert [event["event"] for event in events.read(project, 1 << 20)] == [word]
     assert store.find("T1").state == state
     assert agent_memory.read(project, AGENT).totals.cost_usd == 1.0
+
+
+def test_a_fault_still_pauses_claiming_after_a_tick_was_killed_behind_the_move(
+    project: Layout,
+) -> None:
+    settings, store = load.settings(project, write_cache=False), stores.of_project(project)
+    store.add(new_task("T1"))
+    outcome = Outcome("system_fault", "git_failed: why")
+    for number in range(1, repeats.MAX_FIRST + 1):
+        run = f"R{number}"
+        claim = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": AGENT, "run": run})
+        task = store.move(store.find("T1"), "claimed", claim)
+        told = {"outcome": outcome._asdict(), "key": mark.key(project)}
+        runs.lay_out(project, AGENT, run, task="T1", **told)
+        agent_memory.write(project, AGENT, AgentState(run=run))
+        settler, action = Settler(project, settings, NOON), Action("requeue", AGENT, "T1", run)
+        files.remove(project.hold)
+        settler._settle_task(action, task, outcome, None)
+    assert store.find("T1").uncharged == {"first_fault": repeats.MAX_FIRST}
+    assert settler.settle(action._replace(action="finish")) == action
+    assert faults.read_hold(project) is not None
 
 
 def test_a_fault_that_follows_a_usage_limit_has_begun_now(project: Layout) -> None:

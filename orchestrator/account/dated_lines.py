@@ -6,7 +6,6 @@ is a member of a JSON object.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from operator import itemgetter
 
@@ -14,13 +13,12 @@ from orchestrator.model.annotations import Any
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.times import iso
 from orchestrator.project.event_fold import Damaged, Part
+from orchestrator.system.json_codec import compact, loads
 
 #: What stands for a time that is not known.
 _NEVER = "0000-00-00T00:00:00Z"
 #: The part of a time that is its day.
 _DAY = slice(len("2026-01-31"))
-
-_encode, _decode = json.JSONEncoder(separators=(",", ":")).encode, json.JSONDecoder().decode
 
 #: The values of a line.
 Values = list[Any]
@@ -88,11 +86,11 @@ class DatedLines:
 
 
 def _key(key: str) -> bytes:
-    return json.dumps(key).encode()
+    return compact(key).encode()
 
 
 def _line(key: str, at: float | None, values: Values) -> bytes:
-    told = _encode(values).encode()
+    told = compact(values).encode()
     return b"%b\t%b\t:%b\n" % ((iso(at) or _NEVER).encode(), _key(key), told)
 
 
@@ -100,7 +98,7 @@ def _values(lines: list[bytes]) -> dict[str, Values]:
     """Read lines. Raises Damaged."""
     members = b",".join(line.partition(b"\t")[2] for line in lines)
     try:
-        found: dict[str, Values] = _decode(f"{{{members.decode()}}}")
+        found: dict[str, Values] = loads(f"{{{members.decode()}}}")
     except (ValueError, RecursionError):
         raise Damaged from None
     if not all(isinstance(values, list) for values in found.values()):

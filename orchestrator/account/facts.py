@@ -76,8 +76,8 @@ class TaskFacts:
             self.known_usd = None if known is None or cost is None else known + cost
             if run.ended >= self.ended:
                 self.ended, self.role = run.ended, told.role
-                is_done = told.event == "finish" and told.verdict in (*_DONE, *OF_REVIEWS)
-                self.is_over = is_done or told.event == "fail"
+                ended = {"event": told.event, "verdict": told.verdict}
+                self.is_over = state_after(ended) in ("done", "failed")
         self.usd += cost or 0.0
 
     def price(self) -> tuple[str, float] | None:
@@ -126,8 +126,18 @@ class Facts:
         }
 
 
+def state_after(event: Mapping[str, object]) -> object:
+    """Return the state that an event brought its task to: done, failed or another; None if none."""
+    word = event.get("event")
+    if word == "finish":
+        return "done" if event.get("verdict") in (*_DONE, *OF_REVIEWS) else None
+    if word in ("moved", "followed"):
+        return event.get("state")
+    return {"fail": "failed", "retried": "incoming"}.get(str(word))
+
+
 def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: float) -> None:
-    state = event.get("state") if word in ("moved", "followed") else None
+    state = state_after(event)
     if word in ("added", "issue"):
         of.added = at if of.added is None else of.added
     elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
@@ -136,12 +146,12 @@ def _note(of: TaskFacts, event: Mapping[str, object], word: str, at: float) -> N
         of.merged = None
     elif word == "finish" and event.get("verdict") in OF_REVIEWS:
         of.is_review = True
-    elif (word == "finish" and event.get("verdict") in _DONE) or state == "done":
+    elif state == "done":
         of.failed, of.done = None, at
         run = str(event.get("run"))
         if event.get("pr") and run not in of.rounds:
             of.rounds.append(run)
-    elif word == "fail" or state == "failed":
+    elif state == "failed":
         of.failed = at
-    elif word == "retried" or state == "incoming":
+    elif state == "incoming":
         of.failed = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.account import history, ledger
@@ -21,6 +20,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import IO
 from orchestrator.project import event_fold, events
 from orchestrator.project.event_fold import Damaged, Part
+from orchestrator.system import json_codec
 from orchestrator.tasks import stores
 
 _Event = Mapping[str, object]
@@ -32,7 +32,7 @@ class _Kept:
     def __init__(self, parts: list[Part], told: Iterable[_Event]) -> None:
         try:
             first, self._totals, tasks, places, runs = parts
-            of_tasks, of_runs, self.ends = json.loads(first.read())
+            of_tasks, of_runs, self.ends = json_codec.loads(first.read())
             self.tasks, self.runs = DatedLines(tasks, of_tasks, places), DatedLines(runs, of_runs)
         except (TypeError, ValueError):
             raise Damaged from None
@@ -41,7 +41,7 @@ class _Kept:
     def totals(self) -> Totals:
         """Return the totals of the runs that are kept."""
         try:
-            return Totals.again(json.loads(self._totals.read()))
+            return Totals.again(json_codec.loads(self._totals.read()))
         except (TypeError, ValueError):
             raise Damaged from None
 
@@ -163,8 +163,8 @@ def _parts(
     runs = (kept.runs if kept else DatedLines()).replaced(
         {number: (run.ended, run.values()) for number, run in ends.items()}
     )
-    first = json.dumps([tasks.days, runs.days, before + len(ends)]).encode()
-    return first, json.dumps(sums.kept()).encode(), tasks.text, tasks.places, runs.text
+    first = json_codec.compact([tasks.days, runs.days, before + len(ends)]).encode()
+    return first, json_codec.compact(sums.kept()).encode(), tasks.text, tasks.places, runs.text
 
 
 def _lines(file: IO[bytes], start: int, end: int | None) -> Iterator[bytes]:

@@ -5,11 +5,11 @@ Everything is from the project's events; days are days of the local zone.
 
 from __future__ import annotations
 
-import re
 import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
 
 from orchestrator.account import ledger
 from orchestrator.account.averages import mean, median
@@ -127,10 +127,10 @@ def lanes(ended: Iterable[EndedRun], begun: Iterable[Span], end: float) -> dict[
     return found
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Return what sorts names as people do: `impl-2` before `impl-10`."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
+    parts = [(kind, "".join(part)) for kind, part in groupby(name, "0123456789".__contains__)]
+    return [(not kind, int(part) if kind else 0, part) for kind, part in parts]
 
 
 def _rows(runs: Iterable[EndedRun], facts: Facts, edges: list[float], latest: float) -> list[Row]:

@@ -17,7 +17,7 @@ from orchestrator.system import records
 #: The period (seconds) that is looked at first if only the newest runs are wanted.
 RECENT = 86_400.0
 #: The events that end a run.
-ENDS = ("finish", "requeue", "block", "fail", "stop")
+ENDS = ("finish", "requeue", "block", "fail")
 
 
 class Told(NamedTuple):

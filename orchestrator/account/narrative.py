@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.account import costs, ledger, ticks
+from orchestrator.account.facts import state_after
 from orchestrator.account.ledger import EndedRun
 from orchestrator.git import ref_files
 from orchestrator.layout import Layout
@@ -24,7 +25,7 @@ else:
     repository = Later("git.repository")
 
 #: The events that the account of a period needs.
-KINDS = (*ledger.ENDS, "merged", "followed", "not_merged", "retried")
+KINDS = (*ledger.ENDS, "merged", "followed", "not_merged", "retried", "moved")
 #: Gaps between ticks that are listed.
 MOST_GAPS = 10
 
@@ -251,13 +252,15 @@ def ends(
         at, task = parse_time(str(event.get("at"))), event.get("task")
         if at is None or at < since or not isinstance(task, str):
             continue
-        word, reason = event.get("event"), event.get("reason")
+        word, reason, state = event.get("event"), event.get("reason"), state_after(event)
         if word == "merged" or (word == "followed" and reason == "merged"):
             merged[task] = {"task": task, "pr": event.get("pr") or prs.get(task)}
-        elif word == "fail" or (word == "followed" and event.get("state") == "failed"):
+        elif state == "failed":
             failed[task] = {"task": task, "reason": reason}
-        elif word in ("not_merged", "retried", "finish"):
-            (merged if word == "not_merged" else failed).pop(task, None)
+        elif word == "not_merged":
+            merged.pop(task, None)
+        elif state in ("done", "incoming"):
+            failed.pop(task, None)
     return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))
 
 

@@ -107,7 +107,9 @@ def parse(words: list[str]) -> Namespace:
     asked: Parser = getattr(arguments, "parser", made)
     if rest:
         # The command's own parser knows the options that are near the unknown one.
-        asked.error(f"unrecognized arguments: {' '.join(rest)}")
+        import shlex
+
+        asked.error(f"unrecognized arguments: {shlex.join(rest)}")
     if not hasattr(arguments, "command"):
         asked.print_help(sys.stderr)
         raise UsageError("no command given", f"for example: {_example(asked.prog)}")

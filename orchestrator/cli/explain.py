@@ -56,7 +56,7 @@ class Explanation(NamedTuple):
 @command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
 def explain(arguments: Namespace) -> None:
     """Say why an agent does not start, or why a task is not claimed: each rule and its verdict."""
-    layout = context.layout(arguments)
+    layout = context.reading(arguments)
     loaded, now = load.settings(layout, write_cache=False), context.now()
     prs = states.counted(layout, loaded.config)
     names = {agent.name for agent in loaded.config.agents}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 
@@ -20,7 +19,7 @@ from orchestrator.tasks import stores
 MOST_SEARCHED = 2000
 #: Bytes of the newest events that are read for a run whose folder is gone.
 MOST_READ = 32 << 20
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9A-Za-z-]*")
+_RUN_ID = r"[0-9]{8}T[0-9A-Za-z-]*"
 
 
 class Run(NamedTuple):
@@ -45,7 +44,9 @@ def find(layout: Layout, subject: str) -> Run | str:
         runs, state = _runs(layout, [subject]), agent_memory.read(layout, subject)
         active = (run for run in runs if run.id == state.run)
         return next(active, runs[0] if runs else never)
-    if _RUN_ID.fullmatch(subject):
+    import re  # a command that names an agent needs no pattern
+
+    if re.fullmatch(_RUN_ID, subject):
         found = [run for run in _runs(layout) if run.id.startswith(subject)]
         fitting = [run for run in found if run.id == subject] or found
         if len(fitting) == 1:

@@ -34,7 +34,7 @@ def limits(arguments: Namespace) -> None:
 def set_limits(arguments: Namespace) -> None:
     """Change the limits of the queue."""
     layout = context.changing(arguments)
-    values = dict(map(edit.parse_assignment, arguments.settings))
+    values = dict(edit.parse_assignment(x, "max_claimed=3") for x in arguments.settings)
     done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))
     old, new = (c.queue_limits if c else None for c in (done.before, done.after))
     changed, lines = differences("limits", old, new, ("orchestrator", "limits", "set"))

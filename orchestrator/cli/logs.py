@@ -39,7 +39,7 @@ def logs(arguments: Namespace) -> None:
     """
     if arguments.lines is not None and arguments.lines < 1:
         raise UsageError("--lines takes a number from 1", "for example: --lines 20")
-    run = find_run.find(context.layout(arguments), arguments.subject)
+    run = find_run.find(context.reading(arguments), arguments.subject)
     if isinstance(run, str):
         output.answer(arguments, [], run)
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from orchestrator.cli.parser import Argument, Namespace, argument
 from orchestrator.model.errors import UsageError
 from orchestrator.model.times import UTC, datetime, timedelta
@@ -44,8 +42,9 @@ def start(text: str | None, now: float, option: str = "--since") -> float:
     if text is None:
         return 0.0
     word = text.strip().lower()
-    if found := re.fullmatch(r"(\d{1,6})\s*([mhdw])", word):
-        return max(now - int(found[1]) * _UNITS[found[2]], 0.0)
+    number, unit = word[:-1].rstrip(), _UNITS.get(word[-1:])
+    if unit and number.isdecimal() and len(number) <= 6:
+        return max(now - int(number) * unit, 0.0)
     here = datetime.fromtimestamp(now, UTC).astimezone().replace(tzinfo=None)
     today = here.replace(hour=0, minute=0, second=0, microsecond=0)
     days = {"today": 0, "yesterday": 1}.get(word)

@@ -45,7 +45,7 @@ def list_all(arguments: Namespace) -> None:
     """
     from orchestrator.cli import json_rows
 
-    layout = context.layout(arguments)
+    layout = context.reading(arguments)
     config = context.settings(layout).config
     left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
     prs = [*context.pull_requests(layout, config, every=arguments.all), *left]
@@ -73,7 +73,7 @@ def show(arguments: Namespace) -> None:
     from orchestrator.cli import json_rows
     from orchestrator.tick import inbox
 
-    layout = context.layout(arguments)
+    layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     config, number = forges.named(loaded.config, arguments.pr)
     prs = context.pull_requests(layout, config)
@@ -116,7 +116,7 @@ def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
     import subprocess
 
-    layout = context.layout(arguments)
+    layout = context.reading(arguments)
     config, number = forges.named(context.settings(layout).config, arguments.pr)
     pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
@@ -224,10 +224,11 @@ def merge(arguments: Namespace) -> None:
     """Merge a pull request into its base branch, after the checks pass on the merged result."""
     layout = context.changing(arguments)
     commit = merge_pull_request(layout, arguments.pr)
-    value = {"id": arguments.pr, "state": "merged" if commit else "open", "commit": commit}
-    said = f"merged {arguments.pr}: its base branch is now at {(commit or '')[:12]}"
+    number = arguments.pr.removeprefix("pr:").removeprefix("#")
+    value = {"id": number, "state": "merged" if commit else "open", "commit": commit}
+    said = f"merged {number}: its base branch is now at {(commit or '')[:12]}"
     if commit is None:
-        said = f"the forge merges {arguments.pr} as soon as its own rules allow it"
+        said = f"the forge merges {number} as soon as its own rules allow it"
     output.answer(arguments, value, said, *how_to_have(layout, commit))
 
 

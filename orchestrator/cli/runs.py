@@ -10,6 +10,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.errors import UsageError, did_you_mean
 from orchestrator.model.snapshot import VERDICTS
 from orchestrator.project import agent_memory
+from orchestrator.tasks import stores
 from orchestrator.text.words import local, span
 
 #: Runs that are listed without --all.
@@ -51,8 +52,8 @@ def runs(arguments: Namespace) -> None:
         else:
             told = (ledger.begins(layout) or 0.0, now)
             shown, are_more = ledger.newest(past.runs, since, told, MOST_ROWS, fits)
-    if not shown and arguments.agent is not None:
-        _require_agent(layout, arguments.agent, since)
+    if not shown and (arguments.agent, arguments.task) != (None, None):
+        _require_names(layout, arguments.agent, arguments.task, since)
     shared = any(run.told.host for run in shown)
     rows = [_cells(run) + ((run.told.host,) if shared else ()) for run in shown]
     value = [run.row() for run in shown]
@@ -61,12 +62,14 @@ def runs(arguments: Namespace) -> None:
         output.out("\nearlier runs are not listed; to list them, add --all")
 
 
-def _require_agent(layout: Layout, name: str, since: float) -> None:
-    """Raise NotFound for an agent that has no run in the period and that the project never had."""
-    if name not in {run.told.agent for run in ledger.read(layout, since)}.union(
-        agent_memory.names(layout)
-    ):
-        context.agent_named(context.settings(layout).config, name)
+def _require_names(layout: Layout, agent: str | None, task: str | None, since: float) -> None:
+    """Raise NotFound for names that have no run in the period and that the project never had."""
+    known = [run.told for run in ledger.read(layout, since)]
+    agents = {told.agent for told in known}.union(agent_memory.names(layout))
+    if agent is not None and agent not in agents:
+        context.agent_named(context.settings(layout).config, agent)
+    if task is not None and task not in {told.task for told in known}:
+        stores.of_project(layout).find(task)
 
 
 def _cells(run: EndedRun) -> tuple[object, ...]:

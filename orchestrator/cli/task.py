@@ -8,8 +8,6 @@ examples:
 from __future__ import annotations
 
 import itertools
-import json
-import shlex
 from collections.abc import Mapping
 
 from orchestrator.cli import context, json_rows, output
@@ -23,6 +21,7 @@ from orchestrator.model.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.model.times import iso, parse_time
 from orchestrator.model.work import OPEN_STATES, STATES, Entry, Task
 from orchestrator.plan import dependencies
+from orchestrator.system import json_codec
 from orchestrator.tasks import history, parts, stores
 from orchestrator.tasks.store import Listing, Store
 from orchestrator.text.words import count
@@ -176,6 +175,8 @@ def show_task(arguments: Namespace) -> None:
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:
     """Return lines that link the pull request and say how to see the diff."""
+    import shlex
+
     from orchestrator.git import base_branch
     from orchestrator.pulls import forges
 
@@ -262,5 +263,5 @@ def _fact(name: str, value: Any, event: str) -> str:
 
 def _plain(value: object) -> str:
     """Return a value on one line; values other than text as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json_codec.dumps(value)
     return " ".join(text.split())

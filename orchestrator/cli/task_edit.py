@@ -44,7 +44,7 @@ def set_fields(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     given = dict(map(_assignment, arguments.settings))
     if not given and arguments.body_file is None:
-        hint = f"for example: {arguments.prog} {arguments.id} priority=P0"
+        hint = f"for example: {arguments.prog} {shlex.quote(arguments.id)} priority=P0"
         raise UsageError("nothing to set", hint)
     body = None if arguments.body_file is None else body_text.read(arguments.body_file)
 

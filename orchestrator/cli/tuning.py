@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
+from orchestrator.account import ledger
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import Namespace, argument, command
 from orchestrator.model.annotations import Any
@@ -18,9 +19,8 @@ MOST_READ = 32 << 20
 DAY = 86_400.0
 #: US dollars; a higher cost of a run is a damaged line.
 MOST_COST = 1e9
-#: Events that put a task into the queue, and events that end a run or a task.
+#: Events that put a task into the queue.
 _ENTERED = ("added", "review_wanted", "answered", "retried")
-_ENDED = ("finish", "fail", "block", "requeue", "stop")
 
 Row = dict[str, Any]
 
@@ -92,7 +92,7 @@ def _runs(
             runs[run_id] = {"agent": agent, "task": task, "start": at, "end": now, "cost": 0.0}
             if (came := entered.pop(task, None)) is not None:
                 waits.append((agent, at - came, at - max(came, free_since.get(agent, came))))
-        elif word in _ENDED:
+        elif word in ledger.ENDS:
             free_since[agent] = at
             verdict, cost = str(event.get("verdict") or word), event.get("cost_usd")
             ends[verdict] += 1

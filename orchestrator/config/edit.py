@@ -89,14 +89,14 @@ def remove_agent(text: str, name: str) -> str:
     return source.checked(source.remove(index), meant)
 
 
-def parse_assignment(text: str) -> tuple[str, object]:
+def parse_assignment(text: str, example: str = "max_turns=20") -> tuple[str, object]:
     """Return key and value of a `key=value` argument; the value is read as in YAML (`20`, `null`).
 
     A value in quotes is text. Raises `UsageError` without a `=` or a key.
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise UsageError(f"expected key=value, found {text!r}", "for example: max_turns=20")
+        raise UsageError(f"expected key=value, found {text!r}", f"for example: {example}")
     if re.fullmatch("(['\"]).*\\1", value):
         return key, value[1:-1]
     if value.lower() in ("", "~", "null"):

@@ -175,7 +175,7 @@ class Snapshot(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One decision. `action` is start, skip, finish, requeue, block, fail, stop or deliver."""
+    """One decision. `action` is start, skip, finish, requeue, block, fail or deliver."""
 
     action: str
     agent: str | None = None

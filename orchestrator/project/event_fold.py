@@ -10,7 +10,6 @@ what is kept; here are the file, the place, and the proof.
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
@@ -20,7 +19,7 @@ from orchestrator.layout import Layout
 from orchestrator.model.annotations import IO
 from orchestrator.model.fields import NamedTuple
 from orchestrator.project import events, mark
-from orchestrator.system import files, records
+from orchestrator.system import files, json_codec, records
 
 #: Bytes of events that commands read again and again, before they are added to what is kept.
 MANY = 128 << 10
@@ -139,7 +138,7 @@ def read(layout: Layout) -> Iterator[tuple[Place, list[Part]] | None]:
 
 def _parts(file: IO[bytes]) -> tuple[Place, list[Part]] | None:
     try:
-        first = json.loads(file.readline())
+        first = json_codec.loads(file.readline())
         ends = [*accumulate(first["sizes"], initial=file.tell())]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
@@ -152,6 +151,6 @@ def _parts(file: IO[bytes]) -> tuple[Place, list[Part]] | None:
 
 def write(layout: Layout, place: Place, *parts: bytes) -> None:
     """Keep what the events before a place came to, without a zero byte. Raises OSError."""
-    first = json.dumps({**place._asdict(), "sizes": [*map(len, parts)]})
+    first = json_codec.compact({**place._asdict(), "sizes": [*map(len, parts)]})
     # It can be lost: `Part` and `_parts` notice what a power cut left.
     files.write_atomic(layout.events_fold, b"".join((first.encode(), b"\n", *parts)), flush=False)

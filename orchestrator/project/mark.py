@@ -29,6 +29,10 @@ def find(start: str) -> Layout:
     Inside a run it is the run's project, whatever the worktree contains. Raises OrchestratorError.
     """
     if inside := os.environ.get("ORCHESTRATOR_PROJECT"):
+        if not os.path.isdir(inside):
+            message = f"there is no folder {inside}, which ORCHESTRATOR_PROJECT names"
+            hint = "outside a run: unset ORCHESTRATOR_PROJECT"
+            raise OrchestratorError(message, hint, code="no_project")
         return Layout(inside)
     root = idle.main_worktree(os.path.abspath(start))
     asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))

@@ -25,12 +25,13 @@ GITHUB = "github.com"
 #: Seconds for a call of `gh`, and for the call that a tick makes, for which others wait.
 TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
-#: What `gh` says when it did not reach GitHub, or GitHub itself failed.
+#: What `gh` says when it did not reach GitHub, or when GitHub failed or wants fewer requests. Go's
+#: HTTP client begins each error with the method and the address, such as `Post "https://..."`.
+_FEWER = r"HTTP 429|rate limit|submitted too quickly|abuse detection"
 _BROKEN = (
-    r"HTTP 5\d\d|error connecting to|connection re|i/o timeout|dial tcp|TLS handshake|EOF$"
-    r"|Something went wrong|HTTP 429|rate limit|unexpected end of JSON|Bad credentials|HTTP 401"
-    r"|to unmarshal"
-)
+    r"(?m:^(Get|Head|Post|Put|Patch|Delete) \"https?://)|HTTP 5\d\d|error connecting to|EOF$"
+    r"|Something went wrong|unexpected end of JSON|Bad credentials|HTTP 401|to unmarshal|"
+) + _FEWER
 
 
 class Refusal(SystemFault):
@@ -85,7 +86,10 @@ class Gh:
             raise SystemFault("the answer of gh is not JSON", code="forge_failed") from error
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
-        """Return what a call printed. Raises Refusal, NotFound (a pull request) or SystemFault."""
+        """Return what a call printed.
+
+        Raises Refusal, NotFound (a pull request or an issue) or SystemFault.
+        """
         files.make_folder(self._folder)
         try:
             done = self.call(self._named(arguments), os.environ, timeout or TIMEOUT, stdin)
@@ -97,8 +101,10 @@ class Gh:
             ) from error
         if done.code == 0:
             return done.out
-        if done.code is not None and "Could not resolve to a PullRequest" in done.err:
-            raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
+        unknown = re.search(r"Could not resolve to (a PullRequest|an issue)", done.err)
+        if done.code is not None and unknown:
+            kind = "issue" if unknown[1] == "an issue" else "pull request"
+            raise NotFound(kind, arguments[2] if len(arguments) > 2 else "?")
         # A token may stand in the address of a failed request, or in a proxy's words.
         from orchestrator.guard import secret_shapes
 
@@ -107,7 +113,7 @@ class Gh:
         said = "no answer in time" if done.code is None else said
         message = f"gh {arguments[0]} {arguments[1]} failed: {said}"
         hint = f"try: gh auth status --hostname {self._host}"
-        if "rate limit" in done.err:
+        if re.search(_FEWER, done.err):
             see = f"gh api rate_limit --hostname {self._host}"
             hint = f"work resumes automatically when the limit resets; to see it: {see}"
         # Whatever failed, it may have been the question about features, whose answer gh keeps.

@@ -22,7 +22,6 @@ _NO_HEAD = re.compile(
 _NO_COMMITS = re.compile(r"No commits between", re.IGNORECASE)
 #: Of the title and the text.
 _OF_THE_TEXT = re.compile(r"\b(Title|Body) (is|can't|contains)", re.IGNORECASE)
-_LATER = re.compile(r"submitted too quickly|abuse detection", re.IGNORECASE)
 #: Of the account, its token or the repository.
 _OF_EVERYBODY = re.compile(
     r"not accessible by|correct permissions|must be a collaborator|not permitted to create"
@@ -53,9 +52,6 @@ def judged(
         hint = f"it is tried again; is {name}, or a fork of it, where branches are pushed to?"
         message = f"GitHub does not see the branch {wanted.branch}: {said}"
         return SystemFault(message, hint, code="forge_failed")
-    if _LATER.search(said):
-        hint = "no action needed: it is tried again"
-        return SystemFault(f"GitHub wants fewer requests: {said}", hint, code="forge_failed")
     if _NO_COMMITS.search(said):
         message = f"{wanted.base} has everything that is on {wanted.branch}: {said}"
         return Rejected(message, code="no_commits")

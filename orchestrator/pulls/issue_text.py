@@ -37,6 +37,13 @@ class Issue(NamedTuple):
         return min((word for word in self.labels if word in PRIORITIES), default="P2")
 
 
+def listed(rows: Any) -> list[Issue]:
+    """Return the issues of an answer of gh. Raises SystemFault if it is not a list of issues."""
+    if not isinstance(rows, list):
+        raise SystemFault("the answer of gh is not a list of issues", code="forge_failed")
+    return [read(row) for row in rows]
+
+
 def read(row: Any) -> Issue:
     """Return an issue from a row of gh. Raises SystemFault if its fields are not those of gh."""
     try:

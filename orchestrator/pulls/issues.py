@@ -1,7 +1,6 @@
 """Issues on GitHub as tasks (reference 9): one task per issue with the configured label, for ever.
 
-Comments on an issue have a mark, so
-that a comment that was posted before a crash is not posted again.
+Comments on an issue have a mark, so that no comment is posted again after a crash.
 """
 
 # No `from __future__ import annotations`, for the reason that `model.config` gives.
@@ -15,7 +14,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model.annotations import Any
 from orchestrator.model.config import Config
-from orchestrator.model.errors import OrchestratorError, SystemFault
+from orchestrator.model.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.model.fields import NamedTuple
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.times import iso
@@ -37,7 +36,8 @@ PAGE, MOST = 100, 1000
 #: The most requests of one tick about single issues and authors: others wait for the tick.
 ASKED = 20
 _FIELDS = "number,title,body,author,labels,url"
-_ID = "GH-"
+#: How a task's id begins, and the state of an issue that GitHub does not know any more.
+_ID, _GONE = "GH-", "DELETED OR TRANSFERRED"
 
 
 class Known(NamedTuple):
@@ -141,17 +141,14 @@ class Follower:
 
     def _listed(self) -> list[Issue]:
         """Return the open issues with the label, in one request if they fit one page."""
-        rows: Any = []
+        listed: list[Issue] = []
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
             label = ("--label", _quoted(self._config.issues.label or ""), "--json", _FIELDS)
-            rows = self._gh.json(*words, *label, timeout=TICK_TIMEOUT)
-            if not isinstance(rows, list):
-                message = "the answer of gh is not a list of issues"
-                raise SystemFault(message, code="forge_failed")
-            if len(rows) < limit:
+            listed = issue_text.listed(self._gh.json(*words, *label, timeout=TICK_TIMEOUT))
+            if len(listed) < limit:
                 break
-        return [issue_text.read(row) for row in rows]
+        return listed
 
     def _make(self, listed: list[Issue]) -> Iterator[tuple[str, str]]:
         for issue in sorted(listed, key=lambda each: (each.priority, each.number)):
@@ -224,12 +221,12 @@ class Follower:
             for task in self._store.list("incoming").tasks
             if re.fullmatch(rf"{_ID}\d{{1,9}}", task.id) and task.pr is None
         ]
-        made = self._memory.kept.made
-        gone = [each for each in waiting if each[0] not in listed and str(each[0]) in made]
-        for number, task in gone:
-            if not self._may_ask() or self._view(number).get("state") != "CLOSED":
+        for number, task in waiting:
+            is_gone = number not in listed and str(number) in self._memory.kept.made
+            ended = self._view(number).get("state") if is_gone and self._may_ask() else None
+            if ended not in ("CLOSED", _GONE):
                 continue
-            reason = f"issue {number} was closed"
+            reason = f"issue {number} was {ended.lower()}"
             self._store.move(task, "failed", entry(self._now, "cancelled", reason=reason))
             yield task.id, reason
 
@@ -253,9 +250,9 @@ class Follower:
             if not any(mark in str(each.get("body")) for each in own):
                 words = ("issue", "comment", str(number), "--body-file", "-")
                 self._gh.run(*words, stdin=f"{said}\n\n{mark}\n")
-        except Refusal as error:
+        except (Refusal, NotFound) as error:
             # The issue is locked or gone: asking again would change nothing.
-            yield task.id, f"issue {number} takes no comment: {error.said[:200]}"
+            yield task.id, f"issue {number} takes no comment: {error.message[-200:]}"
         self._memory.tell(number, what)
 
     def _may_ask(self) -> bool:
@@ -272,7 +269,10 @@ class Follower:
 
     def _view(self, number: int) -> Mapping[str, object]:
         words = ("issue", "view", str(number), "--json", "state,comments")
-        found = self._gh.json(*words, timeout=TICK_TIMEOUT)
+        try:
+            found = self._gh.json(*words, timeout=TICK_TIMEOUT)
+        except NotFound:
+            return {"state": _GONE}
         return found if isinstance(found, dict) else {}
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
-from orchestrator.git import base_branch, remote_pair, remotes, repository
+from orchestrator.git import base_branch, remote_pair, remotes, repository, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
@@ -74,6 +74,11 @@ def try_checks(layout: Layout, config: Config, commit: str) -> Failure | None:
         if not config.checks:
             workshop.set_up(commit)
         return workshop.check(commit, "doctor")
+
+
+def left_by_checks(layout: Layout, config: Config) -> list[str]:
+    """Return the files that `try_checks` left new or changed, and that git does not ignore."""
+    return worktree_commands.changed_files(Workshop(layout, config).path, untracked="normal")
 
 
 def land_approved(layout: Layout, config: Config, now: float) -> list[str]:

@@ -24,11 +24,12 @@ from orchestrator.system.later import Later
 from orchestrator.text import words
 
 if TYPE_CHECKING:
-    from orchestrator.git import remote_pair, remotes
+    from orchestrator.git import remote_pair, remotes, settings
     from orchestrator.git.remote_pair import Pair
 else:
     remote_pair = Later("git.remote_pair")
     remotes = Later("git.remotes")
+    settings = Later("git.settings")
 
 #: Seconds between two looks at the bases of a forge elsewhere, and between the looks of ticks after
 #: runs: the ticks of a schedule look, most ticks after runs do not.
@@ -110,7 +111,7 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     if has_remote and after_run and not (is_due or where.is_elsewhere):
         return Look()
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
-    there = _fetch(layout, pair, looked_at) if looked_at else set()
+    there = _fetch(layout, config, pair, looked_at) if looked_at else set()
     heads = frozenset((pr.id, pr.head) for pr in unsure)
     missing = [pr for pr in unsure if there is not None and pr.branch not in there]
     if there is not None and not where.is_elsewhere and _is_moved(layout, pair, missing):
@@ -131,7 +132,9 @@ def _is_moved(layout: Layout, pair: Pair, missing: list[PullRequest]) -> bool:
     Nobody closed these pull requests: their branches were never at the new address. Until somebody
     pushes them there, or closes them, that is a problem.
     """
-    address = pair.place.encode("utf-8", "surrogateescape")
+    others = settings.matching(layout.root, r"url\..*\.(insteadof|pushinsteadof)")
+    decides = "\n".join((pair.place, *map("=".join, others)))
+    address = decides.encode("utf-8", "surrogateescape")
     before = files.content(layout.remote_place)
     if not missing or before in (None, address):
         files.remove(layout.remote_moved)
@@ -170,13 +173,19 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest]) -> Collection[str] | None:
+def _fetch(
+    layout: Layout, config: Config, pair: Pair, prs: list[PullRequest]
+) -> Collection[str] | None:
     """Fetch bases and branches; return the names that exist.
 
     None if a remote cannot be reached: nothing changes, and it is a problem until a look succeeds.
     """
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
+        if os.path.exists(layout.checkout_changed):
+            from orchestrator.project import checkout_changed
+
+            checkout_changed.require_remotes(layout, config.remote, config.push_remote)
         there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         faults.keep(layout.remote_fault, error)

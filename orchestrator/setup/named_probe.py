@@ -12,9 +12,10 @@ from orchestrator.pulls import landing
 from orchestrator.run import client_files
 from orchestrator.setup.probes import Subject
 from orchestrator.system import locks
+from orchestrator.text.quoting import cleaned
 
-#: Characters of a failed check's output in the finding.
-OUTPUT_SHOWN = 300
+#: Characters of a failed check's output in the finding, and names of files in another.
+OUTPUT_SHOWN, NAMES_SHOWN = 300, 10
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -71,6 +72,7 @@ def try_checks(subject: Subject) -> Iterator[Finding]:
         return
     if failure is None:
         yield ok("base_red", f"`setup` and `checks` succeed on {branch} ({commit[:7]})")
+        yield from _left(landing.left_by_checks(layout, config))
         return
     said = " ".join(failure.output.split())[-OUTPUT_SHOWN:]
     yield fail(
@@ -79,3 +81,13 @@ def try_checks(subject: Subject) -> Iterator[Finding]:
         f"correct `checks` or `setup` in agents.yaml, or fix {branch}; the whole output: "
         f"{landing.log_path(layout)}",
     )
+
+
+def _left(names: list[str]) -> Iterator[Finding]:
+    """Warn of the files that `setup` and `checks` left: an agent's `git add -A` adds them."""
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(map(cleaned, names[:NAMES_SHOWN])) + more
+        message = f"after `setup` and `checks`, git reports as new or changed: {shown}"
+        hint = "agents commit such files: add them to .gitignore, and commit .gitignore"
+        yield warn("not_ignored", message, hint)

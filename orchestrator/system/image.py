@@ -14,14 +14,15 @@ import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import SourceFileLoader  # importlib.machinery loads a folder more
 
-from orchestrator.model.annotations import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.model.annotations import Any  # which is in the image
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: What is loaded before this process loads its next image. An image that is made in a process that
 #: loaded more would not hold all that other processes need, so such a process (None) makes none.
 _known: set[str] | None = {
     *("orchestrator", "orchestrator.start", "orchestrator.idle"),
-    *("orchestrator.model", "orchestrator.model.annotations"),
     *("orchestrator.system", "orchestrator.system.image"),
 }
 
@@ -63,7 +64,7 @@ def _is_loaded(path: str) -> bool:
     return True
 
 
-def _execute(name: str, source: str, code: Any) -> None:
+def _execute(name: str, source: str, code: "Any") -> None:
     """Make a module, as an import would."""
     above, _, last = name.rpartition(".")
     module: Any = type(sys)(name)

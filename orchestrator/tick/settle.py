@@ -79,7 +79,8 @@ class Settler:
                     self._settle_task(action, task, outcome, record)
                 elif (task := self._settled(action)) is not None:
                     action = action._replace(action=ENDS[task.ended or ""])
-                is_own = task is not None and repeats.is_own(task, outcome)
+                blocked = task if action.action == "block" else None
+                is_own = blocked is not None and repeats.is_own(blocked, outcome)
                 hold.settle(
                     self.layout, self.config, self.now, action, outcome, record, is_own=is_own
                 )

@@ -44,7 +44,7 @@ MEGABYTE = 1_000_000
 KEPT_DAYS = 62
 DAY = 86_400.0
 #: Actions that settle a run.
-_SETTLING = ("finish", "requeue", "block", "fail", "stop")
+_SETTLING = ("finish", "requeue", "block", "fail")
 #: In these states, the last run of a task is still needed: a retry or an answer continues from it.
 _REFERRING = ("incoming", "claimed", "blocked", "failed")
 

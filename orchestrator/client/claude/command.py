@@ -32,6 +32,8 @@ _ALWAYS = {
     "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",
     # An update replaces the plugin's folder during a run.
     "CLAUDE_CODE_PLUGIN_DIR_WATCH": "0",
+    # Prompts quote the feedback of others, and the client would add a file that it mentions.
+    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     # The client would wait for the reset of a usage limit itself, for hours.
     "CLAUDE_CODE_RETRY_WATCHDOG": "0",
 }

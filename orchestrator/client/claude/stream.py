@@ -44,10 +44,8 @@ _SYSTEM_STATUS = {
 
 #: The usage windows that are kept (2.1.332 also reports others, by model).
 _WINDOWS = ("five_hour", "seven_day")
-
 #: The caps of the client that end a run after an answer.
 _CAPS = ("error_max_budget_usd", "error_max_turns")
-
 #: The words for the end of a run by a hook that answers `"continue": false`.
 _HOOK_ENDS = ("hook_stopped", "stop_hook_prevented")
 
@@ -76,7 +74,6 @@ class Stream:
     answer: tuple[object, dict[str, Any]] | None = None
     #: The tokens of this run by its result lines, if the client counts them for the run alone.
     own: Tokens = tokens.UNKNOWN
-
     #: The model of the agent itself; subagents can have others.
     model: str | None = None
 
@@ -259,6 +256,9 @@ def _system_error(stream: Stream) -> tuple[str | None, str | None]:
     else:
         # The status first: an overloaded service (529) is called `server_error` in words.
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
+        facts = (stream.error, result.get("terminal_reason"), result.get("api_error_status"))
+        if word is None and facts == ("unknown", "api_error", None):  # a proxy broke each answer
+            return f"server_error: no usable answer of the service: {_complaint(result)}", None
     return (f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None), None
 
 
@@ -273,7 +273,7 @@ def _is_refused(stream: Stream, ended: Ended) -> bool:
     The client could not write it whole (on a full disk, 2.1.332 keeps a message without content),
     or it has become too long. The next run begins a new one.
     """
-    is_bad = (stream.result or {}).get("api_error_status") == 400
+    is_bad = (stream.result or {}).get("api_error_status") in (400, 413)
     return ended.resumed and is_bad and not stream.answered
 
 
