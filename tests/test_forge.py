@@ -29,6 +29,7 @@ from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import task_file
+from orchestrator.tasks.file_store import FileStore
 
 URL = "https://github.com/owner/repo.git"
 
@@ -305,6 +306,27 @@ def test_what_another_host_delivers_between_a_look_and_its_record_counts(
         local.open(wanted(commit, f"agent/{name}"), "")
     now = states.record(layout, config, found) or []
     assert [(pr.state, pr.head) for pr in now] == [("open", commit) for commit in later]
+
+
+def test_the_head_that_another_host_delivered_is_shown_before_this_host_fetches_it(
+    repo: Path,
+    remote: Path,
+    local: Local,
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    refresh(layout, config)
+    monkeypatch.setattr(FileStore, "host", "one")
+    words = ("commit-tree", "-p", head, "-m", "of another host", f"{head}^{{tree}}")
+    later = sh(remote, "-c", "user.name=x", "-c", "user.email=x@localhost", *words)
+    sh(remote, "update-ref", "refs/heads/agent/T1", later)
+    local.open(wanted(later), "")
+    assert [pr.head for pr in states.known(layout, config) or ()] == [later]
+    unfetched = look.Look(unsure=frozenset({("1", later)}))
+    assert [pr.head for pr in states.record(layout, config, unfetched) or ()] == [later]
+    assert [pr.head for pr in refresh(layout, config) or ()] == [later]
 
 
 def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(

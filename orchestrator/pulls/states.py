@@ -68,6 +68,8 @@ def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
     unsure = [pr for pr in prs if (pr.id, pr.head) in found.unsure and pr.state == doubtful]
     if not (open_ones or unsure):
         return prs
+    if not found.is_fetched:
+        unsure = _fetched(layout, unsure)
     answers = contents(layout, ask=True)
     now = prs
     remote: str | None = config.remote
@@ -127,9 +129,20 @@ def _known(layout: Layout, config: Config, *, every: bool) -> list[PullRequest]:
     if not (where.is_elsewhere or idle.is_unchanged(layout.idle_stamp)):
         # Only a fetch shows that the remote's branch is gone.
         sure = [pr.id for pr in open_ones] if find().base is None else []
-        seen = _seen(layout.root, answers(), find(), open_ones, may_close=sure)
+        here = _fetched(layout, open_ones)
+        seen = _seen(layout.root, answers(), find(), here, may_close=sure)
         prs = [seen.get(pr.id, pr) for pr in prs]
     return _judged(layout, answers, lambda: find().base, prs)
+
+
+def _fetched(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
+    """Return those whose heads are here: another host may have delivered one since a fetch."""
+    if not prs or stores.of_project(layout).host is None:
+        return prs
+    from orchestrator.git.contents import missing
+
+    gone = missing(layout.root, [pr.head for pr in prs])
+    return [pr for pr in prs if pr.head not in gone]
 
 
 def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
