@@ -61,7 +61,8 @@ def show(layout: Layout, found: Proposal, title: str) -> None:
     for line in _lines(found):
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
-        output.out(f"  (git does not ignore {folder}: add it to .gitignore, and commit .gitignore)")
+        output.out(f"  (git does not ignore {folder}: add it to .gitignore and commit .gitignore,")
+        output.out("  or agents commit it)")
     for program in proposal.not_on_path(found):
         output.out(f"  ({program} is not on your PATH: install it, or change these lines)")
 

@@ -261,7 +261,7 @@ class GitHub:
     def feedback(self, pr: PullRequest) -> list[Feedback]:
         from orchestrator.pulls import github_feedback
 
-        return github_feedback.find(self._gh, pr)
+        return github_feedback.find(self._gh, self._people, pr)
 
     # --- merging -----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from orchestrator.model.errors import SystemFault
 from orchestrator.model.work import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
+from orchestrator.pulls.github_people import People
 from orchestrator.text import quoting
 
 #: Lines of a log's end, and characters of one feedback.
@@ -33,14 +34,14 @@ pageInfo{hasNextPage endCursor} nodes{
 _WITH_CHECKS, _WITHOUT = _QUERY % (",$checks:String", _CHECKS), _QUERY % ("", "")
 
 
-def find(gh: Gh, pr: PullRequest) -> list[Feedback]:
+def find(gh: Gh, people: People, pr: PullRequest) -> list[Feedback]:
     """Return what is asked for on the head as it is now. Raises SystemFault."""
     try:
         pages = [*_pages(gh, pr, _WITH_CHECKS)]
     except Refusal:
         # An older GitHub Enterprise does not say which checks are required.
         pages = [*_pages(gh, pr, _WITHOUT)]
-    threads = [_thread(each) for page in pages for each in _nodes(page, "reviewThreads")]
+    threads = [_thread(each, people) for page in pages for each in _nodes(page, "reviewThreads")]
     fields = "headRefOid,mergeStateStatus,statusCheckRollup"
     row = gh.json("pr", "view", pr.id, "--json", fields)
     if not isinstance(row, dict):
@@ -78,27 +79,30 @@ def _contexts(found: Any) -> Any:
     return github_rows.at(commits[-1], *path) if commits else None
 
 
-def _thread(thread: Any) -> Feedback | None:
+def _thread(thread: Any, people: People) -> Feedback | None:
     """Return an unresolved thread whose last word is of a person who may write; else None.
 
     Only the words of such people are quoted.
     """
     comments = _nodes(thread, "comments")
-    if thread.get("isResolved") or not comments or not _may_write(comments[-1]):
+    if thread.get("isResolved") or not comments or not _may_write(comments[-1], people):
         return None
     count = github_rows.at(thread, "comments", "totalCount") or len(comments)
     place = ":".join(str(thread[key]) for key in ("path", "line") if thread.get(key))
     said = [
         f"{github_rows.at(each, 'author', 'login') or 'ghost'}: {each.get('body') or ''}"
         for each in comments
-        if _may_write(each)
+        if _may_write(each, people)
     ]
     text = "\n\n".join([f"A review comment on {place or 'the pull request'}:", *said])
     return Feedback(f"thread:{thread.get('id')}:{count}", _bounded(text))
 
 
-def _may_write(comment: Any) -> bool:
-    return comment.get("authorAssociation") in github_rows.WRITERS
+def _may_write(comment: Any, people: People) -> bool:
+    """Return whether the author may write, as for a review: a member may only read."""
+    login = github_rows.at(comment, "author", "login")
+    called = comment.get("authorAssociation") in github_rows.WRITERS
+    return called and isinstance(login, str) and people.counts(login)
 
 
 def _required(found: Any) -> dict[str, bool]:
