@@ -101,9 +101,9 @@ class Gh:
             ) from error
         if done.code == 0:
             return done.out
-        unknown = re.search(r"Could not resolve to (a PullRequest|an issue)", done.err, re.IGNORECASE)
+        unknown = re.search(r"Could not resolve to (a PullRequest|an [Ii]ssue)", done.err)
         if done.code is not None and unknown:
-            kind = "issue" if unknown[1].lower() == "an issue" else "pull request"
+            kind = "issue" if "ssue" in unknown[1] else "pull request"
             raise NotFound(kind, arguments[2] if len(arguments) > 2 else "?")
         # A token may stand in the address of a failed request, or in a proxy's words.
         from orchestrator.guard import secret_shapes
