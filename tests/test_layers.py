@@ -434,7 +434,9 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
 
 def test_patterns_are_loaded_by_the_commands_that_need_one() -> None:
     """`re` and the patterns of `json` take as long as the plan; the usual text is read without."""
-    loaded = loaded_by("cli.main", "cli.status", "cli.task_add", "cli.inbox", "cli.explain")
+    usual = ("status", "inbox", "explain", "agent", "pr", "pr_review", "runs", "costs", "history")
+    tasks = ("task", "task_add", "task_change", "task_edit")
+    loaded = loaded_by(*(f"cli.{name}" for name in ("main", *usual, *tasks, "metrics", "report")))
     assert (loaded - loaded_by()).isdisjoint({"re", "enum", "json"})
 
 

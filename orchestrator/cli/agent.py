@@ -7,7 +7,7 @@ examples:
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Iterable
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import Namespace, argument, command, group
@@ -151,7 +151,7 @@ def remove(arguments: Namespace) -> None:
         }
         own = [f"{key}={_shown(value)}" for key, value in told.items()]
         words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
-        said.append(f"  undo: {shlex.join(words)}")
+        said.append(_undo(words))
         if not arguments.json and agent.position < len(before.agents) - 1:
             output.err("the ports of later agents in agents.yaml shift from their next run")
     output.answer(arguments, {"name": name, "removed": True}, *said)
@@ -170,6 +170,8 @@ def set_values(arguments: Namespace) -> None:
     if "=" in name:
         hint = f"`agent set` changes keys of agents only; edit {layout.config}"
         if name.partition("=")[0] in Agent._fields:
+            import shlex
+
             hint = f"name the agent: {arguments.prog} NAME {shlex.quote(name)}"
         raise UsageError(f"expected the name of an agent, found {name!r}", hint)
     values = _assignments(arguments.settings)
@@ -193,4 +195,10 @@ def differences(
     told = [f"{k} {_shown(v['from'])} -> {_shown(v['to'])}" for k, v in changed.items()]
     back = [f"{k}={_shown(v['from'])}" for k, v in changed.items()]
     lines = [f"{name}: {', '.join(told) or 'nothing changed'}"]
-    return changed, [*lines, f"  undo: {shlex.join((*undo, *back))}"] if back else lines
+    return changed, [*lines, _undo((*undo, *back))] if back else lines
+
+
+def _undo(words: Iterable[str]) -> str:
+    import shlex
+
+    return f"  undo: {shlex.join(words)}"

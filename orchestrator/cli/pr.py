@@ -14,17 +14,26 @@ import time
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag, group
-from orchestrator.git import base_branch, call, repository, settings, worktree_commands
-from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.model.annotations import TYPE_CHECKING
 from orchestrator.model.config import Config
 from orchestrator.model.errors import OrchestratorError, SystemFault
 from orchestrator.model.snapshot import Problem
 from orchestrator.model.work import Given, PullRequest
 from orchestrator.pulls import forges, states, verdicts
 from orchestrator.system import locks
+from orchestrator.system.later import Later
 from orchestrator.tasks import stores
 from orchestrator.text.words import some
+
+if TYPE_CHECKING:
+    from orchestrator.git import base_branch, call, repository, settings, worktree_commands
+    from orchestrator.guard import client_environment
+else:
+    base_branch, call = Later("git.base_branch"), Later("git.call")
+    repository, settings = Later("git.repository"), Later("git.settings")
+    worktree_commands = Later("git.worktree_commands")
+    client_environment = Later("guard.client_environment")
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = locks.LONGEST_WAIT

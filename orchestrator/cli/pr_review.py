@@ -7,7 +7,6 @@ import os
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, Namespace, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
-from orchestrator.git import settings
 from orchestrator.layout import Layout
 from orchestrator.model.config import Config
 from orchestrator.model.errors import NotFound, OrchestratorError
@@ -150,6 +149,8 @@ def give(
 
 def person(root: str) -> str:
     """Return the name of the person who calls: as git knows it, else the login name."""
+    from orchestrator.git import settings
+
     named = settings.find(root, "user.name").get("user.name", ())
     if named and named[-1].strip():
         return named[-1].strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 
 from orchestrator.cli import body_text, context, output, task_values
@@ -44,6 +43,8 @@ def set_fields(arguments: Namespace) -> None:
     layout = context.changing(arguments)
     given = dict(map(_assignment, arguments.settings))
     if not given and arguments.body_file is None:
+        import shlex
+
         hint = f"for example: {arguments.prog} {shlex.quote(arguments.id)} priority=P0"
         raise UsageError("nothing to set", hint)
     body = None if arguments.body_file is None else body_text.read(arguments.body_file)
@@ -225,6 +226,8 @@ def _report(arguments: Namespace, before: TaskFile, after: TaskFile, *undo: str)
         told.append("the text")
     lines = [f"{after.id}: {', '.join(told) or 'nothing changed'}"]
     if told:
+        import shlex
+
         words = ("orchestrator", "task", undo[0], after.id, *undo[1:])
         lines.append(f"  undo: {shlex.join(words)}")
     value = {"id": after.id, "changed": changed, "text_changed": before.body != after.body}

@@ -7,14 +7,13 @@ place; the printer makes them harmless.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from orchestrator.client.claude.tokens import amount
 from orchestrator.client.protocol import Line
 from orchestrator.model.annotations import Any
 from orchestrator.model.times import iso
-from orchestrator.system import files
+from orchestrator.system import files, json_codec
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
 
@@ -104,7 +103,7 @@ def _call(name: str, given: object) -> str:
     if name == "StructuredOutput":
         said = ": ".join(filter(None, (_text(values.get("outcome")), _text(values.get("summary")))))
         return one_line(f"reports {said}")
-    whole = json.dumps(values, ensure_ascii=False) if values else ""
+    whole = json_codec.dumps(values) if values else ""
     told = next((_text(values[key]) for key in _TELLING if _text(values.get(key))), whole)
     return one_line(f"{name or 'a tool'} {told}")
 
