@@ -50,6 +50,8 @@ class Task:
     waits: tuple[int, float] | None = None
     #: The run that claimed it last, and was not parted from it since.
     run: str | None = None
+    #: The run that it was settled for, and the action, if nothing has moved it since.
+    settled: tuple[str, str] | None = None
     pr: str | None = None
     reviews: str | None = None
     #: The review runs that asked for changes.
@@ -211,9 +213,18 @@ class Reference:
         return word
 
     def settle_task(self, run: Run, outcome: dict[str, Any], now: int) -> str:
-        task, verdict = self.claims(run), outcome["verdict"]
+        task = self.claims(run)
         if task is None:
-            return "finish"
+            # A tick that was killed may have settled the task, and not yet the run.
+            before = self.tasks.get(run.task or "")
+            settled = before.settled if before and before.state != "claimed" else None
+            return settled[1] if settled and settled[0] == run.id else "finish"
+        word = self._settled(task, run, outcome, now)
+        task.settled = run.id, word
+        return word
+
+    def _settled(self, task: Task, run: Run, outcome: dict[str, Any], now: int) -> str:
+        verdict = outcome["verdict"]
         task.cost += outcome.get("cost_usd") or 0.0
         if verdict in WELL:
             self._finish(task, run, outcome, now)
@@ -483,7 +494,7 @@ class Reference:
 
     def _to(self, task: Task, state: str) -> None:
         task.state, task.name, task.run, task.waits = state, f"{task.id}.md", None, None
-        task.decided = False
+        task.decided, task.settled = False, None
 
     def _back(self, task: Task, now: int, delay: float | None = None) -> None:
         self._to(task, "incoming")

@@ -121,7 +121,8 @@ def test_a_record_is_read_whole_and_written_back(tmp_path: Path, name: str) -> N
 def test_what_a_record_says_of_a_run_is_known(tmp_path: Path) -> None:
     _, record = kept("done", tmp_path)
     assert record.settings.max_runtime_seconds == 3600
-    assert record.client == ClientProcess(26048, "00443926:482427", 1795960248.634722)
+    client = ClientProcess(26048, "00443926:482427", 1795960248.634722, since=5021.25)
+    assert record.client == client
     assert record.supervisor == ProcessId(26017, "00443926:482416")
     assert record.ended == Ended(exit_code=0, at=1795960248.915749)
     assert record.steps == Steps(None, record.tip, record.tip, "1")

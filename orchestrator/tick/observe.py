@@ -120,9 +120,9 @@ def observe(
 def _closed_queue(places: Iterable[str]) -> disk.Shortage | None:
     """Return why a task cannot move in the queue: it could not be claimed, or its run not settled.
 
-    `places` are those of the store.
+    `places` are those of the store; one that is a file is a lock or a database.
     """
-    folders = (p for p in places if os.path.lexists(p) and not p.endswith(".lock"))
+    folders = (p for p in places if os.path.lexists(p) and not os.path.isfile(p))
     found = next(filter(None, map(disk.unwritable, folders)), None)
     return disk.Shortage("permissions", *found) if found else None
 

@@ -176,8 +176,8 @@ def _locked(
         files.make_folder(layout.ticks)
         idle.note_tick(layout.ticks, now, idle.WHOLE)
         store = stores.of_project(layout)
-        if store.places():
-            # A process that keeps the queue's lock is waited for here once, not at each action.
+        if any(locks.is_locked(path) for path in store.places() if path.endswith(".lock")):
+            # Waits here once, not at each action.
             with store.change():
                 pass
         loaded = load.settings(layout, write_cache=True)
