@@ -31,18 +31,18 @@ from benchmarks import (
 from benchmarks.report import Broken, Row
 
 MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
-    # First: it waits for all children of this process, and other measures leave some at work.
+    # First: they wait for all children of this process, and later measures leave some at work.
     "growth": growth.measure,
     "commands": commands.measure,
     "idle": idle_tick.measure,
     "minute": minute_tick.measure,
+    "task": finished_task.measure,
+    "crowd": crowd.measure,
+    "peers": peers.measure,
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
     "at_once": at_once.measure,
     "claim": claim_complete.measure,
-    "task": finished_task.measure,
-    "crowd": crowd.measure,
-    "peers": peers.measure,
     "landing": landing.measure,
     "remote": slow_remote.measure,
     # Last: it deletes many files, after which making some is slow for a while.
