@@ -533,8 +533,8 @@ def test_the_kernel_is_asked_once_for_the_holders_of_all_locks(
     """Each answer takes it 5 to 20 ms, which a tick spends under its lock."""
     paths = [str(tmp_path / name) for name in ("first", "second", "third")]
     others = [holder(Path(path)) for path in paths]
-    asked, ask = [], locks._kernels
-    monkeypatch.setattr(locks, "_kernels", lambda: asked.append(1) or ask())
+    asked, ask = [], locks._kernel_locks
+    monkeypatch.setattr(locks, "_kernel_locks", lambda: asked.append(1) or ask())
     assert [each.pid for _, each in locks.held(paths)] == [other.pid for other in others]
     assert len(asked) == 1
     for other in others:

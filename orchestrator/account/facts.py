@@ -127,7 +127,7 @@ class Facts:
 
 
 def state_after(event: Mapping[str, object]) -> object:
-    """Return the state that an event brought its task to: done, failed or another; None if none."""
+    """Return the state that an event brought its task to; None if the task kept its state."""
     word = event.get("event")
     if word == "finish":
         return "done" if event.get("verdict") in (*_DONE, *OF_REVIEWS) else None

@@ -38,7 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
     "queue": ("queue_migrate",),
-    "pr": ("pr", "pr_review"),
+    "pr": ("pr", "pr_checkout", "pr_review"),
     **{name: (name,) for name in ("dashboard", "clean", "hosts", "demo", "completion")},
     "_words": ("completion",),
     **dict.fromkeys(("_probe", "_follow"), ("init",)),

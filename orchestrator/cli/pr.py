@@ -24,21 +24,17 @@ from orchestrator.pulls import forges, states, verdicts
 from orchestrator.system import locks
 from orchestrator.system.later import Later
 from orchestrator.tasks import stores
-from orchestrator.text.words import some
 
 if TYPE_CHECKING:
-    from orchestrator.git import base_branch, call, repository, settings, worktree_commands
+    from orchestrator.git import base_branch, call, repository, settings
     from orchestrator.guard import client_environment
 else:
     base_branch, call = Later("git.base_branch"), Later("git.call")
     repository, settings = Later("git.repository"), Later("git.settings")
-    worktree_commands = Later("git.worktree_commands")
     client_environment = Later("guard.client_environment")
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = locks.LONGEST_WAIT
-#: Maximum files in the way of a checkout that are named.
-MOST_NAMED = 10
 ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
 
 group("pr", __doc__)
@@ -169,41 +165,6 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
     # A branch whose history somebody replaced can lack a commit in common with its base.
     dots = "..." if repository.merge_base(root, base, pr.head) else ".."
     return f"{base}{dots}{pr.head}"
-
-
-@command("pr checkout", ID)
-def checkout(arguments: Namespace) -> None:
-    """Check out the head of a pull request in your checkout, detached; no branch moves.
-    Uncommitted changes of other files stay as they are.
-    """
-    layout = context.changing(arguments)
-    config, number = forges.named(context.good_settings(layout).config, arguments.pr)
-    pr, root = find(layout, config, number), layout.root
-    remote = base_branch.remote_of(layout, config)
-    if remote and repository.resolve(root, pr.head) is None:
-        base_branch.fetch(layout, remote, [pr.branch])
-    before = worktree_commands.state(root)
-    # git refuses to overwrite a file that has changes or that it does not track, and to leave an
-    # unfinished merge, rebase or bisect. Without the option it would overwrite ignored files.
-    done = call.run(root, "switch", "--quiet", "--no-overwrite-ignore", "--detach", pr.head)
-    if done.code:
-        raise _not_switched(root, pr, done.err)
-    back = before.branch or f"--detach {before.head}"
-    said = f"{root} is at {pr.head[:12]}, the head of {pr.id}; back: git switch {back}"
-    output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
-
-
-def _not_switched(root: str, pr: PullRequest, said: str) -> OrchestratorError:
-    """Return why git did not check out a pull request, with the files that are in the way."""
-    from orchestrator.git import abandoned_locks
-
-    names = [line.strip() for line in call.lines(said) if line.startswith("\t")]
-    why, first = call.reason(said), abandoned_locks.step(said) or "finish or abort that first"
-    if names:
-        why = f"your own contents of these files would be lost: {some(names, MOST_NAMED)}"
-        first = "commit, stash or move these files"
-    hint = f"{first}; or see the changes without a checkout: orchestrator pr diff {pr.id}"
-    return OrchestratorError(f"git cannot switch {root}: {why}", hint, code="checkout_not_clean")
 
 
 def _numbered(layout: Layout, config: Config, prs: list[PullRequest], number: str) -> PullRequest:

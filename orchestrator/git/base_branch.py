@@ -30,7 +30,7 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 
 
 def meant(root: str, remote: str | None, name: str) -> str | None:
-    """Return the branch for which a name such as `origin/main` is another one; None without any."""
+    """Return the branch that a name such as `origin/main` means, if there is such a branch."""
     short = name
     for start in ("refs/", "heads/", "remotes/", f"{remote}/"):
         short = short.removeprefix(start)

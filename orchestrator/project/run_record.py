@@ -178,7 +178,7 @@ class RunRecord(NamedTuple):
     def is_elsewhere(self, folder: str) -> bool:
         """Return whether `folder`, of this record, is a copy: then its processes are not its own.
 
-        The project that was copied (`cp -a`) still has the run's folder; a moved one has not.
+        The project that was copied (`cp -a`) still has the run's folder; a move leaves no folder.
         """
         inside = folder.split(os.sep)[-5:]  # as in `layout.Layout.run`
         there = os.path.join(self.project, *inside)

@@ -160,12 +160,12 @@ class Holder(NamedTuple):
 
 def holder(path: str) -> Holder | None:
     """Return who holds the lock at `path`; None when nobody does. Makes no file."""
-    return _holder(path, _kernels()) if is_locked(path) else None
+    return _holder(path, _kernel_locks()) if is_locked(path) else None
 
 
 def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
     """Yield those of the locks that a process holds, with the holder. Disturbs no other process."""
-    known = _kernels()
+    known = _kernel_locks()
     for path in paths:
         try:
             is_known = known is None or os.stat(path).st_ino in known
@@ -176,16 +176,16 @@ def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
 
 
 #: The inodes of files with a lock, each with the process that has locked it, if that is known.
-Kernels = dict[int, int | None]
+_KernelLocks = dict[int, int | None]
 
 
-def _kernels() -> Kernels | None:
+def _kernel_locks() -> _KernelLocks | None:
     """Return the locks that the kernel knows (Linux; see proc_locks(5)); None on other systems.
 
     Each look waits 5 to 20 ms: the kernel takes a lock that all processors share (`locks_start` in
     fs/locks.c; Linux 6.18).
     """
-    known: Kernels = {}
+    known: _KernelLocks = {}
     try:
         with open("/proc/locks", "rb") as file:
             for line in file:
@@ -200,7 +200,7 @@ def _kernels() -> Kernels | None:
     return known
 
 
-def _holder(path: str, known: Kernels | None) -> Holder:
+def _holder(path: str, known: _KernelLocks | None) -> Holder:
     """Return the holder of a lock that is held.
 
     If the process that the kernel names has ended, or is in another PID namespace, a process that
